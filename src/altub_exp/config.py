@@ -1,0 +1,232 @@
+"""The typed configuration: one dataclass per group. Values stand in ``conf/`` alone; here are the names and types."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
+
+
+class FeatureNorm(StrEnum):
+    """What normalises the feature maps before they enter the flow (method: LayerNorm([C, H, W]) or the backbone's)."""
+
+    trainable = "trainable"
+    nonaffine = "nonaffine"
+    pretrained = "pretrained"
+    none = "none"
+
+
+class Base(StrEnum):
+    """The family of the base distribution: N(0, I), N(μ, diag σ²) per unit, or (μ, ln σ) by a convolution."""
+
+    fixed = "fixed"
+    learned = "learned"
+    convolutional = "convolutional"
+
+
+class Clip(StrEnum):
+    """How the gradient of ψ is clipped."""
+
+    value = "value"
+    norm = "norm"
+    none = "none"
+
+
+class ClipPhase(StrEnum):
+    """In which steps the gradient of ψ is clipped."""
+
+    psi_only = "psi_only"
+    every = "every"
+
+
+class Layout(StrEnum):
+    """How a dataset lies on disk."""
+
+    mvtec = "mvtec"
+    folder = "folder"
+    synthetic = "synthetic"
+
+
+class Interpolation(StrEnum):
+    """How images are resized to the square input; ``bilinear`` takes two taps, the other two average (antialias)."""
+
+    bilinear = "bilinear"
+    antialias = "antialias"
+    lanczos = "lanczos"
+
+
+class Device(StrEnum):
+    """Where tensors live; ``auto`` takes CUDA where there is one."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Resume(StrEnum):
+    """Whether a half-finished run goes on from its checkpoint or is put aside and started over."""
+
+    auto = "auto"
+    never = "never"
+
+
+@dataclass
+class ModelConfig:
+    """The flow. Each ``conf/model/*.yaml`` has its own dataclass that extends this one."""
+
+    name: str
+    lr: float
+    weight_decay: float
+    feature_norm: FeatureNorm
+
+
+@dataclass
+class FastFlowConfig(ModelConfig):
+    """FastFlow: one sequence of coupling blocks with convolutional subnets per scale."""
+
+    steps: int
+    conv3x3_only: bool
+    hidden_ratio: float
+    affine_clamping: float
+
+
+@dataclass
+class FastFlowRow:
+    """What FastFlow's configuration takes from the backbone: one column of the table in the method's section 1."""
+
+    steps: int
+    conv3x3_only: bool
+    hidden_ratio: float
+    feature_norm: FeatureNorm
+
+
+@dataclass
+class BackboneConfig:
+    """The frozen timm feature extractor."""
+
+    key: str
+    name: str
+    stages: list[int]
+    image_size: int
+    weights: str
+    fastflow: FastFlowRow
+
+
+@dataclass
+class DatasetConfig:
+    """The images. Each layout has its own dataclass that extends this one."""
+
+    name: str
+    layout: Layout
+    root: str
+    category: str
+    categories: list[str] | None
+    image_size: int
+    interpolation: Interpolation
+
+
+@dataclass
+class FolderConfig(DatasetConfig):
+    """Your own images: the folders below ``root/category`` that hold each kind."""
+
+    train_dir: str
+    normal_dir: str
+    defect_dir: str
+    mask_dir: str | None
+
+
+@dataclass
+class SyntheticConfig(DatasetConfig):
+    """The built-in images: how many are drawn, how large, from which seed."""
+
+    size: int
+    train_images: int
+    good_images: int
+    defect_images: int
+    seed: int
+
+
+@dataclass
+class AltubConfig:
+    """The base distribution and the alternating schedule (paper: Algorithm 1 and section 5.6)."""
+
+    name: str
+    base: Base
+    alternating: bool
+    freezing_interval: int
+    count_from: int
+    max_lr: float
+    momentum: float
+    clip: Clip
+    clip_value: float
+    clip_phase: ClipPhase
+    psi_weight_decay: float
+
+
+@dataclass
+class TrainConfig:
+    """The optimisation of the flow."""
+
+    epochs: int
+    batch_size: int
+    lr: float
+    weight_decay: float
+
+
+@dataclass
+class EvalConfig:
+    """When to evaluate, and the window of the stability statistics; epochs count from 1."""
+
+    first_epoch: int
+    last_epoch: int
+    every: int
+    ks_every: int
+
+
+@dataclass
+class TrackingConfig:
+    """Where MLflow records."""
+
+    uri: str
+    experiment: str
+
+
+@dataclass
+class Config:
+    """Everything one run is made of."""
+
+    model: ModelConfig
+    backbone: BackboneConfig
+    dataset: DatasetConfig
+    altub: AltubConfig
+    train: TrainConfig
+    eval: EvalConfig
+    tracking: TrackingConfig
+    seed: int
+    device: Device
+    resume: Resume
+    runs_dir: str
+    threads: int | None
+    feature_memory_gb: float
+    checkpoint_seconds: float
+
+
+def conf_dir() -> str:
+    """Absolute path of the YAML groups: the packaged folder where it exists, else the checkout's."""
+    package = Path(__file__).resolve().parent
+    packaged = package / "conf"
+    return str(packaged if packaged.is_dir() else package.parents[1] / "conf")
+
+
+def register_schema() -> None:
+    """Make the dataclasses known to Hydra, and the resolver of the default window of epochs."""
+    store = ConfigStore.instance()
+    store.store(group="schema", name="root", node=Config, package="_global_")
+    store.store(group="model/schema", name="fastflow", node=FastFlowConfig)
+    store.store(group="dataset/schema", name="dataset", node=DatasetConfig)
+    store.store(group="dataset/schema", name="folder", node=FolderConfig)
+    store.store(group="dataset/schema", name="synthetic", node=SyntheticConfig)
+    OmegaConf.register_new_resolver("last_two_thirds", lambda epochs: max(1, epochs // 3), replace=True)

@@ -1,0 +1,1 @@
+"""Images, masks and labels: one module per layout, one for the built-in images."""

@@ -1,0 +1,1 @@
+"""Frozen timm backbones and the feature maps they give."""

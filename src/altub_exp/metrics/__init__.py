@@ -1,0 +1,1 @@
+"""Exact AUROC, normality of the latent units, stability over an epoch window."""

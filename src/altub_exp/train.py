@@ -1,0 +1,39 @@
+"""Entry point: Hydra in, one experiment out.   python -m altub_exp.train --help"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from altub_exp.config import Config, conf_dir, register_schema
+from altub_exp.errors import UserError, explain
+
+register_schema()
+
+
+@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="train")
+def main(config: DictConfig) -> None:
+    """Run one experiment; under ``-m`` Hydra calls this once per job."""
+    run = OmegaConf.to_object(config)
+    assert isinstance(run, Config)
+    from altub_exp.experiment import run_experiment  # after Hydra: --help and --cfg need no torch
+
+    run_experiment(run)
+
+
+def cli() -> None:
+    """Call :func:`main`; what a person got wrong ends in one sentence and exit status 1."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors arrive here, where they become a sentence
+    try:
+        main()
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        sys.exit(f"error: {explain(error)}")
+
+
+if __name__ == "__main__":
+    cli()
