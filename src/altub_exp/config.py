@@ -9,6 +9,8 @@ from pathlib import Path
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
+from altub_exp.errors import UserError
+
 
 class FeatureNorm(StrEnum):
     """What normalises the feature maps before they enter the flow (method: LayerNorm([C, H, W]) or the backbone's)."""
@@ -219,6 +221,50 @@ def conf_dir() -> str:
     package = Path(__file__).resolve().parent
     packaged = package / "conf"
     return str(packaged if packaged.is_dir() else package.parents[1] / "conf")
+
+
+def backbone_label(backbone: BackboneConfig) -> str:
+    """The group's name (``r18``), or timm's where ``backbone.name`` was overridden: a label must not lie."""
+    declared = OmegaConf.load(Path(conf_dir()) / "backbone" / f"{backbone.key}.yaml")
+    return backbone.key if declared.get("name") == backbone.name else backbone.name
+
+
+def check(config: Config) -> None:
+    """Say what cannot work, before any work starts.
+
+    Raises:
+        UserError: a value is out of its range; the sentence names the key.
+    """
+    at_least = {
+        "train.epochs": (config.train.epochs, 1),
+        "train.batch_size": (config.train.batch_size, 1),
+        "eval.every": (config.eval.every, 1),
+        "eval.ks_every": (config.eval.ks_every, 0),
+        "eval.first_epoch": (config.eval.first_epoch, 1),
+        "dataset.image_size": (config.dataset.image_size, 16),
+        "altub.freezing_interval": (config.altub.freezing_interval, 2),
+        "seed": (config.seed, 0),
+        "threads": (config.threads if config.threads is not None else 1, 1),
+    }
+    for key, (value, least) in at_least.items():
+        if value < least:
+            raise UserError(f"{key}={value} is too small: give at least {least}.")
+    for key, rate in {"train.lr": config.train.lr, "altub.max_lr": config.altub.max_lr}.items():
+        if not rate > 0:
+            raise UserError(f"{key}={rate} is not a learning rate: give a number above 0.")
+    if config.altub.count_from not in (0, 1):
+        raise UserError(f"altub.count_from={config.altub.count_from}: epochs are counted from 1 (the default) or 0.")
+    if not config.eval.first_epoch <= config.eval.last_epoch <= config.train.epochs:
+        raise UserError(
+            f"The window of epochs {config.eval.first_epoch} to {config.eval.last_epoch} does not lie within the "
+            f"{config.train.epochs} epochs of training: set eval.first_epoch and eval.last_epoch, or leave both out "
+            "for the last two thirds."
+        )
+    if not any(e % config.eval.every == 0 for e in range(config.eval.first_epoch, config.eval.last_epoch + 1)):
+        raise UserError(
+            f"eval.every={config.eval.every} evaluates no epoch of the window {config.eval.first_epoch} to "
+            f"{config.eval.last_epoch}: set eval.every=1."
+        )
 
 
 def register_schema() -> None:

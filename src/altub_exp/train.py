@@ -11,7 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from altub_exp.config import Config, conf_dir, register_schema
-from altub_exp.errors import UserError, explain
+from altub_exp.errors import UserError
+from altub_exp.explain import explain
 
 register_schema()
 

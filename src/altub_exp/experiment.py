@@ -1,0 +1,179 @@
+"""One run, from top to bottom: configuration → images → features → density → scores → metrics → record."""
+
+from __future__ import annotations
+
+import math
+import time
+import traceback
+
+import numpy as np
+import torch
+
+from altub_exp.altub import AlternatingOptimizer
+from altub_exp.build import build_density, build_optimizer, choose_device, seed_everything
+from altub_exp.checkpoint import load_checkpoint, save_checkpoint, strip_checkpoint
+from altub_exp.config import Config, Resume, check
+from altub_exp.data import ImageSet, Sample, load_images, load_masks, open_category
+from altub_exp.density import Density
+from altub_exp.errors import Divergence, UserError
+from altub_exp.evaluation import TestSet, anomaly_maps, detection, normality
+from altub_exp.features.backbone import Backbone
+from altub_exp.features.maps import FeatureMaps
+from altub_exp.pictures import map_sheet
+from altub_exp.progress import EpochProgress, log, logging_to
+from altub_exp.record import build_tracker, finish, now_ms, report_done, run_name, run_path, start_status
+from altub_exp.runs import RunFolder, State
+from altub_exp.tracking import prepare_store, resolve_uri
+
+
+def run_experiment(config: Config) -> State:
+    """Train, evaluate and record one run, or what is left of it.
+
+    Returns:
+        How the run stands: ``finished``, or ``crashed`` where the training diverged, which is a result too.
+
+    Raises:
+        UserError: the configuration, the data or the weights need a person's attention; nothing was trained.
+    """
+    check(config)
+    device = choose_device(config.device)
+    uri = resolve_uri(config.tracking.uri)
+    images = open_category(config.dataset)
+    folder = RunFolder(run_path(config, images))
+    if config.resume is Resume.never and folder.status() is not None:
+        with folder.lock():
+            aside = folder.put_aside()
+        log.info("resume=never: the earlier run now lies in %s", aside)
+    with folder.lock(), logging_to(folder.log):
+        before = folder.status()
+        if before is not None and before["state"] in (State.finished, State.crashed):
+            return report_done(folder, before, config, images, uri)
+        prepare_store(uri)
+        try:
+            train(config, images, folder, device, uri)
+        except UserError as error:
+            if before is None and not folder.rows():
+                folder.discard()  # nothing was recorded: leave nothing behind
+            else:
+                folder.write_status(state=State.failed, reason=str(error))
+            raise
+        except BaseException as error:
+            reason = "interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
+            log.debug("%s", traceback.format_exc())
+            folder.write_status(state=State.failed, reason=reason, ended=now_ms())
+            raise
+    status = folder.status()
+    assert status is not None
+    return State(status["state"])
+
+
+def train(config: Config, images: ImageSet, folder: RunFolder, device: torch.device, uri: str) -> None:
+    """The straight loop over the epochs, and what stands before and after it."""
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    torch.backends.cudnn.allow_tf32 = False  # float32 is the reference
+    backbone = Backbone(
+        config.backbone.name,
+        config.backbone.stages,
+        weights=config.backbone.weights,
+        final_norm=config.model.feature_norm == "pretrained",
+        seed=config.seed,
+    ).to(device)
+    if config.backbone.weights == "random":
+        log.warning("The backbone's weights are random, as asked for: its features are untrained.")
+    size, interpolation = config.dataset.image_size, config.dataset.interpolation
+    test_images = load_images(images.test, size, interpolation)
+    masks = load_masks(images.test, size).numpy() if images.has_masks else None
+    train_features, test_features = (
+        FeatureMaps(
+            backbone,
+            pixels,
+            batch_size=config.train.batch_size,
+            device=device,
+            memory_gb=config.feature_memory_gb * share,
+        )
+        for pixels, share in (
+            (load_images(images.train, size, interpolation), share_of(images.train, images)),
+            (test_images, share_of(images.test, images)),
+        )
+    )
+    test = TestSet(test_features, np.array([sample.defective for sample in images.test]), masks, size)
+    good = torch.tensor([row for row, sample in enumerate(images.test) if not sample.defective])
+    seed_everything(config.seed)
+    density = build_density(config, train_features.shapes).to(device)
+    optimizer = build_optimizer(config, density)
+
+    done = load_checkpoint(folder.checkpoint, density, optimizer)
+    folder.truncate(done)
+    start_status(folder, config, images, device, done)
+    tracker = build_tracker(folder, config, images, uri)
+    log.info(
+        "%s: %d training and %d test images, %.2f GiB of features %s, on %s, %s",
+        run_name(config),
+        len(images.train),
+        len(images.test),
+        train_features.gib + test_features.gib,
+        "kept in memory" if train_features.kept and test_features.kept else "recomputed in every epoch",
+        device,
+        f"from epoch {done + 1}" if done else folder.path,
+    )
+    tracker.flush(done)
+    saved = time.monotonic()
+    dimensions = sum(math.prod(shape) for shape in train_features.shapes)
+    try:
+        with EpochProgress(run_name(config), done, config.train.epochs) as progress:
+            for epoch in range(done + 1, config.train.epochs + 1):
+                began = time.monotonic()
+                loss = train_epoch(optimizer, train_features, config.seed, epoch) / dimensions
+                row: dict[str, float] = {"epoch": epoch, "loss": loss}
+                diverged: Divergence | None = None
+                if math.isfinite(loss):
+                    try:
+                        row |= evaluate(config, epoch, density, test, train_features, good)
+                    except Divergence as error:
+                        diverged = error
+                else:
+                    diverged = Divergence(f"the loss became {loss}")
+                folder.append(row | {"seconds": time.monotonic() - began, "time": now_ms()})
+                progress.epoch(row, "  (ψ only)" if optimizer.psi_only(epoch) else "")
+                if diverged is not None:
+                    raise diverged
+                last = epoch == config.train.epochs
+                if last or time.monotonic() - saved >= config.checkpoint_seconds:
+                    save_checkpoint(folder.checkpoint, epoch, density, optimizer)
+                    folder.write_status(checkpoint_epoch=epoch)
+                    tracker.flush(epoch)
+                    saved = time.monotonic()
+    except Divergence as error:
+        finish(config, folder, tracker, State.crashed, reason=f"{error} in epoch {epoch}")
+        return
+    map_sheet(images.test, test_images, masks, anomaly_maps(density, test), folder.path / "maps.png")
+    strip_checkpoint(folder.checkpoint)
+    finish(config, folder, tracker, State.finished)
+
+
+def train_epoch(optimizer: AlternatingOptimizer, features: FeatureMaps, seed: int, epoch: int) -> float:
+    """One pass over the training images in an order drawn from (seed, epoch); mean loss per image in nats."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    total = torch.zeros((), dtype=torch.float64)
+    for rows in features.batches(torch.randperm(len(features), generator=generator)):
+        total += optimizer.step(features.batch(rows), epoch).cpu() * len(rows)
+    return float(total) / len(features)
+
+
+def evaluate(
+    config: Config, epoch: int, density: Density, test: TestSet, train_features: FeatureMaps, good: torch.Tensor
+) -> dict[str, float]:
+    """The metrics that are due after this epoch."""
+    metrics: dict[str, float] = {}
+    if epoch % config.eval.every == 0:
+        metrics |= detection(density, test)
+    if config.eval.ks_every and epoch % config.eval.ks_every == 0:
+        metrics["ks"] = normality(density, train_features)
+        metrics["ks_test_good"] = normality(density, test.features, good)
+    return metrics
+
+
+def share_of(samples: tuple[Sample, ...], images: ImageSet) -> float:
+    """Fraction of the run's images that these are."""
+    return len(samples) / (len(images.train) + len(images.test))

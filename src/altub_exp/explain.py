@@ -1,0 +1,85 @@
+"""Turns what Hydra and OmegaConf say of a bad configuration into one sentence that names the remedy."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+
+from altub_exp.config import Config, conf_dir
+
+
+def explain(error: Exception) -> str:
+    """One sentence for a person: what is wrong, and what to write instead.
+
+    >>> from altub_exp.errors import UserError
+    >>> explain(UserError("The folder is missing."))
+    'The folder is missing.'
+    """
+    text = str(error)
+    cause = str(error.__cause__ or error)
+    key = _first(r"full_key: (\S+)", cause)
+    if found := re.search(r"Could not find '([^']+)'", text):
+        group, _, option = found[1].rpartition("/")
+        return _choose(f"{group}={option} does not exist", option, _options(group))
+    if found := re.search(
+        r"Could not override '([^']+)'|Could not append to config\. An item is already at '([^']+)'", text
+    ):
+        return _unknown_key(found[1] or found[2])
+    if "missing mandatory value" in text and key:
+        return f"{key} has no value: add {key}=… to the command{_hint(key)}."
+    if key and error.__cause__ is not None:
+        return f"{key}: {cause.splitlines()[0]}."
+    return " ".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+def keys() -> list[str]:
+    """Every key of the configuration, dotted."""
+    found: list[str] = []
+
+    def walk(node: type, prefix: str) -> None:
+        for kind in [node, *node.__subclasses__()]:
+            for field in fields(kind):
+                found.append(prefix + field.name)
+                inner = _TYPES.get(str(field.type))
+                if inner is not None:
+                    walk(inner, f"{prefix}{field.name}.")
+
+    walk(Config, "")
+    return sorted(set(found))
+
+
+_TYPES = {
+    name: value
+    for name, value in vars(__import__("altub_exp.config", fromlist=["config"])).items()
+    if isinstance(value, type) and is_dataclass(value)
+}
+
+
+def _unknown_key(key: str) -> str:
+    known = keys()
+    close = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
+    by_leaf = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
+    near = list(dict.fromkeys([*close, *by_leaf]))[:3]
+    remedy = f"did you mean {' or '.join(near)}?" if near else "`--cfg job` lists the keys."
+    return f"{key} is not a key of the configuration: {remedy}"
+
+
+def _options(group: str) -> list[str]:
+    return sorted(path.stem for path in (Path(conf_dir()) / group).glob("*.yaml"))
+
+
+def _choose(problem: str, wrong: str, options: list[str]) -> str:
+    close = difflib.get_close_matches(wrong, options, n=1)
+    meant = f" (did you mean {close[0]}?)" if close else ""
+    return f"{problem}: choose one of {', '.join(options)}{meant}."
+
+
+def _hint(key: str) -> str:
+    return " (the name of a category)" if key == "dataset.category" else ""
+
+
+def _first(pattern: str, text: str) -> str | None:
+    found = re.search(pattern, text)
+    return found[1] if found else None

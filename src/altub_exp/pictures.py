@@ -1,0 +1,71 @@
+"""A run's pictures: its AUROC curve, and anomaly maps beside images and masks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from altub_exp.data import Sample
+from altub_exp.metrics.stability import stability
+
+COLOURS = {"pixel_auroc": "#0072B2", "image_auroc": "#D55E00"}  # Okabe and Ito's, told apart by the colour-blind too
+MAX_ROWS = 6
+
+
+def auroc_curve(rows: Sequence[Mapping[str, float]], window: tuple[int, int], title: str, path: Path) -> None:
+    """AUROC in percent against the epoch, the window of the statistics shaded, mean ± sd in the legend."""
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    for metric, colour in COLOURS.items():
+        series = {int(row["epoch"]): row[metric] for row in rows if metric in row}
+        if not series:
+            continue
+        label = metric.replace("_auroc", " AUROC")
+        if found := stability(series, *window):
+            label += f": {100 * found.mean:.2f} ± {100 * found.std:.2f}, best {100 * found.best:.2f}"
+        axes.plot(list(series), [100 * value for value in series.values()], color=colour, label=label, linewidth=1.5)
+    axes.axvspan(*window, color="0.92", zorder=0, label=f"epochs {window[0]} to {window[1]}")
+    axes.set(xlabel="epoch", ylabel="AUROC (%)", title=title)
+    axes.legend(loc="lower right", fontsize="small")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def map_sheet(
+    samples: Sequence[Sample], images: Tensor, masks: NDArray[np.bool_] | None, maps: Tensor, path: Path
+) -> None:
+    """One test image of each kind, with its mask and its anomaly map on the test set's common scale.
+
+    Args:
+        samples: of the test set.
+        images: uint8 [N, 3, S, S].
+        masks: bool [N, S, S], or None.
+        maps: [N, S, S].
+        path: where the PNG goes.
+    """
+    kinds: dict[str, int] = {}
+    for row, sample in enumerate(samples):
+        kinds.setdefault(sample.kind, row)
+    chosen = list(kinds.items())[:MAX_ROWS]
+    low, high = np.percentile(maps.numpy(), [1, 99.9])
+    figure, grid = plt.subplots(len(chosen), 3, figsize=(7, 2.3 * len(chosen)), squeeze=False, layout="constrained")
+    for axes, (kind, row) in zip(grid, chosen, strict=True):
+        axes[0].imshow(images[row].permute(1, 2, 0).numpy())
+        axes[0].set_ylabel(f"{kind}\n{samples[row].image.name}")
+        if masks is not None:
+            axes[1].imshow(masks[row], cmap="gray", vmin=0, vmax=1)
+        shown = axes[2].imshow(maps[row].numpy(), cmap="viridis", vmin=low, vmax=high)
+        figure.colorbar(shown, ax=axes[2], fraction=0.046)
+        for one in axes:
+            one.set(xticks=[], yticks=[])
+    for axis, title in zip(grid[0], ("image", "mask" if masks is not None else "no mask", "anomaly map"), strict=True):
+        axis.set_title(title)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)

@@ -1,0 +1,104 @@
+"""What a person sees of a run: a bar with the time left on a terminal, one line per epoch elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+log = logging.getLogger("altub_exp")
+console = Console(stderr=True)
+
+
+@contextmanager
+def logging_to(path: Path) -> Iterator[None]:
+    """Send the program's log to a file, with dates, and to the terminal, plainly."""
+    file = logging.FileHandler(path, encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    screen = (
+        RichHandler(console=console, show_time=False, show_path=False, show_level=False, markup=False)
+        if console.is_terminal
+        else logging.StreamHandler(sys.stderr)
+    )
+    before = log.handlers, log.level, log.propagate
+    log.handlers, log.propagate = [file, screen], False
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.handlers, log.level, log.propagate = before
+        file.close()
+
+
+class EpochProgress:
+    """Progress over the epochs of one run.
+
+    Args:
+        name: what is being trained.
+        done: epochs finished before (of a resumed run).
+        total: epochs in all.
+    """
+
+    def __init__(self, name: str, done: int, total: int) -> None:
+        self._done, self._start, self._total = done, done, total
+        self._began = time.monotonic()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]} left  {task.fields[metrics]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task(name, total=total, completed=done, left="?", metrics="")
+
+    def __enter__(self) -> EpochProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def epoch(self, row: Mapping[str, float], note: str = "") -> None:
+        """Report a finished epoch and its metrics; the AUROCs are shown in percent."""
+        self._done += 1
+        per_epoch = (time.monotonic() - self._began) / (self._done - self._start)
+        left = duration(per_epoch * (self._total - self._done))
+        shown = "  ".join(_metric(name, value) for name, value in row.items() if name not in ("epoch", "time"))
+        self._bar.update(self._task, completed=self._done, left=left, metrics=shown)
+        line = f"epoch {self._done:>{len(str(self._total))}}/{self._total}  {shown}{note}"
+        if console.is_terminal:
+            for handler in log.handlers:
+                if isinstance(handler, logging.FileHandler):
+                    handler.handle(log.makeRecord(log.name, logging.INFO, __file__, 0, line, (), None))
+        else:
+            log.info("%s  %.2f s/epoch, %s left", line, per_epoch, left)
+
+
+def duration(seconds: float) -> str:
+    """A length of time as a person says it.
+
+    >>> duration(42), duration(130), duration(3 * 3600 + 240)
+    ('42 s', '2 min 10 s', '3 h 04 min')
+    """
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
+
+
+def _metric(name: str, value: float) -> str:
+    return f"{name} {100 * value:.2f} %" if name.endswith("auroc") else f"{name} {value:.4f}"

@@ -1,0 +1,168 @@
+"""What a run leaves behind: its name and folder, its status, its record in MLflow, its summary."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from altub_exp.config import Config, backbone_label
+from altub_exp.data import ImageSet
+from altub_exp.errors import UserError
+from altub_exp.metrics.stability import stability
+from altub_exp.pictures import auroc_curve
+from altub_exp.progress import log
+from altub_exp.runs import RunFolder, State, git_state, identity, versions
+from altub_exp.tracking import Tracker, prepare_store
+
+
+def run_path(config: Config, images: ImageSet) -> Path:
+    """``runs/DATASET/CATEGORY/MODEL-BACKBONE/ALTUB/seedN-HASH``; the hash is over all that can change the numbers.
+
+    Images and weights count by content, not by where they lie, so that a run is found again on another machine.
+    """
+    part: dict[str, Any] = asdict(config)
+    for key in ("tracking", "device", "resume", "runs_dir", "threads", "feature_memory_gb", "checkpoint_seconds"):
+        del part[key]
+    for key in ("root", "categories"):
+        del part["dataset"][key]
+    part["dataset"]["files"] = images.fingerprint()
+    if config.backbone.weights not in ("pretrained", "random"):
+        weights = Path(config.backbone.weights).expanduser()
+        if not weights.is_file():
+            raise UserError(
+                f"backbone.weights={weights} is no file: give pretrained, random, or an existing weights file."
+            )
+        part["backbone"]["weights"] = hashlib.sha256(weights.read_bytes()).hexdigest()
+    return (
+        Path(config.runs_dir)
+        / config.dataset.name
+        / config.dataset.category
+        / f"{config.model.name}-{backbone_label(config.backbone)}"
+        / config.altub.name
+        / f"seed{config.seed}-{identity(part)}"
+    )
+
+
+def run_name(config: Config) -> str:
+    """How the run is called on the terminal and in MLflow."""
+    label = backbone_label(config.backbone)
+    return f"{config.dataset.name}/{config.dataset.category} {config.model.name}-{label} {config.altub.name}"
+
+
+def build_tracker(folder: RunFolder, config: Config, images: ImageSet, uri: str) -> Tracker:
+    """The run's record in MLflow, with the tags and params of the contract."""
+    status = folder.status()
+    assert status is not None
+    tags = {
+        "model": config.model.name,
+        "backbone": backbone_label(config.backbone),
+        "weights": config.backbone.weights,
+        "dataset": config.dataset.name,
+        "category": config.dataset.category,
+        "altub": config.altub.name,
+        "seed": str(config.seed),
+        "run_key": folder.path.name,
+        "run_folder": str(folder.path.resolve()),
+        "data": images.fingerprint(),
+        "git_commit": str(status["git_commit"]),
+        "git_dirty": str(status["git_dirty"]),
+        "device": str(status["device"]),
+        "host": str(status["host"]),
+    }
+    return Tracker(
+        uri=uri,
+        experiment=config.tracking.experiment,
+        name=f"{run_name(config)} seed{config.seed}",
+        tags=tags,
+        params=flatten(asdict(config)),
+        folder=folder,
+        start_time=int(status["started"]),
+    )
+
+
+def start_status(folder: RunFolder, config: Config, images: ImageSet, device: torch.device, done: int) -> None:
+    """Write what is known at the start: where, when, with which versions; and the configuration beside it."""
+    folder.config.write_text(yaml.safe_dump(plain(asdict(config)), sort_keys=False, allow_unicode=True))
+    commit, dirty = git_state()
+    before = folder.status() or {}
+    folder.write_status(
+        **folder.whereabouts(),
+        state=State.running,
+        reason=None,
+        started=before.get("started", now_ms()),
+        resumed=now_ms() if done else None,
+        checkpoint_epoch=done,
+        device=f"{device}" if device.type == "cpu" else torch.cuda.get_device_name(device),
+        threads=torch.get_num_threads(),
+        data=images.fingerprint(),
+        git_commit=commit,
+        git_dirty=dirty,
+        versions=versions(),
+    )
+
+
+def finish(config: Config, folder: RunFolder, tracker: Tracker, state: State, reason: str | None = None) -> None:
+    """Sum up, draw, and close the record."""
+    rows = folder.rows()
+    summary: dict[str, float] = {}
+    for metric in ("pixel_auroc", "image_auroc"):
+        series = {int(row["epoch"]): row[metric] for row in rows if metric in row}
+        found = stability(series, config.eval.first_epoch, config.eval.last_epoch) if series else None
+        if found is not None:
+            summary |= {f"{metric}_mean": found.mean, f"{metric}_std": found.std, f"{metric}_best": found.best}
+            log.info(
+                "%s: %.2f ± %.2f %% over epochs %d to %d, best %.2f %% in epoch %d",
+                metric,
+                100 * found.mean,
+                100 * found.std,
+                config.eval.first_epoch,
+                config.eval.last_epoch,
+                100 * found.best,
+                found.best_epoch,
+            )
+    if summary:
+        auroc_curve(
+            rows, (config.eval.first_epoch, config.eval.last_epoch), run_name(config), folder.path / "auroc.png"
+        )
+    folder.write_status(state=state, reason=reason, ended=now_ms(), summary=summary)
+    if state is State.crashed:
+        log.error("crashed: %s. This is recorded as the outcome of the run.", reason)
+    tracker.finish(state, summary, folder.artifacts())
+    log.info("%s in %s", state, folder.path)
+
+
+def report_done(folder: RunFolder, status: dict[str, Any], config: Config, images: ImageSet, uri: str) -> State:
+    """Say that there is nothing to do, and send to MLflow what it lacks."""
+    state = State(status["state"])
+    why = f" ({status['reason']})" if status.get("reason") else ""
+    log.info("%s already%s in %s: nothing to do (resume=never puts it aside and starts over).", state, why, folder.path)
+    prepare_store(uri)
+    build_tracker(folder, config, images, uri).finish(state, status.get("summary", {}), folder.artifacts())
+    return state
+
+
+def flatten(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} → {"a.b": 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in plain(node).items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def plain(node: dict[str, Any]) -> dict[str, Any]:
+    """The same with enumeration members as strings."""
+    return {
+        key: plain(value) if isinstance(value, dict) else str(value) if isinstance(value, str) else value
+        for key, value in node.items()
+    }
+
+
+def now_ms() -> int:
+    """Unix time in milliseconds, MLflow's unit."""
+    return int(time.time() * 1000)

@@ -1,0 +1,99 @@
+"""FastFlow: Jacobian, inverse, gradients, and the parameter counts of the method's table."""
+
+import numpy as np
+import pytest
+import torch
+
+from altub_exp.base import BASES
+from altub_exp.density import Density
+from altub_exp.flows.fastflow import FastFlow
+
+
+def small(feature_norm="none", **changes):
+    np.random.seed(1)
+    torch.manual_seed(1)
+    options = {"steps": 3, "conv3x3_only": False, "hidden_ratio": 1.0, "affine_clamping": 2.0} | changes
+    return FastFlow([(4, 3, 3), (5, 2, 2)], feature_norm=feature_norm, **options)
+
+
+def random_maps(batch=2, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(2)
+    return [torch.randn(batch, *shape, dtype=dtype, generator=generator) for shape in ((4, 3, 3), (5, 2, 2))]
+
+
+@pytest.mark.parametrize("conv3x3_only", [True, False])
+@pytest.mark.parametrize("hidden_ratio", [0.16 * 4, 1.0])
+def test_log_det_equals_autograds_jacobian(conv3x3_only, hidden_ratio):
+    flow = small(conv3x3_only=conv3x3_only, hidden_ratio=hidden_ratio).double()
+    maps = random_maps(batch=1)
+    latents = flow(maps)
+    for scale, latent in enumerate(latents):
+        jacobian = torch.autograd.functional.jacobian(
+            lambda x, scale=scale: flow([x if k == scale else m for k, m in enumerate(maps)])[scale].z, maps[scale]
+        )
+        n = maps[scale].numel()
+        _, log_abs_det = torch.linalg.slogdet(jacobian.reshape(n, n))
+        assert latent.log_det.item() == pytest.approx(log_abs_det.item(), abs=1e-9)
+        assert abs(log_abs_det.item()) > 1e-3  # an identity would pass for any sign
+
+
+def test_inverse_gives_back_what_entered():
+    flow = small(feature_norm="trainable").double()
+    latents = flow(random_maps())
+    for back, latent in zip(flow.inverse([latent.z for latent in latents]), latents, strict=True):
+        torch.testing.assert_close(back, latent.x, rtol=1e-10, atol=1e-10)
+
+
+def test_kernel_sizes_alternate_beginning_with_3x3():
+    mixed = [step.subnet[0].kernel_size[0] for step in small(steps=4).flows[0]]
+    assert mixed == [3, 1, 3, 1]
+    assert {step.subnet[0].kernel_size[0] for step in small(steps=4, conv3x3_only=True).flows[0]} == {3}
+
+
+@pytest.mark.parametrize("feature_norm", ["trainable", "nonaffine", "pretrained", "none"])
+def test_feature_norm_decides_what_enters_the_flow(feature_norm):
+    flow, maps = small(feature_norm=feature_norm).double(), random_maps()
+    entered = flow(maps)[0].x
+    if feature_norm in ("trainable", "nonaffine"):
+        torch.testing.assert_close(entered.mean(dim=(1, 2, 3)), torch.zeros(2).double(), atol=1e-9, rtol=0)
+    else:
+        assert torch.equal(entered, maps[0])
+    assert (sum(p.numel() for p in flow.norms.parameters()) > 0) == (feature_norm == "trainable")
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_gradients_reach_every_parameter(base):
+    flow = small(feature_norm="trainable")
+    density = Density(flow, [BASES[base](shape) for shape in flow.shapes])
+    units = density(random_maps(dtype=torch.float32))
+    sum((u.q**2 + u.log_sigma).sum() - u.log_det.sum() for u in units).backward()
+    for name, parameter in density.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+MAPS = {
+    "r18": [(64, 64, 64), (128, 32, 32), (256, 16, 16)],
+    "wrn50": [(256, 64, 64), (512, 32, 32), (1024, 16, 16)],
+    "deit": [(768, 24, 24)],
+    "cait": [(768, 28, 28)],
+}
+
+
+@pytest.mark.parametrize(
+    ("backbone", "flow_millions", "norm_millions", "psi_millions"),
+    [("r18", 4.66, 0.92, 0.918), ("wrn50", 41.34, 3.67, 3.670), ("deit", 7.07, 0.0, 0.885), ("cait", 7.07, 0.0, 1.204)],
+)
+def test_parameter_counts_of_the_table(compose, backbone, flow_millions, norm_millions, psi_millions):
+    """Method, section 1, last two rows of the table; psi holds two numbers per unit."""
+    from altub_exp.build import build_density
+
+    config = compose(f"backbone={backbone}", "dataset.category=bottle")
+    density = build_density(config, MAPS[backbone])
+    millions = [
+        sum(p.numel() for p in part.parameters() if p.requires_grad) / 1e6
+        for part in (density.flow.flows, density.flow.norms, density.bases)
+    ]
+    assert round(millions[0], 2) == flow_millions
+    assert round(millions[1], 2) == norm_millions
+    assert round(millions[2], 3) == pytest.approx(psi_millions, abs=1e-9)

@@ -1,0 +1,52 @@
+"""Exact AUROC against scikit-learn, ties included."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn.metrics import roc_auc_score
+
+from altub_exp.metrics.auroc import auroc
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_equals_scikit_learn_with_ties(data):
+    n = data.draw(st.integers(2, 60))
+    scores = data.draw(arrays(np.float32, n, elements=st.sampled_from([-1.0, -0.5, -0.0, 0.0, 0.25, 1e-30, 3.0])))
+    labels = data.draw(arrays(np.bool_, n))
+    labels[0], labels[1] = True, False
+    assert auroc(scores, labels) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+
+
+@pytest.mark.parametrize("share", [0.002, 0.5, 0.98])
+@pytest.mark.parametrize("decimals", [2, 4, None])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_equals_scikit_learn_on_many_pixels(share, decimals, dtype):
+    random = np.random.default_rng(0)
+    labels = random.random((3, 200, 200)) < share
+    scores = random.normal(size=labels.shape) + labels
+    scores = (scores if decimals is None else scores.round(decimals)).astype(dtype)
+    assert auroc(scores, labels) == pytest.approx(roc_auc_score(labels.ravel(), scores.ravel()), abs=1e-12)
+
+
+def test_perfect_reversed_and_uninformative_scores():
+    labels = np.array([True, True, False, False, False])
+    scores = np.array([5.0, 4.0, 1.0, 2.0, 3.0])
+    assert auroc(scores, labels) == 1.0
+    assert auroc(-scores, labels) == 0.0
+    assert auroc(np.zeros(5), labels) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("scores", "labels", "message"),
+    [
+        ([0.1, float("nan")], [True, False], "NaN"),
+        ([0.1, 0.2], [True, True], "positives and negatives"),
+        ([0.1, 0.2, 0.3], [True, False], "shape"),
+    ],
+)
+def test_what_has_no_auroc_is_refused(scores, labels, message):
+    with pytest.raises(ValueError, match=message):
+        auroc(np.array(scores), np.array(labels))

@@ -1,0 +1,84 @@
+"""The anomaly map against a literal transcription of the formula in numpy."""
+
+import numpy as np
+import torch
+
+from altub_exp.density import Units
+from altub_exp.scoring import anomaly_map, image_score
+
+
+def bilinear(image, size):
+    """Two-tap bilinear resize of [H, W] with half-pixel centres, edges repeated."""
+    height, width = image.shape
+
+    def taps(n):
+        position = np.clip((np.arange(size) + 0.5) * n / size - 0.5, 0, n - 1)
+        low = np.floor(position).astype(int)
+        return low, np.minimum(low + 1, n - 1), position - low
+
+    (y0, y1, fy), (x0, x1, fx) = taps(height), taps(width)
+    top = image[y0][:, x0] * (1 - fx) + image[y0][:, x1] * fx
+    bottom = image[y1][:, x0] * (1 - fx) + image[y1][:, x1] * fx
+    return top * (1 - fy)[:, None] + bottom * fy[:, None]
+
+
+def units(log_sigma_shift=0.0, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(3)
+    made = []
+    for shape in ((4, 8, 8), (6, 4, 4)):
+        z = torch.randn(2, *shape, generator=generator, dtype=dtype)
+        mu = torch.randn(shape, generator=generator, dtype=dtype)
+        log_sigma = 0.3 * torch.randn(shape, generator=generator, dtype=dtype) + log_sigma_shift
+        made.append((z, mu, log_sigma))
+    return made
+
+
+def transcription(made, image, size):
+    """Eq. 6: −exp(−1/(2|C|) Σ_c ((z_c − μ_c)ᵀ Σ⁻¹ (z_c − μ_c) + ln|det Σ_c|)), per position; mean over scales."""
+    maps = []
+    for z, mu, log_sigma in made:
+        z, mu, log_sigma = z[image].numpy(), mu.numpy(), log_sigma.numpy()
+        channels, height, width = z.shape
+        score = np.empty((height, width))
+        for row in range(height):
+            for column in range(width):
+                total = 0.0
+                for c in range(channels):
+                    variance = np.exp(2 * log_sigma[c, row, column])
+                    total += (z[c, row, column] - mu[c, row, column]) ** 2 / variance + np.log(variance)
+                score[row, column] = -np.exp(-total / (2 * channels))
+        maps.append(bilinear(score, size))
+    return np.mean(maps, axis=0)
+
+
+def standardized(made):
+    return [
+        Units((z - mu) * torch.exp(-log_sigma), log_sigma, torch.zeros(len(z), dtype=z.dtype))
+        for z, mu, log_sigma in made
+    ]
+
+
+def test_map_equals_the_transcription_of_equation_6():
+    made = units()
+    maps = anomaly_map(standardized(made), 20)
+    for image in range(2):
+        np.testing.assert_allclose(maps[image].numpy(), transcription(made, image, 20), rtol=1e-10)
+
+
+def test_scores_may_exceed_one_in_size_where_sigma_is_small():
+    assert anomaly_map(standardized(units(log_sigma_shift=-2.5)), 20).min() < -1
+
+
+def test_float32_scores_of_tiny_sigma_neither_overflow_nor_lose_their_order():
+    made = [(mu + 0.0, mu, log_sigma - 150) for _, mu, log_sigma in units(dtype=torch.float32)]
+    made = [(z.expand(2, *z.shape), mu, log_sigma) for z, mu, log_sigma in made]
+    maps = anomaly_map(standardized(made), 20)
+    assert maps.dtype == torch.float64
+    assert torch.isfinite(maps).all()
+    double = [tuple(part.double() for part in parts) for parts in made]
+    np.testing.assert_allclose(maps[0].numpy(), transcription(double, 0, 20), rtol=1e-3)
+
+
+def test_image_score_is_the_largest_pixel():
+    maps = torch.tensor([[[-1.0, -0.5], [-0.7, -0.9]], [[-0.2, -0.3], [-0.1, -0.8]]])
+    assert image_score(maps).tolist() == [-0.5, -0.10000000149011612]
