@@ -31,6 +31,7 @@ def explain(error: Exception) -> str:
         return f"{key} has no value: add {key}=… to the command{_hint(key)}."
     if key and error.__cause__ is not None:
         return f"{key}: {cause.splitlines()[0]}."
+    text = text.partition("See https://")[0]  # a link to a grammar helps nobody here
     return " ".join(line.strip() for line in text.splitlines() if line.strip())
 
 
@@ -41,9 +42,10 @@ def keys() -> list[str]:
     def walk(node: type, prefix: str) -> None:
         for kind in [node, *node.__subclasses__()]:
             for field in fields(kind):
-                found.append(prefix + field.name)
                 inner = _TYPES.get(str(field.type))
-                if inner is not None:
+                if inner is None:
+                    found.append(prefix + field.name)
+                else:
                     walk(inner, f"{prefix}{field.name}.")
 
     walk(Config, "")

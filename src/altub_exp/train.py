@@ -20,11 +20,14 @@ register_schema()
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="train")
 def main(config: DictConfig) -> None:
     """Run one experiment; under ``-m`` Hydra calls this once per job."""
-    run = OmegaConf.to_object(config)
-    assert isinstance(run, Config)
-    from altub_exp.experiment import run_experiment  # after Hydra: --help and --cfg need no torch
+    try:
+        run = OmegaConf.to_object(config)
+        assert isinstance(run, Config)
+        from altub_exp.experiment import run_experiment  # after Hydra: --help and --cfg need no torch
 
-    run_experiment(run)
+        run_experiment(run)
+    except (UserError, OmegaConfBaseException) as error:
+        sys.exit(f"error: {explain(error)}")  # here, because Hydra would print a line of its own before it
 
 
 def cli() -> None:
@@ -32,7 +35,7 @@ def cli() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors arrive here, where they become a sentence
     try:
         main()
-    except (UserError, HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException) as error:
         sys.exit(f"error: {explain(error)}")
 
 

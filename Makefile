@@ -1,0 +1,54 @@
+# altub-exp: `make help` lists the targets.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint types pytest test-slow bench ui lock clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.ready ## create .venv from requirements.lock and install the program into it
+
+$(VENV)/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else f"Python 3.11 to 3.13 is needed, this is {v[0]}.{v[1]}: run make PYTHON=/path/to/python3.11")'
+	@$(PYTHON) -c 'import ensurepip, venv' || { echo "Python lacks its venv module: apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup ## the main job on built-in images, with and without AltUB; prints the stability table
+	$(BIN)/python -m altub_exp.train -m experiment=demo altub=none,alternating
+	@$(BIN)/python -m analysis.tables stability --experiment demo
+	@echo "Runs: runs/synthetic/   MLflow: make ui"
+
+test: setup lint types pytest ## set up, then lint, types, doctests and all quick tests
+
+lint: setup ## ruff: lint and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup ## mypy --strict on src/
+	$(BIN)/mypy
+
+pytest: setup ## doctests and tests, WORKERS processes at once
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) -m "not slow" -rs
+
+test-slow: setup ## the tests that take minutes: the real data set where it is present
+	$(BIN)/python -m pytest -q -m slow -rs
+
+bench: setup ## speed, as ratios measured in one run on this machine
+	$(BIN)/python -m bench
+
+ui: setup ## MLflow's web interface on http://127.0.0.1:5000
+	$(BIN)/mlflow ui --host 127.0.0.1 --port 5000 --workers 1 --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}
+
+lock: ## resolve pyproject.toml anew into requirements.lock (needs uv)
+	uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-header --no-annotate pyproject.toml -o requirements.lock
+
+clean: ## remove what the tools cache; runs, data and records stay
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	find . -name __pycache__ -not -path './$(VENV)/*' -exec rm -rf {} +

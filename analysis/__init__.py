@@ -1,0 +1,1 @@
+"""From what MLflow holds to tables; reads nothing else."""

@@ -1,0 +1,20 @@
+"""What several tests need: the composed configuration."""
+
+import pytest
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from omegaconf import OmegaConf
+
+from altub_exp.config import conf_dir, register_schema
+
+
+@pytest.fixture
+def compose():
+    """Compose the configuration from overrides, as the command line does."""
+    register_schema()
+
+    def composed(*overrides):
+        with initialize_config_dir(conf_dir(), version_base="1.3"):
+            return OmegaConf.to_object(hydra_compose("train", overrides=list(overrides)))
+
+    return composed
