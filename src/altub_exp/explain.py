@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from pathlib import Path
+from typing import cast, get_type_hints
 
 from altub_exp.config import Config, conf_dir
 
@@ -27,6 +28,8 @@ def explain(error: Exception) -> str:
         r"Could not override '([^']+)'|Could not append to config\. An item is already at '([^']+)'", text
     ):
         return _unknown_key(found[1] or found[2])
+    if wrong := _first(r"Error parsing override '([^']*)'", text):
+        return f"{wrong!r} is neither KEY=VALUE nor GROUP=OPTION: see --help."
     if "missing mandatory value" in text and key:
         return f"{key} has no value: add {key}=… to the command{_hint(key)}."
     if key and error.__cause__ is not None:
@@ -37,26 +40,18 @@ def explain(error: Exception) -> str:
 
 def keys() -> list[str]:
     """Every key of the configuration, dotted."""
-    found: list[str] = []
+    found: set[str] = set()
 
     def walk(node: type, prefix: str) -> None:
         for kind in [node, *node.__subclasses__()]:
-            for field in fields(kind):
-                inner = _TYPES.get(str(field.type))
-                if inner is None:
-                    found.append(prefix + field.name)
+            for name, hint in get_type_hints(kind).items():
+                if is_dataclass(hint):
+                    walk(cast("type", hint), f"{prefix}{name}.")
                 else:
-                    walk(inner, f"{prefix}{field.name}.")
+                    found.add(prefix + name)
 
     walk(Config, "")
-    return sorted(set(found))
-
-
-_TYPES = {
-    name: value
-    for name, value in vars(__import__("altub_exp.config", fromlist=["config"])).items()
-    if isinstance(value, type) and is_dataclass(value)
-}
+    return sorted(found)
 
 
 def _unknown_key(key: str) -> str:

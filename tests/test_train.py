@@ -1,0 +1,271 @@
+"""The program through its real command line, on built-in images."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = [
+    "experiment=demo",
+    "dataset.image_size=32",
+    "dataset.size=64",
+    "dataset.train_images=10",
+    "dataset.good_images=4",
+    "dataset.defect_images=2",
+    "model.steps=1",
+    "train.epochs=6",
+    "train.batch_size=4",
+    "eval.ks_every=3",
+    "checkpoint_seconds=0",
+    "threads=1",
+]
+
+
+def command(*arguments, module="altub_exp.train"):
+    return [sys.executable, "-m", module, *arguments]
+
+
+def environment(**changes):
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+    return kept | {"COLUMNS": "200", "PYTHONPATH": str(ROOT)} | changes
+
+
+def run(cwd, *arguments, module="altub_exp.train", status=0, **changes):
+    """Run a command to its end and return (stdout, stderr); its exit status is checked."""
+    done = subprocess.run(
+        command(*arguments, module=module),
+        cwd=cwd,
+        env=environment(**changes),
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == status, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout, done.stderr
+
+
+def folders(cwd):
+    return sorted(path.parent for path in Path(cwd).glob("runs/**/status.json"))
+
+
+def journal(folder):
+    """Rows without what the clock put in."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k not in ("time", "seconds")} for row in rows]
+
+
+def recorded(cwd, experiment="demo"):
+    """{base: {metric: [(step, value), …]}} as MLflow holds it, in order of arrival, and the runs."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{cwd}/mlflow.db")
+    found = client.get_experiment_by_name(experiment)
+    runs = client.search_runs([found.experiment_id])
+    histories = {
+        run.data.tags["altub"]: {
+            metric: [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, metric)]
+            for metric in run.data.metrics
+        }
+        for run in runs
+    }
+    return histories, runs
+
+
+def equal_models(folder, other):
+    ours, theirs = (torch.load(f / "checkpoint.pt", weights_only=True)["density"] for f in (folder, other))
+    assert ours.keys() == theirs.keys()
+    return all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """Both base distributions in one command, never interrupted."""
+    cwd = tmp_path_factory.mktemp("undisturbed")
+    _, stderr = run(cwd, "-m", *TINY, "altub=none,alternating")
+    return cwd, stderr
+
+
+def test_run_folder_holds_what_the_contract_names(undisturbed):
+    cwd, _ = undisturbed
+    assert [f.relative_to(cwd / "runs/synthetic/fabric/fastflow-r18").parts[0] for f in folders(cwd)] == [
+        "alternating",
+        "none",
+    ]
+    for folder in folders(cwd):
+        assert folder.name.startswith("seed25-")
+        for name in ("config.yaml", "metrics.jsonl", "checkpoint.pt", "train.log", "auroc.png", "maps.png"):
+            assert (folder / name).stat().st_size > 0, name
+        status = json.loads((folder / "status.json").read_text())
+        assert status["state"] == "finished"
+        assert {"host", "started", "ended", "versions", "git_commit", "git_dirty", "pid"} <= status.keys()
+        rows = journal(folder)
+        assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5, 6]
+        assert all({"loss", "pixel_auroc", "image_auroc"} <= row.keys() for row in rows)
+        assert [row["epoch"] for row in rows if "ks" in row] == [3, 6]
+        assert all(0 < row["pixel_auroc"] < 1 for row in rows)
+    assert sorted(path.name for path in cwd.iterdir()) == ["data", "mlartifacts", "mlflow.db", "runs"]
+
+
+def test_output_says_that_the_weights_are_random_and_how_long_it_takes(undisturbed):
+    _, stderr = undisturbed
+    assert "weights are random" in stderr
+    assert "epoch 3/6" in stderr
+    assert " left" in stderr
+    assert "(ψ only)" in stderr
+
+
+def test_the_two_bases_share_the_first_loss_and_part_in_the_fifth_epoch(undisturbed):
+    alternating, none = (journal(folder) for folder in folders(undisturbed[0]))
+    assert alternating[0]["loss"] == pytest.approx(none[0]["loss"], rel=1e-4)
+    assert alternating[5]["loss"] != none[5]["loss"]
+
+
+def test_mlflow_holds_every_epoch_once_with_tags_params_and_artifacts(undisturbed):
+    from mlflow import MlflowClient
+
+    cwd, _ = undisturbed
+    histories, runs = recorded(cwd)
+    assert histories.keys() == {"none", "alternating"}
+    for folder in folders(cwd):
+        rows, history = journal(folder), histories[folder.parent.name]
+        for metric in ("loss", "pixel_auroc", "image_auroc", "ks"):
+            assert sorted(history[metric]) == [(row["epoch"], row[metric]) for row in rows if metric in row]
+        window = [row["pixel_auroc"] for row in rows if 2 <= row["epoch"] <= 6]
+        assert history["pixel_auroc_mean"][0][1] == pytest.approx(sum(window) / 5, rel=1e-12)
+        assert history["pixel_auroc_best"][0][1] == max(row["pixel_auroc"] for row in rows)
+    for one in runs:
+        assert one.info.status == "FINISHED"
+        tags = one.data.tags
+        assert (tags["model"], tags["backbone"], tags["dataset"], tags["category"]) == (
+            "fastflow",
+            "r18",
+            "synthetic",
+            "fabric",
+        )
+        assert {"seed", "run_key", "status", "git_commit", "git_dirty"} <= tags.keys()
+        assert tags["status"] == "finished"
+        assert one.data.params["train.epochs"] == "6"
+        assert one.data.params["backbone.weights"] == "random"
+        names = {a.path for a in MlflowClient(f"sqlite:///{cwd}/mlflow.db").list_artifacts(one.info.run_id)}
+        assert {"config.yaml", "auroc.png", "maps.png"} <= names
+
+
+def test_stability_table_reads_mlflow(undisturbed):
+    cwd, _ = undisturbed
+    stdout, _ = run(cwd, "stability", "--experiment", "demo", module="analysis.tables")
+    for folder in folders(cwd):
+        values = [100 * row["pixel_auroc"] for row in journal(folder) if 2 <= row["epoch"] <= 6]
+        mean = sum(values) / len(values)
+        std = (sum((v - mean) ** 2 for v in values) / len(values)) ** 0.5
+        line = next(line for line in stdout.splitlines() if f" {folder.parent.name} " in line and "±" in line)
+        assert f"{mean:.2f} ± {std:.2f}" in line
+        assert "finished" in line
+    assert "2 runs of experiment 'demo'" in stdout
+
+
+def test_a_finished_run_is_not_repeated(undisturbed):
+    cwd, _ = undisturbed
+    folder = folders(cwd)[1]
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir() if path.suffix in (".pt", ".jsonl")}
+    _, stderr = run(cwd, *TINY, "altub=none")
+    assert "finished already" in stderr
+    assert {name: (folder / name).stat().st_mtime_ns for name in before} == before
+    assert len(recorded(cwd)[1]) == 2
+
+
+def test_killed_in_mid_epoch_and_run_again_gives_the_same_numbers_bit_for_bit(undisturbed, tmp_path):
+    cwd, _ = undisturbed
+    log = (tmp_path / "killed.log").open("w")
+    slow = command(*TINY, "altub=alternating")
+    process = subprocess.Popen(slow, cwd=tmp_path, env=environment(), stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + 120
+        while not (folders(tmp_path) and (folders(tmp_path)[0] / "metrics.jsonl").exists()):
+            assert process.poll() is None, (tmp_path / "killed.log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        folder = folders(tmp_path)[0]
+        while len((folder / "metrics.jsonl").read_text().splitlines()) < 2:
+            assert process.poll() is None, "too quick to be killed"
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+    finally:
+        process.kill()
+        process.wait()
+    assert json.loads((folder / "status.json").read_text())["state"] == "running"
+    assert 2 <= len((folder / "metrics.jsonl").read_text().splitlines()) < 6
+    _, stderr = run(tmp_path, *TINY, "altub=alternating")
+    assert "from epoch" in stderr
+    reference = folders(cwd)[0]
+    assert folder.name == reference.name
+    assert journal(folder) == journal(reference)
+    assert equal_models(folder, reference)
+    histories, runs = recorded(tmp_path)
+    assert len(runs) == 1
+    for metric in ("loss", "pixel_auroc", "image_auroc", "ks"):
+        assert sorted(histories["alternating"][metric]) == sorted(recorded(cwd)[0]["alternating"][metric])
+
+
+def test_resume_never_puts_the_old_run_aside(undisturbed, tmp_path):
+    short = [*TINY, "altub=none", "train.epochs=2"]
+    run(tmp_path, *short)
+    first = folders(tmp_path)[0]
+    rows = journal(first)
+    _, stderr = run(tmp_path, *short, "resume=never")
+    assert "earlier run now lies in" in stderr
+    assert journal(first.with_name(first.name + ".old-1")) == journal(first) == rows
+    assert len(recorded(tmp_path)[1]) == 2
+
+
+def test_divergence_is_recorded_as_crashed_and_kept(tmp_path):
+    wild = [*TINY, "altub=stereotype", "train.lr=1e18"]
+    _, stderr = run(tmp_path, *wild)
+    assert "crashed: the loss became" in stderr
+    assert "Traceback" not in stderr
+    folder = folders(tmp_path)[0]
+    status = json.loads((folder / "status.json").read_text())
+    assert status["state"] == "crashed"
+    assert "epoch" in status["reason"]
+    _, runs = recorded(tmp_path)
+    assert (runs[0].info.status, runs[0].data.tags["status"]) == ("FAILED", "crashed")
+    _, stderr = run(tmp_path, *wild)
+    assert "crashed already" in stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["train.epoch=3"], "train.epoch is not a key of the configuration: did you mean train.epochs"),
+        (["train.epochs=many"], "train.epochs: Value 'many' of type 'str' could not be converted to Integer"),
+        (["backbone=r19"], "backbone=r19 does not exist: choose one of cait, deit, mobilenetv2, r18, wrn50"),
+        (["dataset=mvtec"], "dataset.category has no value"),
+        (["train.epochs=0"], "train.epochs=0 is too small"),
+        (["eval.first_epoch=9"], "does not lie within the 6 epochs"),
+        (["dataset.category=tartan"], "tartan"),
+        (["dataset.category=all"], "-m"),
+        (["dataset=mvtec", "dataset.category=screw", "dataset.root=nowhere"], "nowhere"),
+        (["backbone.weights=absent.safetensors"], "absent.safetensors is no file"),
+        (["backbone.weights=pretrained"], "could not be fetched from the Hugging Face hub"),
+        (["backbone.name=resnet1x8"], "timm has no model 'resnet1x8'"),
+        (["backbone.stages=[1,9]"], "has no stage of backbone.stages=[1, 9]"),
+        (["model.feature_norm=pretrained"], "has no final norm of its own: set model.feature_norm=trainable"),
+        (["device=cuda"], "PyTorch finds no CUDA device"),
+        (["tracking.uri=./mlruns"], "sqlite:///"),
+    ],
+)
+def test_bad_input_is_one_sentence_before_any_training(tmp_path, arguments, sentence):
+    if "device=cuda" in arguments and torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    stdout, stderr = run(tmp_path, *TINY, *arguments, status=1, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "hub"))
+    errors = [line for line in stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, stderr
+    assert sentence in stderr
+    assert "Traceback" not in stderr + stdout
+    assert folders(tmp_path) == []
