@@ -1,0 +1,48 @@
+"""Which software computes a run: versions of the packages, and the commit of this checkout."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+PACKAGES = ("altub-exp", "torch", "timm", "FrEIA", "numpy", "mlflow")
+
+
+def versions() -> dict[str, str]:
+    """The versions of Python and of the packages that can change a run's numbers; absent ones are left out."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
+
+
+def git_state(package: Path = Path(__file__).parent) -> tuple[str | None, bool | None]:
+    """Commit of the checkout that this package's source lies in, and whether files differ from it.
+
+    Different means: a tracked file is changed, or a file below ``src`` or ``conf`` is neither tracked nor ignored.
+
+    Returns:
+        ``(None, None)`` without git, outside of a checkout, and where the package is not tracked (an installation
+        below somebody's own repository).
+    """
+    root = package.parents[1]
+    # git's own variables, set inside a hook, would point to another repository
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+
+    def git(*arguments: str) -> str:
+        command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
+        return subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=20).stdout
+
+    try:
+        git("ls-files", "--error-unmatch", "--", str(package / "__init__.py"))
+        commit = git("rev-parse", "HEAD").strip()
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".")
+        added = git("status", "--porcelain", "--untracked-files=all", "--", "src", "conf")
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+    return commit, bool(changed or added)

@@ -1,0 +1,248 @@
+"""A run's folder: identity, status, lock and metric journal, written so that a killed process damages nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import socket
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum, StrEnum
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from altub_exp.errors import UserError
+from altub_exp.provenance import git_state, versions
+
+__all__ = ["Held", "RunFolder", "State", "git_state", "identity", "now_ms", "read_json", "versions", "write_json"]
+
+
+class Held(UserError):
+    """Another process holds the run's lock."""
+
+
+def now_ms() -> int:
+    """The time in Unix milliseconds, as MLflow counts it."""
+    return time.time_ns() // 1_000_000
+
+
+class State(StrEnum):
+    """How far a run has come: ``failed`` ended by an error, ``crashed`` by a divergence, which is a result."""
+
+    running = "running"
+    finished = "finished"
+    failed = "failed"
+    crashed = "crashed"
+
+
+def identity(part: Mapping[str, Any]) -> str:
+    """Eight hex digits that name a configuration: equal whenever all keys and values are equal, in any order.
+
+    Args:
+        part: what can change the run's numbers; mappings, sequences, enums, strings, numbers, booleans and None.
+
+    Raises:
+        TypeError: another type, or a key that is not a string.
+
+    >>> identity({"seed": 25, "model": {"lr": 1e-3}}) == identity({"model": {"lr": 0.001}, "seed": 25})
+    True
+    """
+    text = json.dumps(_plain(part), sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Enum):
+        return _plain(value.value)
+    if isinstance(value, Mapping):
+        if wrong := [key for key in value if not isinstance(key, str)]:
+            raise TypeError(f"a configuration's keys are strings, not {wrong[0]!r}")
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [_plain(item) for item in value]
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    raise TypeError(f"a configuration holds no {type(value).__name__}: {value!r}")
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Replace a JSON file atomically: a reader, also one after a power cut, sees the old or the new content."""
+    _replace(path, json.dumps(value, indent=1) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The content of a JSON file, or None where there is none.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise UserError(f"{path} is damaged; move its folder away and run the experiment again.")
+    return value
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run. All times in its files are Unix milliseconds."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The configuration of the run."""
+        return self.path / "config.yaml"
+
+    @property
+    def status_file(self) -> Path:
+        """State, process, times and versions; see :meth:`write_status`."""
+        return self.path / "status.json"
+
+    @property
+    def journal(self) -> Path:
+        """One JSON line per epoch; see :meth:`append`."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoint(self) -> Path:
+        """What the run goes on from."""
+        return self.path / "checkpoint.pt"
+
+    @property
+    def log(self) -> Path:
+        """What was told to the user."""
+        return self.path / "train.log"
+
+    def artifacts(self) -> list[Path]:
+        """The files that belong into MLflow: the configuration and the pictures, as far as they are there."""
+        return [path for path in (self.config, *sorted(self.path.glob("*.png"))) if path.is_file()]
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run's lock; the system frees it when the process dies, however it dies.
+
+        Raises:
+            Held: another process holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            status = self.status() or {}
+            if status.get("state") != State.running:  # being put aside, or sent to MLflow
+                raise Held(f"Another process holds {self.path}; try again in a moment.") from None
+            since = datetime.fromtimestamp(status["since"] / 1000)
+            raise Held(
+                f"This run is being computed by process {status['pid']} on {status['host']} (since "
+                f"{since:%Y-%m-%d %H:%M:%S}); wait for it, or choose another seed."
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def status(self) -> dict[str, Any] | None:
+        """What :meth:`write_status` has written, or None.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        return read_json(self.status_file)
+
+    def write_status(self, **fields: Any) -> None:
+        """Merge fields into the status.
+
+        ``state`` brings its companions along: ``running`` sets pid, host, since (this process) and started (the first
+        one), and drops ended and summary of an earlier attempt; the other states set ended, unless they stand already.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        status = self.status() or {}
+        now = now_ms()
+        state = fields.get("state")
+        if state == State.running:
+            status = {key: value for key, value in status.items() if key not in ("ended", "summary")}
+            status |= {"pid": os.getpid(), "host": socket.gethostname(), "since": now}
+            status.setdefault("started", now)
+        elif state is not None and (state != status.get("state") or "ended" not in status):
+            status["ended"] = now
+        write_json(self.status_file, status | fields)
+
+    def run_uid(self) -> str:
+        """The name of this run that no other run ever has: 32 hex digits, drawn once and kept in the status."""
+        uid = (self.status() or {}).get("run_uid")
+        if uid is None:
+            uid = uuid.uuid4().hex
+            self.write_status(run_uid=uid)
+        return str(uid)
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Add one epoch to the journal: ``epoch`` (from 1), the metrics, and ``time``, which is now unless given."""
+        line = json.dumps({**row, "time": row.get("time", now_ms())}).encode() + b"\n"
+        with self.journal.open("ab+") as file:
+            if rest := self._tail():  # a torn line would damage this one as well
+                file.truncate(file.seek(0, os.SEEK_END) - len(rest))
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The journal, oldest first. A last line that was torn by a kill in mid-write is left out.
+
+        Raises:
+            UserError: another line is damaged.
+        """
+        try:
+            lines = self.journal.read_bytes().split(b"\n")
+        except FileNotFoundError:
+            return []
+        rows = []
+        for number, line in enumerate(lines[:-1], start=1):
+            try:
+                row = json.loads(line)
+                rows.append({"epoch": int(row["epoch"]), **row})
+            except (ValueError, TypeError, KeyError):
+                raise UserError(f"{self.journal}, line {number} is damaged; remove the line or the run.") from None
+        return rows
+
+    def _tail(self) -> bytes:
+        """What follows the last newline: nothing, or a torn line."""
+        return self.journal.read_bytes().rpartition(b"\n")[2]
+
+    def truncate(self, last_epoch: int) -> None:
+        """Drop the rows after an epoch: the resumed run computes them again."""
+        if self.journal.exists():
+            kept = [row for row in self.rows() if row["epoch"] <= last_epoch]
+            _replace(self.journal, "".join(json.dumps(row) + "\n" for row in kept))
+
+    def put_aside(self) -> Path:
+        """Rename the folder to ``NAME.old-1`` or the next free number, and return that: nothing recorded is lost."""
+        number = 1
+        while (aside := self.path.with_name(f"{self.path.name}.old-{number}")).exists():
+            number += 1
+        return self.path.rename(aside)

@@ -1,0 +1,231 @@
+"""The MLflow store behind a tracking URI: which one it is, making it ready, and a quiet client that never hangs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from filelock import FileLock, Timeout
+
+from altub_exp.errors import UserError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+SQLITE_WAIT = 5.0
+"""Seconds to wait for other writers of a SQLite store."""
+
+PREPARE_WAIT = 600.0
+"""Seconds to wait for another process that creates or upgrades the store."""
+
+ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds: so long may a dead server hold up the training
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the tracker has its own back-off
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+
+_SQLITE = re.compile(r"sqlite(?:\+\w+)?:///(?P<path>[^?]+)(?P<query>\?.*)?")
+_SERVERS = re.compile(r"(https?|databricks|(postgresql|mysql|mssql)(\+\w+)?)://.+|databricks")
+
+
+def resolve_uri(uri: str, environment: bool = True) -> str:
+    """The tracking URI that holds: ``MLFLOW_TRACKING_URI`` before ``uri``, a SQLite path made absolute.
+
+    The folder of a SQLite store is created.
+
+    Args:
+        uri: ``sqlite:///PATH`` (relative to the working folder), or a server.
+        environment: whether ``MLFLOW_TRACKING_URI`` wins.
+
+    Raises:
+        UserError: MLflow can record nothing there.
+    """
+    uri = (os.environ.get("MLFLOW_TRACKING_URI") if environment else None) or uri
+    if _SERVERS.fullmatch(uri):
+        return uri.rstrip("/")
+    match = _SQLITE.fullmatch(uri)
+    if match is None or match["path"] == ":memory:":
+        raise UserError(
+            f"MLflow cannot record at {uri!r} (folders of files are no longer supported): "
+            "set tracking.uri to sqlite:///PATH or to the address of a server."
+        )
+    path = Path(match["path"]).expanduser().absolute()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path.parent} cannot be created for tracking.uri: {error.strerror}.") from None
+    if path.is_dir() or not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        raise UserError(f"{path} cannot be written; set tracking.uri to sqlite:///PATH of a place that can.")
+    return f"sqlite:///{path}{match['query'] or ''}"
+
+
+def shown(uri: str) -> str:
+    """The URI without user name and password, for messages and files."""
+    netloc = urlsplit(uri).netloc
+    return uri.replace(netloc, netloc.rpartition("@")[2], 1) if "@" in netloc else uri
+
+
+def database(uri: str) -> Path | None:
+    """The file of a SQLite store, or None for a server."""
+    match = _SQLITE.fullmatch(uri)
+    return Path(match["path"]) if match else None
+
+
+def artifact_location(uri: str, experiment: str) -> str | None:
+    """Where a new experiment keeps its files: beside a SQLite store; None leaves the choice to the server."""
+    path = database(uri)
+    return (path.parent / "mlartifacts" / re.sub(r"[^\w.-]+", "-", experiment)).as_uri() if path else None
+
+
+def import_mlflow() -> type[MlflowClient]:
+    """Import MLflow (2–3 s) without its chatter, with short time-outs; the user's environment wins."""
+    for key, value in ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
+    from mlflow import MlflowClient
+
+    # MLflow logs every failed request with its traceback; the tracker says it in one sentence
+    logging.getLogger("mlflow").setLevel(logging.CRITICAL)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+    client: type[MlflowClient] = MlflowClient
+    return client
+
+
+def prepare_store(uri: str) -> None:
+    """Create or upgrade a SQLite store, one process at a time; does nothing for a server.
+
+    MLflow itself does not guard this: several processes that open a fresh store at once leave it broken. A store of an
+    older MLflow is copied to ``NAME.before-upgrade`` first.
+
+    Args:
+        uri: what :func:`resolve_uri` returned.
+
+    Raises:
+        UserError: the file is no MLflow store, one of a newer MLflow, or locked by another process.
+    """
+    path = database(uri)
+    if path is None:
+        return
+    client = import_mlflow()
+    from mlflow.exceptions import MlflowException
+
+    try:
+        with FileLock(path.with_name(f"{path.name}.lock"), timeout=PREPARE_WAIT):
+            if not _has_schema(path):
+                _upgrade(uri)
+            try:
+                client(tracking_uri=uri)  # checks the version, and creates the default experiment
+            except MlflowException as error:
+                if "out-of-date" not in str(error):
+                    raise
+                backup = path.with_name(f"{path.name}.before-upgrade")
+                with closing(sqlite3.connect(path)) as old, closing(sqlite3.connect(backup)) as copy:
+                    old.backup(copy)
+                _upgrade(uri)
+    except Timeout:
+        raise UserError(f"Another process has been preparing {path} for {PREPARE_WAIT:.0f} s; end it.") from None
+    except (MlflowException, OSError, sqlite3.DatabaseError, subprocess.SubprocessError) as error:
+        why = reason(error)
+        raise UserError(f"MLflow cannot use {path} ({why}); move it away, or set tracking.uri to another.") from None
+    _prepared.add(uri)
+
+
+_prepared: set[str] = set()
+
+
+def _has_schema(path: Path) -> bool:
+    with closing(sqlite3.connect(path, timeout=SQLITE_WAIT)) as connection:
+        if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone() is None:
+            return False
+        return connection.execute("SELECT 1 FROM alembic_version").fetchone() is not None
+
+
+def _upgrade(uri: str) -> None:
+    # in a process of its own: the migration takes over the logging of the process that it runs in
+    command = [sys.executable, "-m", "mlflow", "db", "upgrade", uri]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PREPARE_WAIT)
+    if done.returncode:
+        raise OSError((done.stderr.strip().splitlines() or ["mlflow db upgrade failed"])[-1])
+
+
+def connect(uri: str) -> MlflowClient:
+    """A client of the store, after making sure that a SQLite store is there and can be written.
+
+    Raises:
+        Exception: of any kind, when it cannot be reached; for a server this shows at the first request.
+    """
+    client = import_mlflow()
+    if uri not in _prepared:
+        prepare_store(uri)
+    if path := database(uri):
+        # MLflow would wait 20 s for a locked database and retry for hours where it cannot be opened
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=SQLITE_WAIT)) as probe:
+            probe.execute("BEGIN IMMEDIATE")
+            probe.rollback()
+    return client(tracking_uri=uri)
+
+
+def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
+    """The id of an experiment, which is created where it is missing; several processes may ask at once.
+
+    Raises:
+        UserError: the experiment was deleted.
+        MlflowException: the server cannot be reached.
+    """
+    from mlflow.exceptions import MlflowException
+
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        try:
+            return str(client.create_experiment(name, artifact_location(uri, name)))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        experiment = client.get_experiment_by_name(name)  # another process was quicker
+    if experiment.lifecycle_stage != "active":
+        raise UserError(
+            f"the experiment {name!r} was deleted there: restore it by `mlflow experiments restore "
+            f"-x {experiment.experiment_id}`, or choose another tracking.experiment"
+        )
+    return str(experiment.experiment_id)
+
+
+def active_run(client: MlflowClient, run_id: str) -> Run | None:
+    """The run of an id, or None where it was deleted or never was.
+
+    Raises:
+        MlflowException: the server cannot be reached.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+    return run if run.info.lifecycle_stage == "active" else None
+
+
+def reason(error: BaseException) -> str:
+    """Why a request failed, in a few words for the user."""
+    import requests
+
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, requests.exceptions.Timeout):
+            return f"no answer within {os.environ['MLFLOW_HTTP_REQUEST_TIMEOUT']} s"
+        if isinstance(cause, requests.exceptions.ConnectionError):
+            return "no connection"
+        cause = cause.__cause__ or cause.__context__
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

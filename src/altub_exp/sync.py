@@ -1,0 +1,100 @@
+"""Sends to MLflow what runs could not send while the server was away.   python -m altub_exp.sync --help"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from altub_exp.errors import UserError
+from altub_exp.runs import Held, RunFolder, State
+from altub_exp.store import reason, resolve_uri, shown
+from altub_exp.tracking import Tracker
+
+EPILOG = """example:
+  python -m altub_exp.sync runs --uri http://tracking.example:5000
+
+Each run goes to the place that it was recorded for (MLFLOW_TRACKING_URI wins), or to --uri and --experiment.
+Nothing is sent twice; runs that are still computing are left alone."""
+
+
+def sync_run(folder: RunFolder, uri: str | None = None, experiment: str | None = None) -> str:
+    """Send what MLflow lacks of one run; returns what was done, in a few words.
+
+    A run whose process has died stays open in MLflow and gets its points up to the checkpoint: a resumed run computes
+    the later ones again.
+
+    Raises:
+        Held: another process computes this run.
+        UserError: a file of it is damaged, or its experiment was deleted.
+        Unreachable: the server does not record.
+    """
+    with folder.lock():
+        status = folder.status() or {}
+        tracker = Tracker.from_record(folder, uri, experiment)
+        if tracker is None or "state" not in status:
+            return "ended before anything was recorded, skipped"
+        state = State(status["state"])
+        try:
+            if state == State.running:
+                tracker.send(int(status.get("checkpoint_epoch", 0)))
+            else:
+                tracker.send(None, state, status.get("summary", {}), folder.artifacts())
+        except UserError:
+            raise
+        except Exception as error:
+            raise Unreachable(tracker.uri, error) from error
+    done = f"{tracker.sent} points sent" if tracker.sent else "nothing missing"
+    return done + ("; its process has died, run the command again to go on" if state == State.running else "")
+
+
+class Unreachable(Exception):
+    """MLflow at ``uri`` does not record; the message says why."""
+
+    def __init__(self, uri: str, error: Exception):
+        super().__init__(f"MLflow at {shown(uri)} does not record ({reason(error)}).")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Send what is missing of every run below a folder, one line each.
+
+    Returns:
+        The exit status: 1 when the server cannot be reached or a run could not be read.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m altub_exp.sync",
+        description="Send to MLflow what runs could not send while the server was away.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("runs_dir", nargs="?", default="runs", type=Path, help="folder of the runs (default: runs)")
+    parser.add_argument("--uri", help="send to this tracking URI instead")
+    parser.add_argument("--experiment", help="send to this MLflow experiment instead")
+    options = parser.parse_args(arguments)
+    logging.getLogger("altub_exp").addHandler(logging.NullHandler())  # the lines below say it all
+    failed = False
+    try:
+        if not options.runs_dir.is_dir():
+            raise UserError(f"There is no folder {options.runs_dir}; name the one that holds the runs.")
+        uri = resolve_uri(options.uri, environment=False) if options.uri else None
+        paths = sorted(file.parent for file in options.runs_dir.rglob("status.json"))
+        if not paths:
+            print(f"There are no runs below {options.runs_dir}.")
+        for path in paths:
+            try:
+                print(f"{path}: {sync_run(RunFolder(path), uri, options.experiment)}", flush=True)
+            except Held:
+                print(f"{path}: still computing, skipped", flush=True)
+            except UserError as error:
+                print(f"{path}: {error}", flush=True)
+                failed = True
+    except (UserError, Unreachable) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

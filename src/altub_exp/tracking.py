@@ -1,0 +1,234 @@
+"""Sends a run's journal to MLflow: every point arrives once, and no failure of the server stops the training."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from altub_exp.runs import RunFolder, State, now_ms, read_json, write_json
+from altub_exp.store import active_run, connect, experiment_id, prepare_store, reason, resolve_uri, shown
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric, Run
+
+__all__ = ["Tracker", "prepare_store", "resolve_uri"]
+
+METRICS_PER_CALL = 1000
+PARAMS_PER_CALL = 100
+PARAM_LENGTH = 6000
+"""MLflow's own limits; a longer value is cut."""
+
+FIRST_PAUSE = 5.0
+LONGEST_PAUSE = 60.0
+"""Seconds between attempts while the server cannot be reached; doubled each time."""
+
+log = logging.getLogger("altub_exp")
+
+
+@dataclass
+class Tracker:
+    """One run's way to MLflow.
+
+    The folder's ``record.json`` keeps what a later ``python -m altub_exp.sync`` needs, its ``tracking.json`` where the
+    run stands in MLflow.
+
+    Args:
+        uri: what :func:`altub_exp.store.resolve_uri` returned.
+        experiment: name of the MLflow experiment; created where it is missing.
+        name: name of the MLflow run.
+        tags: tags of the run; ``status`` and ``run_uid`` are added.
+        params: the flattened configuration.
+        folder: where the journal lies.
+        start_time: when the run began, Unix milliseconds.
+        clock: seconds that never go back.
+        keep_record: False leaves ``record.json`` as it is.
+
+    Attributes:
+        sent: number of points that this object has sent.
+    """
+
+    uri: str
+    experiment: str
+    name: str
+    tags: Mapping[str, str]
+    params: Mapping[str, Any]
+    folder: RunFolder
+    start_time: int
+    clock: Callable[[], float] = time.monotonic
+    keep_record: bool = True
+    sent: int = field(default=0, init=False)
+    _run_id: str = field(default="", init=False)
+    _arrived: set[tuple[str, int]] | None = field(default=None, init=False)  # None: ask the server
+    _outage: bool = field(default=False, init=False)
+    _pause: float = field(default=FIRST_PAUSE, init=False)
+    _retry_at: float = field(default=float("-inf"), init=False)
+
+    def __post_init__(self) -> None:
+        self.tags = {key: str(value) for key, value in self.tags.items()}
+        self.params = {key: str(value) for key, value in self.params.items()}
+        if self.keep_record:
+            kept = ("experiment", "name", "tags", "params", "start_time")
+            write_json(self._record, {"uri": shown(self.uri)} | {key: getattr(self, key) for key in kept})
+
+    @classmethod
+    def from_record(cls, folder: RunFolder, uri: str | None = None, experiment: str | None = None) -> Tracker | None:
+        """The tracker that recorded a folder, or None where none did; ``uri`` and ``experiment`` replace its own."""
+        record = read_json(folder.path / "record.json")
+        if record is None:
+            return None
+        record["uri"] = uri or resolve_uri(record["uri"])
+        record["experiment"] = experiment or record["experiment"]
+        return cls(**record, folder=folder, keep_record=False)
+
+    @property
+    def _record(self) -> Path:
+        return self.folder.path / "record.json"
+
+    def flush(self, last_epoch: int) -> bool:
+        """Send the journal's rows up to an epoch, as far as the server lacks them.
+
+        Call it for epochs that no resumed run computes again: up to the checkpoint. While the server cannot be reached
+        it returns at once, apart from one attempt after each pause.
+
+        Returns:
+            Whether all of them have arrived.
+        """
+        if self.clock() < self._retry_at:
+            return False
+        return self._attempt(
+            lambda: self.send(last_epoch),
+            "training goes on, the points stay in the run's folder and are sent later",
+            quiet=self._outage,
+        )
+
+    def finish(self, status: State, summary: Mapping[str, float], artifacts: Sequence[Path]) -> bool:
+        """Send all that is missing of a run that has ended, and mark it as ended; may be called again.
+
+        State, summary and end time are kept in the folder's status.
+
+        Args:
+            status: how it ended.
+            summary: metrics of the whole run, recorded at the last epoch.
+            artifacts: files to upload.
+
+        Returns:
+            Whether all has arrived.
+        """
+        self.folder.write_status(state=status, summary=dict(summary))
+        return self._attempt(
+            lambda: self.send(None, status, summary, artifacts),
+            "nothing is lost: when MLflow can be reached again, run `python -m altub_exp.sync`",
+        )
+
+    def send(
+        self,
+        last_epoch: int | None,
+        state: State = State.running,
+        summary: Mapping[str, float] | None = None,
+        artifacts: Sequence[Path] = (),
+    ) -> None:
+        """One attempt of :meth:`flush` (up to an epoch, ``running``) or :meth:`finish` (None, another state).
+
+        Raises:
+            UserError: the experiment was deleted, or a file of the run is damaged.
+            Exception: whatever kept a point or a file from arriving.
+        """
+        client = connect(self.uri)
+        from mlflow.entities import Metric
+
+        rows = [row for row in self.folder.rows() if last_epoch is None or row["epoch"] <= last_epoch]
+        points = [
+            Metric(key, float(value), int(row["time"]), row["epoch"])
+            for row in rows
+            for key, value in row.items()
+            if key not in ("epoch", "time") and isinstance(value, int | float)
+        ]
+        ended = int((self.folder.status() or {}).get("ended", 0)) or now_ms()
+        last = max((row["epoch"] for row in rows), default=0)
+        points += [Metric(key, float(value), ended, last) for key, value in (summary or {}).items()]
+        if self._arrived is None or state != State.running:
+            run = self._register(client)
+            self._arrived = self._reconcile(client, run, state)
+        missing = [point for point in points if (point.key, point.step) not in self._arrived]
+        for start in range(0, len(missing), METRICS_PER_CALL):
+            self._log_metrics(client, missing[start : start + METRICS_PER_CALL])
+        self._upload(client, artifacts)
+        if state != State.running:
+            client.set_terminated(self._run_id, "FINISHED" if state == State.finished else "FAILED", ended)
+
+    def _attempt(self, work: Callable[[], None], consequence: str, quiet: bool = False) -> bool:
+        try:
+            work()
+        except Exception as error:  # whatever MLflow, its database or the network raise: training goes on
+            self._arrived = None  # a request may have arrived although its reply did not
+            self._retry_at = self.clock() + self._pause
+            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+            if not quiet:
+                log.warning("MLflow at %s does not record (%s); %s.", shown(self.uri), reason(error), consequence)
+            self._outage = True
+            return False
+        if self._outage:
+            log.info("MLflow at %s records again; what was missing has arrived.", shown(self.uri))
+        self._outage, self._pause, self._retry_at = False, FIRST_PAUSE, float("-inf")
+        return True
+
+    def _log_metrics(self, client: MlflowClient, metrics: list[Metric]) -> None:
+        assert self._arrived is not None
+        # Equal points are stored once: so a request that the server only seemed to drop, and then carries out after the
+        # reconciliation, doubles nothing. That is why a point's time is the journal's and not the time of sending.
+        client.log_batch(self._run_id, metrics=metrics, synchronous=True)
+        self._arrived |= {(metric.key, metric.step) for metric in metrics}
+        self.sent += len(metrics)
+
+    def _register(self, client: MlflowClient) -> Run:
+        """The run in MLflow: the one in ``tracking.json``, else the one with our ``run_uid``, else a new one."""
+        from mlflow.entities import ViewType
+
+        path = self.folder.path / "tracking.json"
+        places = read_json(path) or {}
+        place = places.get(shown(self.uri), {})
+        run = active_run(client, place["run_id"]) if place.get("experiment") == self.experiment else None
+        if run is None:
+            uid = self.folder.run_uid()
+            parent = experiment_id(client, self.uri, self.experiment)
+            # a creation whose reply was lost is found again by its uid
+            found = client.search_runs([parent], f"tags.run_uid = '{uid}'", ViewType.ACTIVE_ONLY)
+            run = found[0] if found else self._create(client, parent, uid)
+            place = {"experiment": self.experiment, "experiment_id": parent, "run_id": run.info.run_id}
+            write_json(path, places | {shown(self.uri): place})
+        self._run_id = run.info.run_id
+        return run
+
+    def _create(self, client: MlflowClient, parent: str, uid: str) -> Run:
+        tags = {**self.tags, "run_uid": uid, "status": State.running.value}
+        return client.create_run(parent, start_time=self.start_time, tags=tags, run_name=self.name)
+
+    def _reconcile(self, client: MlflowClient, run: Run, state: State) -> set[tuple[str, int]]:
+        """Bring params, tags and status of the run up to date; returns the points (metric, step) that are there."""
+        from mlflow.entities import Param, RunTag
+
+        # a param can never be changed: those of the first attempt stay
+        params = [Param(key, value[:PARAM_LENGTH]) for key, value in self.params.items() if key not in run.data.params]
+        for start in range(0, len(params), PARAMS_PER_CALL):
+            client.log_batch(self._run_id, params=params[start : start + PARAMS_PER_CALL], synchronous=True)
+        tags = [
+            RunTag(*tag) for tag in {**self.tags, "status": state.value}.items() if run.data.tags.get(tag[0]) != tag[1]
+        ]
+        if tags:
+            client.log_batch(self._run_id, tags=tags, synchronous=True)
+        if state == State.running and run.info.status != "RUNNING":  # resumed
+            client.update_run(self._run_id, status="RUNNING")
+        return {(key, p.step) for key in run.data.metrics for p in client.get_metric_history(self._run_id, key)}
+
+    def _upload(self, client: MlflowClient, artifacts: Sequence[Path]) -> None:
+        if not artifacts:
+            return
+        there = {file.path: file.file_size for file in client.list_artifacts(self._run_id)}
+        for path in artifacts:
+            if there.get(path.name) != path.stat().st_size:
+                client.log_artifact(self._run_id, str(path))
