@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-import traceback
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,8 +21,8 @@ from altub_exp.features.backbone import Backbone
 from altub_exp.features.maps import FeatureMaps
 from altub_exp.pictures import map_sheet
 from altub_exp.progress import EpochProgress, log, logging_to
-from altub_exp.record import build_tracker, finish, now_ms, report_done, run_name, run_path, start_status
-from altub_exp.runs import RunFolder, State
+from altub_exp.record import build_tracker, fail, finish, report_done, run_name, run_path, start_status
+from altub_exp.runs import RunFolder, State, now_ms
 from altub_exp.tracking import prepare_store, resolve_uri
 
 
@@ -40,34 +40,29 @@ def run_experiment(config: Config) -> State:
     uri = resolve_uri(config.tracking.uri)
     images = open_category(config.dataset)
     folder = RunFolder(run_path(config, images))
+    aside = None
     if config.resume is Resume.never and folder.status() is not None:
         with folder.lock():
             aside = folder.put_aside()
-        log.info("resume=never: the earlier run now lies in %s", aside)
     with folder.lock(), logging_to(folder.log):
+        if aside is not None:
+            log.info("resume=never: the earlier run now lies in %s", aside)
         before = folder.status()
         if before is not None and before["state"] in (State.finished, State.crashed):
             return report_done(folder, before, config, images, uri)
-        prepare_store(uri)
         try:
-            train(config, images, folder, device, uri)
-        except UserError as error:
-            if before is None and not folder.rows():
-                folder.discard()  # nothing was recorded: leave nothing behind
-            else:
-                folder.write_status(state=State.failed, reason=str(error))
+            prepare_store(uri)
+            return train(config, images, folder, device, uri)
+        except UserError:
+            if before is None and folder.status() is None:
+                folder.discard(keep=Path(config.runs_dir))  # nothing was recorded: leave nothing behind
             raise
         except BaseException as error:
-            reason = "interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
-            log.debug("%s", traceback.format_exc())
-            folder.write_status(state=State.failed, reason=reason, ended=now_ms())
+            fail(folder, error)
             raise
-    status = folder.status()
-    assert status is not None
-    return State(status["state"])
 
 
-def train(config: Config, images: ImageSet, folder: RunFolder, device: torch.device, uri: str) -> None:
+def train(config: Config, images: ImageSet, folder: RunFolder, device: torch.device, uri: str) -> State:
     """The straight loop over the epochs, and what stands before and after it."""
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -145,11 +140,10 @@ def train(config: Config, images: ImageSet, folder: RunFolder, device: torch.dev
                     tracker.flush(epoch)
                     saved = time.monotonic()
     except Divergence as error:
-        finish(config, folder, tracker, State.crashed, reason=f"{error} in epoch {epoch}")
-        return
+        return finish(config, folder, tracker, State.crashed, reason=f"{error} in epoch {epoch}")
     map_sheet(images.test, test_images, masks, anomaly_maps(density, test), folder.path / "maps.png")
     strip_checkpoint(folder.checkpoint)
-    finish(config, folder, tracker, State.finished)
+    return finish(config, folder, tracker, State.finished)
 
 
 def train_epoch(optimizer: AlternatingOptimizer, features: FeatureMaps, seed: int, epoch: int) -> float:

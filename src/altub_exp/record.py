@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ from altub_exp.errors import UserError
 from altub_exp.metrics.stability import stability
 from altub_exp.pictures import auroc_curve
 from altub_exp.progress import log
-from altub_exp.runs import RunFolder, State, git_state, identity, versions
+from altub_exp.provenance import git_state, versions
+from altub_exp.runs import RunFolder, State, identity, now_ms
 from altub_exp.tracking import Tracker, prepare_store
 
 
@@ -90,12 +90,9 @@ def start_status(folder: RunFolder, config: Config, images: ImageSet, device: to
     """Write what is known at the start: where, when, with which versions; and the configuration beside it."""
     folder.config.write_text(yaml.safe_dump(plain(asdict(config)), sort_keys=False, allow_unicode=True))
     commit, dirty = git_state()
-    before = folder.status() or {}
     folder.write_status(
-        **folder.whereabouts(),
         state=State.running,
         reason=None,
-        started=before.get("started", now_ms()),
         resumed=now_ms() if done else None,
         checkpoint_epoch=done,
         device=f"{device}" if device.type == "cpu" else torch.cuda.get_device_name(device),
@@ -107,7 +104,7 @@ def start_status(folder: RunFolder, config: Config, images: ImageSet, device: to
     )
 
 
-def finish(config: Config, folder: RunFolder, tracker: Tracker, state: State, reason: str | None = None) -> None:
+def finish(config: Config, folder: RunFolder, tracker: Tracker, state: State, reason: str | None = None) -> State:
     """Sum up, draw, and close the record."""
     rows = folder.rows()
     summary: dict[str, float] = {}
@@ -130,11 +127,23 @@ def finish(config: Config, folder: RunFolder, tracker: Tracker, state: State, re
         auroc_curve(
             rows, (config.eval.first_epoch, config.eval.last_epoch), run_name(config), folder.path / "auroc.png"
         )
-    folder.write_status(state=state, reason=reason, ended=now_ms(), summary=summary)
+    folder.write_status(state=state, reason=reason, summary=summary)
     if state is State.crashed:
         log.error("crashed: %s. This is recorded as the outcome of the run.", reason)
     tracker.finish(state, summary, folder.artifacts())
     log.info("%s in %s", state, folder.path)
+    return state
+
+
+def fail(folder: RunFolder, error: BaseException) -> None:
+    """Record why a run ended before its time; it can be resumed."""
+    interrupted = isinstance(error, KeyboardInterrupt)
+    reason = "interrupted" if interrupted else f"{type(error).__name__}: {error}"
+    log.error("failed: %s; the same command goes on from the checkpoint.", reason, exc_info=not interrupted)
+    if folder.status() is not None:
+        folder.write_status(state=State.failed, reason=reason)
+        if tracker := Tracker.from_record(folder):
+            tracker.finish(State.failed, {}, folder.artifacts())
 
 
 def report_done(folder: RunFolder, status: dict[str, Any], config: Config, images: ImageSet, uri: str) -> State:
@@ -161,8 +170,3 @@ def plain(node: dict[str, Any]) -> dict[str, Any]:
         key: plain(value) if isinstance(value, dict) else str(value) if isinstance(value, str) else value
         for key, value in node.items()
     }
-
-
-def now_ms() -> int:
-    """Unix time in milliseconds, MLflow's unit."""
-    return int(time.time() * 1000)

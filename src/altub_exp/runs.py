@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import socket
 import time
 import uuid
@@ -239,6 +240,14 @@ class RunFolder:
         if self.journal.exists():
             kept = [row for row in self.rows() if row["epoch"] <= last_epoch]
             _replace(self.journal, "".join(json.dumps(row) + "\n" for row in kept))
+
+    def discard(self, keep: Path) -> None:
+        """Remove the folder of a run that recorded nothing, and the empty folders above it, up to ``keep``'s own."""
+        shutil.rmtree(self.path)
+        for parent in self.path.parents:
+            if parent == keep.parent or any(parent.iterdir()):
+                break
+            parent.rmdir()
 
     def put_aside(self) -> Path:
         """Rename the folder to ``NAME.old-1`` or the next free number, and return that: nothing recorded is lost."""

@@ -153,7 +153,7 @@ def read_weights(path: Path) -> tuple[Weights, dict[str, str]]:
             state = state.get(wrapping, state)
         return {key.removeprefix("module."): value for key, value in state.items()}, {}
     except Exception as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"backbone.weights={path} cannot be read as weights: {reason}.") from error
 
 

@@ -1,0 +1,102 @@
+"""The configuration: the contract's defaults, the paper's values, and what is refused."""
+
+import pytest
+
+from altub_exp.config import Base, FeatureNorm, backbone_label, check
+from altub_exp.errors import UserError
+from altub_exp.explain import keys
+
+
+def test_defaults_are_the_contracts(compose):
+    config = compose("dataset.category=bottle")
+    assert (config.model.name, config.backbone.key, config.dataset.name, config.altub.name) == (
+        "fastflow",
+        "r18",
+        "mvtec",
+        "alternating",
+    )
+    assert (config.train.epochs, config.train.batch_size, config.train.lr) == (300, 32, 1e-3)
+    assert config.train.weight_decay == config.altub.psi_weight_decay == 1e-5
+    assert (config.eval.first_epoch, config.eval.last_epoch, config.eval.every, config.eval.ks_every) == (
+        100,
+        300,
+        1,
+        10,
+    )
+    assert (config.altub.freezing_interval, config.altub.max_lr, config.altub.clip_value) == (5, 0.05, 100)
+    assert (config.seed, config.tracking.uri, config.tracking.experiment) == (25, "sqlite:///mlflow.db", "altub")
+    assert config.dataset.root == "data/mvtec"
+    assert len(config.dataset.categories) == 15
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size", "steps", "only3x3", "ratio", "norm"),
+    [
+        ("r18", 256, 8, True, 1.0, FeatureNorm.trainable),
+        ("wrn50", 256, 8, False, 1.0, FeatureNorm.trainable),
+        ("deit", 384, 20, False, 0.16, FeatureNorm.pretrained),
+        ("cait", 448, 20, False, 0.16, FeatureNorm.pretrained),
+        ("mobilenetv2", 256, 8, True, 1.0, FeatureNorm.trainable),
+    ],
+)
+def test_fastflow_takes_its_row_of_the_table_from_the_backbone(compose, backbone, size, steps, only3x3, ratio, norm):
+    config = compose(f"backbone={backbone}", "dataset.category=bottle")
+    model = config.model
+    assert (config.dataset.image_size, model.steps, model.conv3x3_only, model.hidden_ratio, model.feature_norm) == (
+        size,
+        steps,
+        only3x3,
+        ratio,
+        norm,
+    )
+    assert model.affine_clamping == 2.0
+    check(config)
+
+
+@pytest.mark.parametrize(
+    ("altub", "base", "alternates"),
+    [
+        ("none", Base.fixed, False),
+        ("stereotype", Base.learned, False),
+        ("cnn", Base.convolutional, False),
+        ("alternating", Base.learned, True),
+    ],
+)
+def test_base_distributions_of_table_6(compose, altub, base, alternates):
+    config = compose(f"altub={altub}", "dataset.category=bottle")
+    assert (config.altub.name, config.altub.base, config.altub.alternating) == (altub, base, alternates)
+
+
+@pytest.mark.parametrize(("epochs", "first"), [(300, 100), (60, 20), (1, 1), (2, 1)])
+def test_the_window_is_the_last_two_thirds(compose, epochs, first):
+    config = compose(f"train.epochs={epochs}", "dataset.category=bottle")
+    check(config)
+    assert (config.eval.first_epoch, config.eval.last_epoch) == (first, epochs)
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("train.batch_size=0", "train.batch_size=0 is too small"),
+        ("train.lr=0", "not a learning rate"),
+        ("altub.count_from=2", "counted from 1"),
+        ("altub.freezing_interval=1", "altub.freezing_interval=1 is too small"),
+        ("eval.last_epoch=301", "does not lie within the 300 epochs"),
+        ("eval.every=500", "evaluates no epoch of the window"),
+        ("seed=-1", "seed=-1 is too small"),
+        ("threads=0", "threads=0 is too small"),
+    ],
+)
+def test_values_out_of_range_are_named(compose, override, sentence):
+    with pytest.raises(UserError, match=sentence):
+        check(compose(override, "dataset.category=bottle"))
+
+
+def test_a_backbone_by_another_name_is_labelled_by_that_name(compose):
+    assert backbone_label(compose("dataset.category=bottle").backbone) == "r18"
+    assert backbone_label(compose("backbone.name=convnext_atto", "dataset.category=bottle").backbone) == "convnext_atto"
+
+
+def test_keys_include_those_of_every_option():
+    assert {"train.epochs", "model.steps", "dataset.mask_dir", "dataset.train_images", "seed"} <= set(keys())
+    assert "train" not in keys()
