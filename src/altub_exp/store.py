@@ -105,7 +105,7 @@ def prepare_store(uri: str) -> None:
     """Create or upgrade a SQLite store, one process at a time; does nothing for a server.
 
     MLflow itself does not guard this: several processes that open a fresh store at once leave it broken. A store of an
-    older MLflow is copied to ``NAME.before-upgrade`` first.
+    older MLflow is copied to ``NAME.before-upgrade-REVISION`` first.
 
     Args:
         uri: what :func:`resolve_uri` returned.
@@ -121,33 +121,45 @@ def prepare_store(uri: str) -> None:
 
     try:
         with FileLock(path.with_name(f"{path.name}.lock"), timeout=PREPARE_WAIT):
-            if not _has_schema(path):
-                _upgrade(uri)
-            try:
-                client(tracking_uri=uri)  # checks the version, and creates the default experiment
-            except MlflowException as error:
-                if "out-of-date" not in str(error):
-                    raise
-                backup = path.with_name(f"{path.name}.before-upgrade")
+            known = _revisions()
+            revision = _revision(path)
+            if revision is not None and revision not in known:
+                raise OSError(f"its revision {revision} is of a newer MLflow")
+            if revision not in (None, known[0]):
+                backup = path.with_name(f"{path.name}.before-upgrade-{revision}")
                 with closing(sqlite3.connect(path)) as old, closing(sqlite3.connect(backup)) as copy:
                     old.backup(copy)
+            if revision != known[0]:
                 _upgrade(uri)
+            client(tracking_uri=uri)  # creates the default experiment
     except Timeout:
         raise UserError(f"Another process has been preparing {path} for {PREPARE_WAIT:.0f} s; end it.") from None
     except (MlflowException, OSError, sqlite3.DatabaseError, subprocess.SubprocessError) as error:
         why = reason(error)
-        raise UserError(f"MLflow cannot use {path} ({why}); move it away, or set tracking.uri to another.") from None
+        remedy = "end the process that holds it" if "locked" in why else "move it away, or set tracking.uri to another"
+        raise UserError(f"MLflow cannot use {path} ({why}); {remedy}.") from None
     _prepared.add(uri)
 
 
 _prepared: set[str] = set()
 
 
-def _has_schema(path: Path) -> bool:
+def _revisions() -> list[str]:
+    """The revisions of the schema that the installed MLflow knows, newest first."""
+    import mlflow
+    from alembic.script import ScriptDirectory
+
+    migrations = ScriptDirectory(str(Path(mlflow.__file__).parent / "store" / "db_migrations"))
+    return [script.revision for script in migrations.walk_revisions()]
+
+
+def _revision(path: Path) -> str | None:
+    """The revision of the database's schema; None for an empty or absent one."""
     with closing(sqlite3.connect(path, timeout=SQLITE_WAIT)) as connection:
         if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone() is None:
-            return False
-        return connection.execute("SELECT 1 FROM alembic_version").fetchone() is not None
+            return None
+        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    return str(row[0]) if row else None
 
 
 def _upgrade(uri: str) -> None:
@@ -162,16 +174,19 @@ def connect(uri: str) -> MlflowClient:
     """A client of the store, after making sure that a SQLite store is there and can be written.
 
     Raises:
-        Exception: of any kind, when it cannot be reached; for a server this shows at the first request.
+        ConnectionError: a SQLite store cannot be used; of a server this shows at the first request.
     """
     client = import_mlflow()
-    if uri not in _prepared:
-        prepare_store(uri)
-    if path := database(uri):
-        # MLflow would wait 20 s for a locked database and retry for hours where it cannot be opened
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=SQLITE_WAIT)) as probe:
-            probe.execute("BEGIN IMMEDIATE")
-            probe.rollback()
+    try:
+        if uri not in _prepared:
+            prepare_store(uri)
+        if path := database(uri):
+            # MLflow would wait 20 s for a locked database and retry for hours where it cannot be opened
+            with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=SQLITE_WAIT)) as probe:
+                probe.execute("BEGIN IMMEDIATE")
+                probe.rollback()
+    except (UserError, sqlite3.DatabaseError) as error:
+        raise ConnectionError(str(error)) from error
     return client(tracking_uri=uri)
 
 
@@ -220,12 +235,13 @@ def active_run(client: MlflowClient, run_id: str) -> Run | None:
 def reason(error: BaseException) -> str:
     """Why a request failed, in a few words for the user."""
     import requests
+    import urllib3
 
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, requests.exceptions.Timeout):
-            return f"no answer within {os.environ['MLFLOW_HTTP_REQUEST_TIMEOUT']} s"
-        if isinstance(cause, requests.exceptions.ConnectionError):
-            return "no connection"
-        cause = cause.__cause__ or cause.__context__
+    chain = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(cause)
+    if any(isinstance(cause, requests.Timeout | urllib3.exceptions.ReadTimeoutError) for cause in chain):
+        return f"no answer within {os.environ['MLFLOW_HTTP_REQUEST_TIMEOUT']} s"
+    if any(isinstance(cause, requests.ConnectionError) for cause in chain):
+        return "no connection"
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

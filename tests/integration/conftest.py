@@ -1,0 +1,136 @@
+"""A real MLflow server on this machine, and a proxy that loses replies."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from altub_exp.tracking import prepare_store
+
+
+class Server:
+    """`mlflow server` over a SQLite store, which can be killed and started again at the same address."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.store = f"sqlite:///{folder}/mlflow.db"
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Returns when the server answers; takes about 14 s."""
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
+        command += ["--workers", "1", "--backend-store-uri", self.store]
+        command += ["--artifacts-destination", str(self.folder / "artifacts")]
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
+        environment |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        with (self.folder / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command, cwd=self.folder, env=environment, stdout=log, stderr=log, start_new_session=True
+            )
+        deadline = time.monotonic() + 120
+        while not self.answers():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                pytest.fail((self.folder / "server.log").read_text()[-2000:])
+            time.sleep(0.2)
+
+    def answers(self) -> bool:
+        with contextlib.suppress(OSError):
+            return urllib.request.urlopen(f"{self.uri}/health", timeout=5).status == 200
+        return False
+
+    def kill(self) -> None:
+        """SIGKILL to the server and its workers, which share a process group of their own."""
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("server"))
+    prepare_store(server.store)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+
+
+class Proxy(http.server.ThreadingHTTPServer):
+    """Hands every request on; the first reply to each path in `lose` never comes back."""
+
+    def __init__(self, target: str):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.target = target
+        self.uri = f"http://127.0.0.1:{self.server_port}"
+        self.lose: list[str] = []
+        self.lost: list[str] = []
+        self.points: Counter[tuple[str, int]] = Counter()
+        """How often each (metric, step) was put on the wire."""
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: Proxy
+
+    def handle_one(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0))) or None
+        headers = {"Content-Type": self.headers.get("Content-Type", "application/json")}
+        request = urllib.request.Request(self.server.target + self.path, body, headers, method=self.command)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as reply:
+                status, content = reply.status, reply.read()
+        except urllib.error.HTTPError as error:
+            status, content = error.code, error.read()
+        name = self.path.partition("?")[0].partition("mlflow/")[2]
+        metrics = json.loads(body).get("metrics", []) if name == "runs/log-batch" and body else []
+        self.server.points.update((metric["key"], int(metric["step"])) for metric in metrics)
+        name += "+metrics" if metrics else ""
+        if name in self.server.lose:
+            self.server.lose.remove(name)
+            self.server.lost.append(name)
+            self.close_connection = True
+            return
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_POST = do_PUT = do_PATCH = handle_one
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def proxy(server: Server) -> Iterator[Proxy]:
+    proxy = Proxy(server.uri)
+    thread = threading.Thread(target=proxy.serve_forever)
+    thread.start()
+    try:
+        yield proxy
+    finally:
+        proxy.shutdown()
+        thread.join()
+        proxy.server_close()
