@@ -1,4 +1,7 @@
-"""What several tests need: the composed configuration."""
+"""What several tests need: the composed configuration, and the real images where they are."""
+
+import os
+from pathlib import Path
 
 import pytest
 from hydra import compose as hydra_compose
@@ -18,3 +21,12 @@ def compose():
             return OmegaConf.to_object(hydra_compose("train", overrides=list(overrides)))
 
     return composed
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """The folder of real images and weights, beside the checkout or where ALTUB_SHARED points."""
+    folder = Path(os.environ.get("ALTUB_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+    if not (folder / "data").is_dir():
+        pytest.skip(f"the real images and weights are not at {folder}")
+    return folder

@@ -226,7 +226,7 @@ def conf_dir() -> str:
 def backbone_label(backbone: BackboneConfig) -> str:
     """The group's name (``r18``), or timm's where ``backbone.name`` was overridden: a label must not lie."""
     declared = OmegaConf.load(Path(conf_dir()) / "backbone" / f"{backbone.key}.yaml")
-    return backbone.key if declared.get("name") == backbone.name else backbone.name
+    return backbone.key if OmegaConf.select(declared, "name") == backbone.name else backbone.name
 
 
 def check(config: Config) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
+from omegaconf import OmegaConf
 
 from altub_exp.config import Config, backbone_label
 from altub_exp.data import ImageSet
@@ -88,7 +88,7 @@ def build_tracker(folder: RunFolder, config: Config, images: ImageSet, uri: str)
 
 def start_status(folder: RunFolder, config: Config, images: ImageSet, device: torch.device, done: int) -> None:
     """Write what is known at the start: where, when, with which versions; and the configuration beside it."""
-    folder.config.write_text(yaml.safe_dump(plain(asdict(config)), sort_keys=False, allow_unicode=True))
+    OmegaConf.save(OmegaConf.create(plain(asdict(config))), folder.config)
     commit, dirty = git_state()
     folder.write_status(
         state=State.running,

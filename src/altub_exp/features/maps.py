@@ -31,7 +31,7 @@ class FeatureMaps:
         self._kept: list[Tensor] | None = None
         if self.gib <= memory_gb:
             self._kept = [torch.empty(len(images), *shape) for shape in self.shapes]
-            for rows in torch.arange(len(images)).split(batch_size):
+            for rows in torch.split(torch.arange(len(images)), batch_size):
                 for kept, maps in zip(self._kept, backbone(images[rows].to(device)), strict=True):
                     kept[rows] = maps.cpu()
 
@@ -52,4 +52,4 @@ class FeatureMaps:
     def batches(self, order: Tensor | None = None) -> list[Tensor]:
         """Indices [B] batch by batch, in the given order or as the images stand."""
         order = torch.arange(len(self)) if order is None else order
-        return list(order.split(self._batch_size))
+        return list(torch.split(order, self._batch_size))

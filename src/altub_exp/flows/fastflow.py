@@ -73,7 +73,11 @@ class FastFlow(nn.Module):
     def forward(self, features: Sequence[Tensor]) -> list[Latent]:
         """Feature maps [B, C, H, W] per scale → z of the same shape and log|det ∂z/∂x| [B] per scale."""
         entering = [norm(maps) for norm, maps in zip(self.norms, features, strict=True)]
-        return [Latent(*flow(x), x) for flow, x in zip(self.flows, entering, strict=True)]
+        latents = []
+        for flow, x in zip(self.flows, entering, strict=True):
+            z, log_det = flow(x)
+            latents.append(Latent(z, log_det, x))
+        return latents
 
     def inverse(self, z: Sequence[Tensor]) -> list[Tensor]:
         """z per scale → what entered the flow (behind the normalisation)."""

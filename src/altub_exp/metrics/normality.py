@@ -22,7 +22,7 @@ def ks_statistic(samples: NDArray[np.floating]) -> NDArray[np.float64]:
     n = samples.shape[1]
     cdf = ndtr(np.sort(samples, axis=1).astype(np.float64))
     steps = np.arange(n + 1) / n
-    return np.maximum((steps[1:] - cdf).max(axis=1), (cdf - steps[:-1]).max(axis=1))
+    return np.asarray(np.maximum((steps[1:] - cdf).max(axis=1), (cdf - steps[:-1]).max(axis=1)))
 
 
 def channel_ks(q: NDArray[np.floating]) -> NDArray[np.float64]:

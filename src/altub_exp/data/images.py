@@ -1,0 +1,134 @@
+"""Decodes images and masks, once per run, into tensors of the input size."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from altub_exp.data.samples import Sample, complain_about
+from altub_exp.errors import UserError
+
+PILLOW = {"antialias": Image.Resampling.BILINEAR, "lanczos": Image.Resampling.LANCZOS}
+REMEDY = "Replace or remove them; python -m altub_exp.data verifies a whole dataset folder."
+
+
+def load_images(samples: Sequence[Sample], size: int, interpolation: str = "bilinear") -> Tensor:
+    """Images resized to a square, without keeping their aspect.
+
+    Args:
+        samples: N of them.
+        size: side S in pixels.
+        interpolation: ``bilinear`` with two taps (as OpenCV's and anomalib 0.3's, no antialias), ``antialias`` or
+            ``lanczos`` (Pillow's).
+
+    Returns:
+        uint8 [N, 3, S, S] on the CPU.
+
+    Raises:
+        UserError: files that cannot be decoded; all of them are named in one sentence.
+    """
+
+    def one(sample: Sample) -> Tensor:
+        return resize(read_rgb(sample.image), size, interpolation)
+
+    return torch.stack(_decode(one, samples, lambda sample: sample.image))
+
+
+def load_masks(samples: Sequence[Sample], size: int) -> Tensor:
+    """Defective pixels, masks nearest-resized; of images without a mask all False.
+
+    Returns:
+        bool [N, S, S] on the CPU.
+
+    Raises:
+        UserError: a mask cannot be decoded or has another size than its image.
+    """
+
+    def one(sample: Sample) -> Tensor:
+        if sample.mask is None:
+            return torch.zeros(size, size, dtype=torch.bool)
+        with Image.open(sample.mask) as mask, Image.open(sample.image) as image:
+            if mask.size != ImageOps.exif_transpose(image).size:
+                raise UserError(
+                    f"{sample.mask} has {mask.width}×{mask.height} pixels, its image {sample.image} has "
+                    f"{image.width}×{image.height}: a mask must fit its image."
+                )
+            gray = eight_bit(mask).convert("L").resize((size, size), Image.Resampling.NEAREST)
+        return torch.from_numpy(np.asarray(gray) > 127)
+
+    return torch.stack(_decode(one, samples, lambda sample: sample.mask or sample.image))
+
+
+def unreadable(files: Sequence[Path], tick: Callable[[], None] = lambda: None) -> list[Path]:
+    """Those of the files that cannot be decoded; ``tick`` is called after each."""
+
+    def broken(file: Path) -> bool:
+        try:
+            read_rgb(file)
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+            return True
+        finally:
+            tick()
+        return False
+
+    with ThreadPoolExecutor(_threads()) as pool:
+        return [file for file, bad in zip(files, pool.map(broken, files), strict=True) if bad]
+
+
+def read_rgb(file: Path) -> Image.Image:
+    """The decoded image as 8-bit RGB, turned upright as its EXIF data says.
+
+    Raises:
+        OSError: among others; the file is damaged or no image.
+    """
+    with Image.open(file) as image:
+        image.load()
+        return ImageOps.exif_transpose(eight_bit(image)).convert("RGB")
+
+
+def eight_bit(image: Image.Image) -> Image.Image:
+    """16-bit gray scaled to 8 bits (Pillow's own conversion would clip it); anything else as it is."""
+    if image.mode.startswith("I"):
+        return Image.fromarray((np.asarray(image).astype(np.float64) / 257).round().clip(0, 255).astype(np.uint8))
+    return image
+
+
+def resize(image: Image.Image, size: int, interpolation: str) -> Tensor:
+    """RGB image → uint8 [3, S, S]."""
+    if interpolation in PILLOW:
+        return _channels_first(np.asarray(image.resize((size, size), PILLOW[interpolation])))
+    pixels = _channels_first(np.asarray(image)).float().unsqueeze(0)
+    resized = F.interpolate(pixels, size=(size, size), mode="bilinear", align_corners=False)
+    return resized.squeeze(0).round().byte()
+
+
+def _channels_first(pixels: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+def _decode(one: Callable[[Sample], Tensor], samples: Sequence[Sample], file: Callable[[Sample], Path]) -> list[Tensor]:
+    def attempt(sample: Sample) -> Tensor | Path:
+        try:
+            return one(sample)
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+            return file(sample)
+
+    with ThreadPoolExecutor(_threads()) as pool:
+        results = list(pool.map(attempt, samples))
+    damaged = [result for result in results if isinstance(result, Path)]
+    if damaged:
+        raise complain_about(f"{len(damaged)} image files cannot be read (damaged or truncated)", damaged, REMEDY)
+    return [result for result in results if isinstance(result, Tensor)]
+
+
+def _threads() -> int:
+    return min(8, os.cpu_count() or 1)
