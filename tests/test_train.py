@@ -110,7 +110,7 @@ def test_run_folder_holds_what_the_contract_names(undisturbed):
         assert all({"loss", "pixel_auroc", "image_auroc"} <= row.keys() for row in rows)
         assert [row["epoch"] for row in rows if "ks" in row] == [3, 6]
         assert all(0 < row["pixel_auroc"] < 1 for row in rows)
-    assert sorted(path.name for path in cwd.iterdir()) == ["data", "mlartifacts", "mlflow.db", "runs"]
+    assert sorted(path.name for path in cwd.iterdir()) == ["data", "mlartifacts", "mlflow.db", "mlflow.db.lock", "runs"]
 
 
 def test_output_says_that_the_weights_are_random_and_how_long_it_takes(undisturbed):

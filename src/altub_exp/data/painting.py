@@ -37,7 +37,8 @@ def noise(size: int, random: Random, grain: float, stretch: float = 1.0) -> Fiel
 
 def tint(values: Field, dark: tuple[float, ...], bright: tuple[float, ...]) -> Field:
     """Values from 0 to 1 → colours between two."""
-    return np.asarray(dark) + values[..., None] * (np.asarray(bright) - np.asarray(dark))
+    mixed: Field = np.asarray(dark) + values[..., None] * (np.asarray(bright) - np.asarray(dark))
+    return mixed
 
 
 def light(pixels: Field, random: Random) -> Field:
@@ -46,7 +47,8 @@ def light(pixels: Field, random: Random) -> Field:
     y, x = grid(size)
     slope = random.normal(scale=0.05, size=2)
     shade = random.uniform(0.92, 1.06) + slope[0] * y + slope[1] * x - random.uniform(0.0, 0.06) * (x**2 + y**2)
-    return pixels * shade[..., None] + random.normal(scale=0.015, size=pixels.shape)
+    lit: Field = pixels * shade[..., None] + random.normal(scale=0.015, size=pixels.shape)
+    return lit
 
 
 def blob(size: int, random: Random, centre: tuple[float, float], radius: float, rough: float = 0.35) -> Field:

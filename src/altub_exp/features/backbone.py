@@ -62,7 +62,7 @@ class Backbone(nn.Module):
         self._select_stages()
         if state:
             load_strictly(self.model, state, source=weights)
-        cfg = self.model.pretrained_cfg
+        cfg: dict[str, Any] = self.model.pretrained_cfg
         for statistic in ("mean", "std"):
             values = [float(v) for v in metadata[statistic].split(",")] if statistic in metadata else cfg[statistic]
             self.register_buffer(statistic, torch.tensor(values).view(1, 3, 1, 1))
