@@ -41,6 +41,7 @@ class Backbone(nn.Module):
 
     mean: Tensor
     std: Tensor
+    model: Any  # timm's models share no base class beyond nn.Module
 
     def __init__(
         self, name: str, stages: Sequence[int], *, weights: str = "pretrained", final_norm: bool = False, seed: int = 0
@@ -56,7 +57,7 @@ class Backbone(nn.Module):
         state: Weights = {}
         if weights not in ("pretrained", "random"):
             state, metadata = read_weights(Path(weights).expanduser())
-        self.model: Any = create(name, fetch=weights == "pretrained", seed=seed, pad_type=metadata.get("pad_type"))
+        self.model = create(name, fetch=weights == "pretrained", seed=seed, pad_type=metadata.get("pad_type"))
         if final_norm and not isinstance(getattr(self.model, "norm", None), nn.Module):
             raise UserError(f"{name} has no final norm of its own: set model.feature_norm=trainable.")
         self._select_stages()
