@@ -35,7 +35,7 @@ types: setup ## mypy --strict on src/
 	$(BIN)/mypy
 
 pytest: setup ## doctests and tests, WORKERS processes at once
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) -m "not slow" -rs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not slow" -rs
 
 test-slow: setup ## the tests that take minutes: the real data set where it is present
 	$(BIN)/python -m pytest -q -m slow -rs

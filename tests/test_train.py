@@ -123,7 +123,7 @@ def test_output_says_that_the_weights_are_random_and_how_long_it_takes(undisturb
 
 def test_the_two_bases_share_the_first_loss_and_part_in_the_fifth_epoch(undisturbed):
     alternating, none = (journal(folder) for folder in folders(undisturbed[0]))
-    assert alternating[0]["loss"] == pytest.approx(none[0]["loss"], rel=1e-4)
+    assert alternating[0]["loss"] == pytest.approx(none[0]["loss"], abs=5e-3)
     assert alternating[5]["loss"] != none[5]["loss"]
 
 
@@ -246,6 +246,7 @@ def test_divergence_is_recorded_as_crashed_and_kept(tmp_path):
         (["train.epochs=many"], "train.epochs: Value 'many' of type 'str' could not be converted to Integer"),
         (["backbone=r19"], "backbone=r19 does not exist: choose one of cait, deit, mobilenetv2, r18, wrn50"),
         (["dataset=mvtec"], "dataset.category has no value"),
+        (["dataset=mvtec", "dataset.size=64"], "dataset.size is no key of the option of dataset chosen here"),
         (["train.epochs=0"], "train.epochs=0 is too small"),
         (["eval.first_epoch=9"], "does not lie within the 6 epochs"),
         (["dataset.category=tartan"], "tartan"),
@@ -263,7 +264,8 @@ def test_divergence_is_recorded_as_crashed_and_kept(tmp_path):
 def test_bad_input_is_one_sentence_before_any_training(tmp_path, arguments, sentence):
     if "device=cuda" in arguments and torch.cuda.is_available():
         pytest.skip("this machine has CUDA")
-    stdout, stderr = run(tmp_path, *TINY, *arguments, status=1, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "hub"))
+    others = ["train.epochs=6"] if arguments[0] == "dataset=mvtec" else TINY
+    stdout, stderr = run(tmp_path, *others, *arguments, status=1, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "hub"))
     errors = [line for line in stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1, stderr
     assert sentence in stderr

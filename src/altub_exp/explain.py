@@ -56,6 +56,11 @@ def keys() -> list[str]:
 
 def _unknown_key(key: str) -> str:
     known = keys()
+    if key in known:
+        group = key.partition(".")[0]
+        return (
+            f"{key} is no key of the option of {group} chosen here, but of another one: leave it out, or choose that."
+        )
     close = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
     by_leaf = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
     near = list(dict.fromkeys([*close, *by_leaf]))[:3]

@@ -241,6 +241,12 @@ class RunFolder:
             kept = [row for row in self.rows() if row["epoch"] <= last_epoch]
             _replace(self.journal, "".join(json.dumps(row) + "\n" for row in kept))
 
+    def settled(self, state: State) -> int | None:
+        """The last epoch that no resumed run computes again; None where a run in this state is never resumed."""
+        if state in (State.finished, State.crashed):
+            return None
+        return int((self.status() or {}).get("checkpoint_epoch", 0))
+
     def discard(self, keep: Path) -> None:
         """Remove the folder of a run that recorded nothing, and the empty folders above it, up to ``keep``'s own."""
         shutil.rmtree(self.path)

@@ -38,10 +38,9 @@ def sync_run(folder: RunFolder, uri: str | None = None, experiment: str | None =
             return "ended before anything was recorded, skipped"
         state = State(status["state"])
         try:
-            if state == State.running:
-                tracker.send(int(status.get("checkpoint_epoch", 0)))
-            else:
-                tracker.send(None, state, status.get("summary", {}), folder.artifacts())
+            ended = state != State.running
+            summary, artifacts = (status.get("summary", {}), folder.artifacts()) if ended else ({}, [])
+            tracker.send(folder.settled(state), state, summary, artifacts)
         except UserError:
             raise
         except Exception as error:

@@ -109,6 +109,8 @@ class Tracker:
     def finish(self, status: State, summary: Mapping[str, float], artifacts: Sequence[Path]) -> bool:
         """Send all that is missing of a run that has ended, and mark it as ended; may be called again.
 
+        Of a failed run, what follows the checkpoint stays in the journal: a resumed run computes it again.
+
         State, summary and end time are kept in the folder's status.
 
         Args:
@@ -121,7 +123,7 @@ class Tracker:
         """
         self.folder.write_status(state=status, summary=dict(summary))
         return self._attempt(
-            lambda: self.send(None, status, summary, artifacts),
+            lambda: self.send(self.folder.settled(status), status, summary, artifacts),
             "nothing is lost: when MLflow can be reached again, run `python -m altub_exp.sync`",
         )
 
@@ -132,7 +134,7 @@ class Tracker:
         summary: Mapping[str, float] | None = None,
         artifacts: Sequence[Path] = (),
     ) -> None:
-        """One attempt of :meth:`flush` (up to an epoch, ``running``) or :meth:`finish` (None, another state).
+        """One attempt of :meth:`flush` (``running``) or :meth:`finish` (another state): rows up to an epoch, or all.
 
         Raises:
             UserError: the experiment was deleted, or a file of the run is damaged.
