@@ -7,10 +7,9 @@ python -m analysis.tables stability --experiment demo --tracking-uri http://127.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich import box
@@ -33,10 +32,12 @@ class Run:
     params: dict[str, str]
     series: dict[str, dict[int, float]]
 
+    chosen_window: tuple[int, int] | None = None
+
     @property
     def window(self) -> tuple[int, int]:
-        """The epochs of the stability statistics."""
-        return int(self.params["eval.first_epoch"]), int(self.params["eval.last_epoch"])
+        """The epochs of the stability statistics: those chosen, else the run's own."""
+        return self.chosen_window or (int(self.params["eval.first_epoch"]), int(self.params["eval.last_epoch"]))
 
     def statistics(self, metric: str) -> Stability | None:
         """Mean, sd and best; None where the run does not reach into its window."""
@@ -132,17 +133,22 @@ def main(arguments: list[str] | None = None) -> None:
         epilog="example: python -m analysis.tables stability --experiment demo",
     )
     parser.add_argument("table", choices=sorted(TABLES), help="which table")
-    parser.add_argument(
-        "--tracking-uri", default="sqlite:///mlflow.db", help="default: %(default)s, or MLFLOW_TRACKING_URI"
-    )
+    parser.add_argument("--tracking-uri", help="default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db")
     parser.add_argument("--experiment", default="altub", help="MLflow experiment (default: %(default)s)")
+    parser.add_argument(
+        "--window",
+        nargs=2,
+        type=int,
+        metavar=("FIRST", "LAST"),
+        help="epochs of the statistics (default: each run's own)",
+    )
     chosen = parser.parse_args(arguments)
     try:
-        if any(argument.startswith("--tracking-uri") for argument in arguments or sys.argv[1:]):
-            os.environ.pop("MLFLOW_TRACKING_URI", None)  # what is given on the command line wins here
-        uri = resolve_uri(chosen.tracking_uri)
+        uri = resolve_uri(chosen.tracking_uri or "sqlite:///mlflow.db", environment=chosen.tracking_uri is None)
         prepare_store(uri)
         runs = read_runs(uri, chosen.experiment)
+        if chosen.window is not None:
+            runs = [replace(run, chosen_window=(chosen.window[0], chosen.window[1])) for run in runs]
     except UserError as error:
         sys.exit(f"error: {error}")
     console = Console()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -170,6 +171,49 @@ def test_stability_table_reads_mlflow(undisturbed):
     assert "2 runs of experiment 'demo'" in stdout
 
 
+def test_stability_table_over_another_window(undisturbed):
+    cwd, _ = undisturbed
+    stdout, _ = run(cwd, "stability", "--experiment", "demo", "--window", "5", "9", module="analysis.tables")
+    for folder in folders(cwd):
+        values = [100 * row["pixel_auroc"] for row in journal(folder)[4:]]
+        line = next(line for line in stdout.splitlines() if f" {folder.parent.name} " in line and "±" in line)
+        assert f"{sum(values) / 2:.2f} ± {abs(values[0] - values[1]) / 2:.2f}" in line
+        assert "3 epochs of the window missing" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--experiment", "absent"], "holds no experiment 'absent'"),
+        (["--tracking-uri", "./mlruns"], "sqlite:///"),
+    ],
+)
+def test_stability_table_of_nothing(undisturbed, arguments, sentence):
+    _, stderr = run(undisturbed[0], "stability", *arguments, module="analysis.tables", status=1)
+    assert sentence in stderr
+    assert "Traceback" not in stderr
+
+
+def test_on_a_terminal_a_bar_shows_the_time_left(tmp_path):
+    import pty
+
+    controller, terminal = pty.openpty()
+    process = subprocess.Popen(
+        command(*TINY, "altub=none"), cwd=tmp_path, env=environment(TERM="xterm"), stdout=terminal, stderr=terminal
+    )
+    os.close(terminal)
+    seen = b""
+    while True:
+        try:
+            seen += os.read(controller, 65536)
+        except OSError:  # the other end was closed
+            break
+    os.close(controller)
+    assert process.wait(60) == 0
+    assert re.search(rb"6/6.* left +loss", seen), seen[-2000:]
+    assert "epoch 6/6" in next(tmp_path.glob("runs/**/train.log")).read_text()
+
+
 def test_a_finished_run_is_not_repeated(undisturbed):
     cwd, _ = undisturbed
     folder = folders(cwd)[1]
@@ -270,4 +314,5 @@ def test_bad_input_is_one_sentence_before_any_training(tmp_path, arguments, sent
     assert len(errors) == 1, stderr
     assert sentence in stderr
     assert "Traceback" not in stderr + stdout
-    assert folders(tmp_path) == []
+    assert not (tmp_path / "runs").exists()
+    assert not (tmp_path / "mlflow.db").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,8 @@ import torch
 from altub_exp.altub import AlternatingOptimizer
 from altub_exp.build import build_density, build_optimizer, choose_device, seed_everything
 from altub_exp.checkpoint import load_checkpoint, save_checkpoint, strip_checkpoint
-from altub_exp.config import Config, Resume, check
-from altub_exp.data import ImageSet, Sample, load_images, load_masks, open_category
+from altub_exp.config import Config, FeatureNorm, Resume, check
+from altub_exp.data import ImageSet, load_images, load_masks, open_category
 from altub_exp.density import Density
 from altub_exp.errors import Divergence, UserError
 from altub_exp.evaluation import TestSet, anomaly_maps, detection, normality
@@ -51,8 +52,9 @@ def run_experiment(config: Config) -> State:
         if before is not None and before["state"] in (State.finished, State.crashed):
             return report_done(folder, before, config, images, uri)
         try:
+            material = gather(config, images, device)
             prepare_store(uri)
-            return train(config, images, folder, device, uri)
+            return train(config, images, material, folder, device, uri)
         except UserError:
             if before is None and folder.status() is None:
                 folder.discard(keep=Path(config.runs_dir))  # nothing was recorded: leave nothing behind
@@ -62,8 +64,29 @@ def run_experiment(config: Config) -> State:
             raise
 
 
-def train(config: Config, images: ImageSet, folder: RunFolder, device: torch.device, uri: str) -> State:
-    """The straight loop over the epochs, and what stands before and after it."""
+@dataclass
+class Material:
+    """What a run trains on and is judged on.
+
+    Attributes:
+        train: features of the training images.
+        test: features, labels and masks of the test images.
+        good: indices of the normal test images.
+        pixels: the test images, uint8 [N, 3, S, S].
+    """
+
+    train: FeatureMaps
+    test: TestSet
+    good: torch.Tensor
+    pixels: torch.Tensor
+
+
+def gather(config: Config, images: ImageSet, device: torch.device) -> Material:
+    """Decode the images and take them through the backbone; what a person may have got wrong shows here.
+
+    Raises:
+        UserError: weights or images cannot be read, or do not fit.
+    """
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     torch.backends.cudnn.allow_tf32 = False  # float32 is the reference
@@ -71,31 +94,37 @@ def train(config: Config, images: ImageSet, folder: RunFolder, device: torch.dev
         config.backbone.name,
         config.backbone.stages,
         weights=config.backbone.weights,
-        final_norm=config.model.feature_norm == "pretrained",
+        final_norm=config.model.feature_norm is FeatureNorm.pretrained,
         seed=config.seed,
     ).to(device)
     if config.backbone.weights == "random":
         log.warning("The backbone's weights are random, as asked for: its features are untrained.")
     size, interpolation = config.dataset.image_size, config.dataset.interpolation
-    test_images = load_images(images.test, size, interpolation)
     masks = load_masks(images.test, size).numpy() if images.has_masks else None
-    train_features, test_features = (
+    pixels = [load_images(samples, size, interpolation) for samples in (images.train, images.test)]
+    total = sum(len(one) for one in pixels)
+    train, test = (
         FeatureMaps(
             backbone,
-            pixels,
+            one,
             batch_size=config.train.batch_size,
             device=device,
-            memory_gb=config.feature_memory_gb * share,
+            memory_gb=config.feature_memory_gb * len(one) / total,
         )
-        for pixels, share in (
-            (load_images(images.train, size, interpolation), share_of(images.train, images)),
-            (test_images, share_of(images.test, images)),
-        )
+        for one in pixels
     )
-    test = TestSet(test_features, np.array([sample.defective for sample in images.test]), masks, size)
-    good = torch.tensor([row for row, sample in enumerate(images.test) if not sample.defective])
+    defective = np.array([sample.defective for sample in images.test])
+    return Material(
+        train, TestSet(test, defective, masks, size), torch.from_numpy(np.flatnonzero(~defective)), pixels[1]
+    )
+
+
+def train(
+    config: Config, images: ImageSet, material: Material, folder: RunFolder, device: torch.device, uri: str
+) -> State:
+    """The straight loop over the epochs, and what stands before and after it."""
     seed_everything(config.seed)
-    density = build_density(config, train_features.shapes).to(device)
+    density = build_density(config, material.train.shapes).to(device)
     optimizer = build_optimizer(config, density)
 
     done = load_checkpoint(folder.checkpoint, density, optimizer)
@@ -107,32 +136,27 @@ def train(config: Config, images: ImageSet, folder: RunFolder, device: torch.dev
         run_name(config),
         len(images.train),
         len(images.test),
-        train_features.gib + test_features.gib,
-        "kept in memory" if train_features.kept and test_features.kept else "recomputed in every epoch",
+        material.train.gib + material.test.features.gib,
+        "kept in memory" if material.train.kept else "recomputed in every epoch",
         device,
         f"from epoch {done + 1}" if done else folder.path,
     )
     tracker.flush(done)
     saved = time.monotonic()
-    dimensions = sum(math.prod(shape) for shape in train_features.shapes)
+    dimensions = sum(math.prod(shape) for shape in material.train.shapes)
     try:
         with EpochProgress(run_name(config), done, config.train.epochs) as progress:
             for epoch in range(done + 1, config.train.epochs + 1):
                 began = time.monotonic()
-                loss = train_epoch(optimizer, train_features, config.seed, epoch) / dimensions
+                loss = train_epoch(optimizer, material.train, config.seed, epoch) / dimensions
                 row: dict[str, float] = {"epoch": epoch, "loss": loss}
-                diverged: Divergence | None = None
-                if math.isfinite(loss):
-                    try:
-                        row |= evaluate(config, epoch, density, test, train_features, good)
-                    except Divergence as error:
-                        diverged = error
-                else:
-                    diverged = Divergence(f"the loss became {loss}")
-                folder.append(row | {"seconds": time.monotonic() - began, "time": now_ms()})
-                progress.epoch(row, "  (ψ only)" if optimizer.psi_only(epoch) else "")
-                if diverged is not None:
-                    raise diverged
+                try:
+                    if not math.isfinite(loss):
+                        raise Divergence(f"the loss became {loss}")
+                    row |= evaluate(config, epoch, density, material)
+                finally:  # a divergence is recorded too
+                    folder.append(row | {"seconds": time.monotonic() - began, "time": now_ms()})
+                    progress.epoch(row, "  (ψ only)" if optimizer.psi_only(epoch) else "")
                 last = epoch == config.train.epochs
                 if last or time.monotonic() - saved >= config.checkpoint_seconds:
                     save_checkpoint(folder.checkpoint, epoch, density, optimizer)
@@ -141,7 +165,8 @@ def train(config: Config, images: ImageSet, folder: RunFolder, device: torch.dev
                     saved = time.monotonic()
     except Divergence as error:
         return finish(config, folder, tracker, State.crashed, reason=f"{error} in epoch {epoch}")
-    map_sheet(images.test, test_images, masks, anomaly_maps(density, test), folder.path / "maps.png")
+    maps = anomaly_maps(density, material.test)
+    map_sheet(images.test, material.pixels, material.test.masks, maps, folder.path / "maps.png")
     strip_checkpoint(folder.checkpoint)
     return finish(config, folder, tracker, State.finished)
 
@@ -155,19 +180,12 @@ def train_epoch(optimizer: AlternatingOptimizer, features: FeatureMaps, seed: in
     return float(total) / len(features)
 
 
-def evaluate(
-    config: Config, epoch: int, density: Density, test: TestSet, train_features: FeatureMaps, good: torch.Tensor
-) -> dict[str, float]:
+def evaluate(config: Config, epoch: int, density: Density, material: Material) -> dict[str, float]:
     """The metrics that are due after this epoch."""
     metrics: dict[str, float] = {}
     if epoch % config.eval.every == 0:
-        metrics |= detection(density, test)
+        metrics |= detection(density, material.test)
     if config.eval.ks_every and epoch % config.eval.ks_every == 0:
-        metrics["ks"] = normality(density, train_features)
-        metrics["ks_test_good"] = normality(density, test.features, good)
+        metrics["ks"] = normality(density, material.train)
+        metrics["ks_test_good"] = normality(density, material.test.features, material.good)
     return metrics
-
-
-def share_of(samples: tuple[Sample, ...], images: ImageSet) -> float:
-    """Fraction of the run's images that these are."""
-    return len(samples) / (len(images.train) + len(images.test))

@@ -59,7 +59,7 @@ def _unknown_key(key: str) -> str:
     if key in known:
         group = key.partition(".")[0]
         return (
-            f"{key} is no key of the option of {group} chosen here, but of another one: leave it out, or choose that."
+            f"{key} is no key of the option of {group} chosen here, but of another: leave it out, or choose that one."
         )
     close = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
     by_leaf = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]

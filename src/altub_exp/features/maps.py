@@ -24,19 +24,21 @@ class FeatureMaps:
     def __init__(
         self, backbone: Backbone, images: Tensor, *, batch_size: int, device: torch.device, memory_gb: float
     ) -> None:
-        self._backbone, self._images, self._batch_size, self._device = backbone, images, batch_size, device
+        self._backbone, self._batch_size, self._device, self._count = backbone, batch_size, device, len(images)
         first = [maps.cpu() for maps in backbone(images[:1].to(device))]
         self.shapes: list[tuple[int, int, int]] = [(m.shape[1], m.shape[2], m.shape[3]) for m in first]
         self.gib = len(images) * sum(m.nbytes for m in first) / 2**30
         self._kept: list[Tensor] | None = None
+        self._images = images
         if self.gib <= memory_gb:
             self._kept = [torch.empty(len(images), *shape) for shape in self.shapes]
             for rows in torch.split(torch.arange(len(images)), batch_size):
                 for kept, maps in zip(self._kept, backbone(images[rows].to(device)), strict=True):
                     kept[rows] = maps.cpu()
+            self._images = images[:0]  # not needed any more
 
     def __len__(self) -> int:
-        return len(self._images)
+        return self._count
 
     @property
     def kept(self) -> bool:

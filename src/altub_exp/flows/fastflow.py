@@ -42,6 +42,7 @@ class FastFlow(nn.Module):
         affine_clamping: α of the coupling.
         feature_norm: ``trainable`` LayerNorm([C, H, W]), ``nonaffine``, or none here (``pretrained``, ``none``).
 
+    >>> import torch
     >>> flow = FastFlow([(4, 8, 8)], steps=2, conv3x3_only=True, hidden_ratio=1.0, affine_clamping=2.0)
     >>> latent, = flow([torch.randn(3, 4, 8, 8)])
     >>> latent.z.shape, latent.log_det.shape
