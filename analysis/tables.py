@@ -21,6 +21,7 @@ from altub_exp.metrics.stability import Stability, stability
 from altub_exp.tracking import prepare_store, resolve_uri
 
 METRICS = ("pixel_auroc", "image_auroc")
+BASES = ("none", "stereotype", "cnn", "alternating")
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,14 @@ def read_runs(uri: str, experiment: str) -> list[Run]:
         token = page.token
         if not token:
             break
-    return sorted(runs, key=lambda run: [run.tags.get(k, "") for k in ("dataset", "category", "model", "backbone")])
+    return sorted(runs, key=_place)
+
+
+def _place(run: Run) -> tuple[object, ...]:
+    """Where a run stands in a table: the base distributions in the order of the paper's Table 6."""
+    base = run.tags.get("altub", "")
+    rank = BASES.index(base) if base in BASES else len(BASES)
+    return (*(run.tags.get(tag, "") for tag in ("dataset", "category", "model", "backbone")), rank, base)
 
 
 def _run(client: Any, run: Any) -> Run:

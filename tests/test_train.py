@@ -169,6 +169,7 @@ def test_stability_table_reads_mlflow(undisturbed):
         assert f"{mean:.2f} ± {std:.2f}" in line
         assert "finished" in line
     assert "2 runs of experiment 'demo'" in stdout
+    assert stdout.index(" none ") < stdout.index(" alternating ")
 
 
 def test_stability_table_over_another_window(undisturbed):
@@ -255,6 +256,32 @@ def test_killed_in_mid_epoch_and_run_again_gives_the_same_numbers_bit_for_bit(un
     assert len(runs) == 1
     for metric in ("loss", "pixel_auroc", "image_auroc", "ks"):
         assert sorted(histories["alternating"][metric]) == sorted(recorded(cwd)[0]["alternating"][metric])
+
+
+def test_interrupted_by_the_keyboard_is_said_recorded_and_resumable(undisturbed, tmp_path):
+    process = subprocess.Popen(
+        command(*TINY, "altub=alternating"), cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True
+    )
+    try:
+        for line in process.stderr:
+            if line.startswith("epoch 2/6"):
+                process.send_signal(signal.SIGINT)
+                break
+        rest = process.stderr.read()
+        assert process.wait(60) == 130
+    finally:
+        process.kill()
+        process.wait()
+    assert "failed: interrupted; the same command goes on" in rest
+    assert "Traceback" not in rest
+    folder = folders(tmp_path)[0]
+    assert json.loads((folder / "status.json").read_text())["state"] == "failed"
+    assert recorded(tmp_path)[1][0].info.status == "FAILED"
+    run(tmp_path, *TINY, "altub=alternating")
+    assert journal(folder) == journal(folders(undisturbed[0])[0])
+    histories, (one,) = recorded(tmp_path)
+    assert (one.info.status, one.data.tags["status"]) == ("FINISHED", "finished")
+    assert [step for step, _ in sorted(histories["alternating"]["loss"])] == [1, 2, 3, 4, 5, 6]
 
 
 def test_resume_never_puts_the_old_run_aside(undisturbed, tmp_path):

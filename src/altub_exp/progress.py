@@ -30,7 +30,8 @@ def logging_to(path: Path) -> Iterator[None]:
     )
     before = log.handlers, log.level, log.propagate
     log.handlers, log.propagate = [file, screen], False
-    log.setLevel(logging.INFO)
+    screen.setLevel(logging.INFO)
+    log.setLevel(logging.DEBUG)  # the file has the traceback of a failure too
     try:
         yield
     finally:

@@ -139,7 +139,8 @@ def fail(folder: RunFolder, error: BaseException) -> None:
     """Record why a run ended before its time; it can be resumed."""
     interrupted = isinstance(error, KeyboardInterrupt)
     reason = "interrupted" if interrupted else f"{type(error).__name__}: {error}"
-    log.error("failed: %s; the same command goes on from the checkpoint.", reason, exc_info=not interrupted)
+    log.error("failed: %s; the same command goes on from the checkpoint.", reason)
+    log.debug("where it happened:", exc_info=not interrupted)
     if folder.status() is not None:
         folder.write_status(state=State.failed, reason=reason)
         if tracker := Tracker.from_record(folder):

@@ -28,6 +28,8 @@ def main(config: DictConfig) -> None:
         run_experiment(run)
     except (UserError, OmegaConfBaseException) as error:
         sys.exit(f"error: {explain(error)}")  # here, because Hydra would print a line of its own before it
+    except KeyboardInterrupt:
+        sys.exit(130)  # the shell's status for it; the log has said what to do
 
 
 def cli() -> None:
