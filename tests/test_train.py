@@ -38,7 +38,7 @@ def environment(**changes):
     return kept | {"COLUMNS": "200", "PYTHONPATH": str(ROOT)} | changes
 
 
-def run(cwd, *arguments, module="altub_exp.train", status=0, **changes):
+def run(cwd, *arguments, module="altub_exp.train", expect=0, **changes):
     """Run a command to its end and return (stdout, stderr); its exit status is checked."""
     done = subprocess.run(
         command(*arguments, module=module),
@@ -48,7 +48,7 @@ def run(cwd, *arguments, module="altub_exp.train", status=0, **changes):
         text=True,
         timeout=240,
     )
-    assert done.returncode == status, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
+    assert done.returncode == expect, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout, done.stderr
 
 
@@ -79,6 +79,10 @@ def recorded(cwd, experiment="demo"):
     return histories, runs
 
 
+def status(folder):
+    return json.loads((folder / "status.json").read_text())
+
+
 def equal_models(folder, other):
     ours, theirs = (torch.load(f / "checkpoint.pt", weights_only=True)["density"] for f in (folder, other))
     assert ours.keys() == theirs.keys()
@@ -103,9 +107,8 @@ def test_run_folder_holds_what_the_contract_names(undisturbed):
         assert folder.name.startswith("seed25-")
         for name in ("config.yaml", "metrics.jsonl", "checkpoint.pt", "train.log", "auroc.png", "maps.png"):
             assert (folder / name).stat().st_size > 0, name
-        status = json.loads((folder / "status.json").read_text())
-        assert status["state"] == "finished"
-        assert {"host", "started", "ended", "versions", "git_commit", "git_dirty", "pid"} <= status.keys()
+        assert status(folder)["state"] == "finished"
+        assert {"host", "started", "ended", "versions", "git_commit", "git_dirty", "pid"} <= status(folder).keys()
         rows = journal(folder)
         assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5, 6]
         assert all({"loss", "pixel_auroc", "image_auroc"} <= row.keys() for row in rows)
@@ -190,7 +193,7 @@ def test_stability_table_over_another_window(undisturbed):
     ],
 )
 def test_stability_table_of_nothing(undisturbed, arguments, sentence):
-    _, stderr = run(undisturbed[0], "stability", *arguments, module="analysis.tables", status=1)
+    _, stderr = run(undisturbed[0], "stability", *arguments, module="analysis.tables", expect=1)
     assert sentence in stderr
     assert "Traceback" not in stderr
 
@@ -232,7 +235,7 @@ def test_killed_in_mid_epoch_and_run_again_gives_the_same_numbers_bit_for_bit(un
     process = subprocess.Popen(slow, cwd=tmp_path, env=environment(), stdout=log, stderr=log)
     try:
         deadline = time.monotonic() + 120
-        while not (folders(tmp_path) and (folders(tmp_path)[0] / "metrics.jsonl").exists()):
+        while not (folders(tmp_path) and status(folders(tmp_path)[0]).get("checkpoint_epoch")):
             assert process.poll() is None, (tmp_path / "killed.log").read_text()
             assert time.monotonic() < deadline
             time.sleep(0.005)
@@ -241,7 +244,7 @@ def test_killed_in_mid_epoch_and_run_again_gives_the_same_numbers_bit_for_bit(un
     finally:
         process.kill()
         process.wait()
-    assert json.loads((folder / "status.json").read_text())["state"] == "running"
+    assert status(folder)["state"] == "running"
     assert 1 <= len((folder / "metrics.jsonl").read_text().splitlines()) < 6, "too quick to be killed"
     _, stderr = run(tmp_path, *TINY, "altub=alternating")
     assert "from epoch" in stderr
@@ -277,13 +280,30 @@ def test_interrupted_by_the_keyboard_is_said_recorded_and_resumable(undisturbed,
     assert "failed: interrupted; the same command goes on" in rest
     assert "Traceback" not in rest
     folder = folders(tmp_path)[0]
-    assert json.loads((folder / "status.json").read_text())["state"] == "failed"
+    assert status(folder)["state"] == "failed"
     assert recorded(tmp_path)[1][0].info.status == "FAILED"
     run(tmp_path, *TINY, "altub=alternating")
     assert journal(folder) == journal(folders(undisturbed[0])[0])
     histories, (one,) = recorded(tmp_path)
     assert (one.info.status, one.data.tags["status"]) == ("FINISHED", "finished")
     assert [step for step, _ in sorted(histories["alternating"]["loss"])] == [1, 2, 3, 4, 5, 6]
+
+
+def test_the_main_job_on_real_images_and_a_real_backbone(shared, tmp_path):
+    _, stderr = run(
+        tmp_path,
+        f"dataset.root={shared}/data/mvtec",
+        "dataset.category=screw",
+        "dataset.image_size=64",
+        "backbone=mobilenetv2",
+        f"backbone.weights={shared}/weights/mobilenetv2_100.tfslim_in1k.safetensors",
+        "train.epochs=2",
+    )
+    assert "320 training and 160 test images" in stderr
+    assert "random" not in stderr
+    last = journal(folders(tmp_path)[0])[-1]
+    assert last["pixel_auroc"] > 0.6
+    assert last["loss"] < 0.5
 
 
 def test_resume_never_puts_the_old_run_aside(undisturbed, tmp_path):
@@ -303,9 +323,8 @@ def test_divergence_is_recorded_as_crashed_and_kept(tmp_path):
     assert "crashed: the loss became" in stderr
     assert "Traceback" not in stderr
     folder = folders(tmp_path)[0]
-    status = json.loads((folder / "status.json").read_text())
-    assert status["state"] == "crashed"
-    assert "epoch" in status["reason"]
+    assert status(folder)["state"] == "crashed"
+    assert "epoch" in status(folder)["reason"]
     _, runs = recorded(tmp_path)
     assert (runs[0].info.status, runs[0].data.tags["status"]) == ("FAILED", "crashed")
     _, stderr = run(tmp_path, *wild)
@@ -338,7 +357,7 @@ def test_bad_input_is_one_sentence_before_any_training(tmp_path, arguments, sent
     if "device=cuda" in arguments and torch.cuda.is_available():
         pytest.skip("this machine has CUDA")
     others = ["train.epochs=6"] if arguments[0] == "dataset=mvtec" else TINY
-    stdout, stderr = run(tmp_path, *others, *arguments, status=1, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "hub"))
+    stdout, stderr = run(tmp_path, *others, *arguments, expect=1, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "hub"))
     errors = [line for line in stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1, stderr
     assert sentence in stderr
