@@ -49,7 +49,7 @@ def test_fastflow_takes_its_row_of_the_table_from_the_backbone(compose, backbone
         ratio,
         norm,
     )
-    assert model.affine_clamping == 2.0
+    assert (model.affine_clamping, model.output_norm) == (2.0, "none")
     check(config)
 
 

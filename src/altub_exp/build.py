@@ -26,6 +26,7 @@ def build_density(config: Config, shapes: list[Shape]) -> Density:
         hidden_ratio=model.hidden_ratio,
         affine_clamping=model.affine_clamping,
         feature_norm=model.feature_norm,
+        output_norm=model.output_norm,
     )
     return Density(flow, [BASES[config.altub.base](shape) for shape in shapes])
 

@@ -21,6 +21,13 @@ class FeatureNorm(StrEnum):
     none = "none"
 
 
+class OutputNorm(StrEnum):
+    """What normalises the latents behind the flow."""
+
+    none = "none"
+    layernorm = "layernorm"
+
+
 class Base(StrEnum):
     """The family of the base distribution: N(0, I), N(μ, diag σ²) per unit, or (μ, ln σ) by a convolution."""
 
@@ -93,6 +100,7 @@ class FastFlowConfig(ModelConfig):
     conv3x3_only: bool
     hidden_ratio: float
     affine_clamping: float
+    output_norm: OutputNorm
 
 
 @dataclass

@@ -22,7 +22,7 @@ from altub_exp.features.backbone import Backbone
 from altub_exp.features.maps import FeatureMaps
 from altub_exp.pictures import map_sheet
 from altub_exp.progress import EpochProgress, log, logging_to
-from altub_exp.record import build_tracker, fail, finish, report_done, run_name, run_path, start_status
+from altub_exp.record import build_tracker, fail, finish, report_done, run_name, run_path, start_status, was_interrupted
 from altub_exp.runs import RunFolder, State, now_ms
 from altub_exp.tracking import prepare_store, resolve_uri
 
@@ -61,6 +61,8 @@ def run_experiment(config: Config) -> State:
             raise
         except BaseException as error:
             fail(folder, error)
+            if was_interrupted(error):
+                raise KeyboardInterrupt from error
             raise
 
 

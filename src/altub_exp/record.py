@@ -135,9 +135,16 @@ def finish(config: Config, folder: RunFolder, tracker: Tracker, state: State, re
     return state
 
 
+def was_interrupted(error: BaseException | None) -> bool:
+    """Whether the keyboard is behind an error; a library may have wrapped what it got in the middle of its work."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
 def fail(folder: RunFolder, error: BaseException) -> None:
     """Record why a run ended before its time; it can be resumed."""
-    interrupted = isinstance(error, KeyboardInterrupt)
+    interrupted = was_interrupted(error)
     reason = "interrupted" if interrupted else f"{type(error).__name__}: {error}"
     log.error("failed: %s; the same command goes on from the checkpoint.", reason)
     log.debug("where it happened:", exc_info=not interrupted)

@@ -182,7 +182,7 @@ def test_open_category_takes_what_the_configuration_names(compose, own, root, tm
 def test_all_needs_a_sweep_and_stands_for_the_categories(compose, own):
     config = compose("dataset=folder", f"dataset.root={own}", "dataset.category=all").dataset
     assert "bolts" in list_categories(config)
-    with pytest.raises(UserError, match="needs -m"):
+    with pytest.raises(UserError, match="not one category: name one, or several with -m"):
         open_category(config)
     assert list_categories(compose("dataset.category=all").dataset) == list(mvtec.COUNTS)
 

@@ -6,7 +6,7 @@ import torch
 
 from altub_exp.base import BASES
 from altub_exp.density import Density
-from altub_exp.flows.fastflow import FastFlow
+from altub_exp.flows.fastflow import FastFlow, normalised
 
 
 def small(feature_norm="none", **changes):
@@ -59,6 +59,30 @@ def test_feature_norm_decides_what_enters_the_flow(feature_norm):
     else:
         assert torch.equal(entered, maps[0])
     assert (sum(p.numel() for p in flow.norms.parameters()) > 0) == (feature_norm == "trainable")
+
+
+def test_output_norm_normalises_each_image_and_counts_its_scale():
+    maps = [3 * m + 1 for m in random_maps()]
+    for plain, normed in zip(small().double()(maps), small(output_norm="layernorm").double()(maps), strict=True):
+        z = plain.z.detach().numpy().reshape(2, -1)
+        expected = (z - z.mean(axis=1, keepdims=True)) / np.sqrt(z.var(axis=1, keepdims=True) + 1e-5)
+        np.testing.assert_allclose(normed.z.detach().numpy().reshape(2, -1), expected, rtol=1e-10)
+        scale_part = -z.shape[1] * 0.5 * np.log(z.var(axis=1) + 1e-5)
+        np.testing.assert_allclose((normed.log_det - plain.log_det).detach().numpy(), scale_part, rtol=1e-10)
+
+
+def test_scaling_the_latents_gains_nothing_under_output_norm():
+    """The claim of the scale part: q and log-det of c·z are those of z but for −D ln c, its own log-det."""
+    latent = small().double()(random_maps())[0]
+    a, b = normalised(latent, epsilon=0.0), normalised(latent._replace(z=5 * latent.z), epsilon=0.0)
+    torch.testing.assert_close(a.z, b.z)
+    torch.testing.assert_close(a.log_det - b.log_det, torch.full((2,), 36 * np.log(5.0)).double())
+
+
+def test_no_inverse_behind_output_norm():
+    flow = small(output_norm="layernorm")
+    with pytest.raises(ValueError, match="no inverse"):
+        flow.inverse(random_maps(dtype=torch.float32))
 
 
 @pytest.mark.parametrize("base", BASES)

@@ -59,8 +59,8 @@ def open_category(dataset: DatasetConfig) -> ImageSet:
     """
     if dataset.category == "all":
         raise UserError(
-            "dataset.category=all stands for several runs and needs -m: name one of "
-            f"{', '.join(list_categories(dataset))}."
+            "dataset.category=all is not one category: name one, or several with -m "
+            f"(-m dataset.category={','.join(list_categories(dataset))})."
         )
     return LAYOUTS[dataset.layout](Path(dataset.root).expanduser(), dataset)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import torch
 from FrEIA.framework import SequenceINN
 from torch import Tensor, nn
 
@@ -29,6 +30,23 @@ def convolutional_subnet(channels_in: int, channels_out: int, *, kernel_size: in
     )
 
 
+def normalised(latent: Latent, epsilon: float = 1e-5) -> Latent:
+    r"""LayerNorm([C, H, W]) without parameters on z, with the scale part of its log-determinant, :math:`-CHW \ln s`.
+
+    Without that part the flow may grow |z| for nothing and the likelihood is ill-posed; the exact Jacobian is singular,
+    since mean and scale of each image are lost.
+
+    Args:
+        latent: one scale of a batch.
+        epsilon: added to the variance s².
+    """
+    z = latent.z
+    variance, mean = torch.var_mean(z, dim=(1, 2, 3), correction=0, keepdim=True)
+    log_scale = 0.5 * torch.log(variance + epsilon)
+    log_det = latent.log_det - z[0].numel() * log_scale.flatten()
+    return Latent((z - mean) * torch.exp(-log_scale), log_det, latent.x)
+
+
 class FastFlow(nn.Module):
     """A sequence of coupling blocks per scale, behind a normalisation of the features.
 
@@ -41,6 +59,7 @@ class FastFlow(nn.Module):
         hidden_ratio: hidden channels of a subnet per input channel.
         affine_clamping: α of the coupling.
         feature_norm: ``trainable`` LayerNorm([C, H, W]), ``nonaffine``, or none here (``pretrained``, ``none``).
+        output_norm: ``none``, or ``layernorm``: :func:`normalised` on every scale's latent.
 
     >>> import torch
     >>> flow = FastFlow([(4, 8, 8)], steps=2, conv3x3_only=True, hidden_ratio=1.0, affine_clamping=2.0)
@@ -58,8 +77,10 @@ class FastFlow(nn.Module):
         hidden_ratio: float,
         affine_clamping: float,
         feature_norm: str = "trainable",
+        output_norm: str = "none",
     ) -> None:
         super().__init__()
+        self.output_norm = output_norm
         self.shapes = [tuple(shape) for shape in shapes]
         self.norms = nn.ModuleList(NORMS[feature_norm](shape) for shape in shapes)
         self.flows = nn.ModuleList()
@@ -77,9 +98,16 @@ class FastFlow(nn.Module):
         latents = []
         for flow, x in zip(self.flows, entering, strict=True):
             z, log_det = flow(x)
-            latents.append(Latent(z, log_det, x))
+            latent = Latent(z, log_det, x)
+            latents.append(normalised(latent) if self.output_norm == "layernorm" else latent)
         return latents
 
     def inverse(self, z: Sequence[Tensor]) -> list[Tensor]:
-        """z per scale → what entered the flow (behind the normalisation)."""
+        """z per scale → what entered the flow (behind the normalisation).
+
+        Raises:
+            ValueError: with ``output_norm="layernorm"``, which forgets mean and scale of each image.
+        """
+        if self.output_norm != "none":
+            raise ValueError("a flow whose latents are normalised per image has no inverse")
         return [flow(latent, rev=True)[0] for flow, latent in zip(self.flows, z, strict=True)]
