@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from altub_exp.base import BASES, ConvolutionalNormal, LearnedNormal
 from altub_exp.density import Density, Units, negative_log_likelihood
 from altub_exp.flows.fastflow import FastFlow
-from altub_exp.scoring import anomaly_map
+from altub_exp.scoring import LikelihoodMap
 
 SHAPES = [(6, 8, 8), (8, 4, 4)]
 
@@ -23,6 +23,11 @@ def density_of(base):
 def features(batch=5):
     generator = torch.Generator().manual_seed(8)
     return [3 * torch.randn(batch, *shape, generator=generator) for shape in SHAPES]
+
+
+def anomaly_map(units, size):
+    scoring = LikelihoodMap()
+    return scoring.maps(scoring.positions(units), size)
 
 
 def original_fastflow(latents, size):

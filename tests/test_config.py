@@ -2,7 +2,7 @@
 
 import pytest
 
-from altub_exp.config import Base, FeatureNorm, backbone_label, check
+from altub_exp.config import FeatureNorm, backbone_label, check
 from altub_exp.errors import UserError
 from altub_exp.explain import keys
 
@@ -56,10 +56,10 @@ def test_fastflow_takes_its_row_of_the_table_from_the_backbone(compose, backbone
 @pytest.mark.parametrize(
     ("altub", "base", "alternates"),
     [
-        ("none", Base.fixed, False),
-        ("stereotype", Base.learned, False),
-        ("cnn", Base.convolutional, False),
-        ("alternating", Base.learned, True),
+        ("none", "fixed", False),
+        ("stereotype", "learned", False),
+        ("cnn", "convolutional", False),
+        ("alternating", "learned", True),
     ],
 )
 def test_base_distributions_of_table_6(compose, altub, base, alternates):

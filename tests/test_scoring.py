@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from altub_exp.density import Units
-from altub_exp.scoring import anomaly_map, image_score
+from altub_exp.scoring import LikelihoodMap, image_score
 
 
 def bilinear(image, size):
@@ -49,6 +49,11 @@ def transcription(made, image, size):
                 score[row, column] = -np.exp(-total / (2 * channels))
         maps.append(bilinear(score, size))
     return np.mean(maps, axis=0)
+
+
+def anomaly_map(units, size):
+    scoring = LikelihoodMap()
+    return scoring.maps(scoring.positions(units), size)
 
 
 def standardized(made):

@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from altub_exp.density import Density, negative_log_likelihood
-
 Clipping = Callable[[list[nn.Parameter], float], object]
+Part = tuple[list[nn.Parameter], list[nn.Parameter]]
 
 CLIPPINGS: dict[str, Clipping] = {
     "value": nn.utils.clip_grad_value_,
@@ -27,19 +26,29 @@ class Alternation:
     Attributes:
         interval: the freezing interval; None never freezes the flow.
         count_from: the number that Algorithm 1 gives to the first epoch, 1 or 0.
+        idle: first epochs in which ψ stays as it is and the flow is not frozen.
 
     >>> [epoch for epoch in range(1, 12) if Alternation(interval=5).psi_only(epoch)]
     [5, 10]
     >>> [epoch for epoch in range(1, 12) if Alternation(interval=5, count_from=0).psi_only(epoch)]
     [1, 6, 11]
+    >>> [epoch for epoch in range(1, 22) if Alternation(interval=5, idle=16).psi_only(epoch)]
+    [20]
     """
 
     interval: int | None
     count_from: int = 1
+    idle: int = 0
+
+    def psi_moves(self, epoch: int) -> bool:
+        """Whether ψ is trained in this epoch at all."""
+        return epoch > self.idle
 
     def psi_only(self, epoch: int) -> bool:
-        """Whether ``E mod FreezingInterval = 0``."""
-        return self.interval is not None and (epoch - 1 + self.count_from) % self.interval == 0
+        """Whether ``E mod FreezingInterval = 0``, after the idle epochs."""
+        return (
+            self.psi_moves(epoch) and self.interval is not None and (epoch - 1 + self.count_from) % self.interval == 0
+        )
 
 
 class AlternatingOptimizer:
@@ -48,8 +57,8 @@ class AlternatingOptimizer:
     η₂(t) = max_lr · η₁(t) / max η₁, so that its largest value is ``max_lr`` (paper: section 5.6).
 
     Args:
-        density: flow and base distributions.
-        lr: η₁, constant for FastFlow.
+        parts: (θ, ψ) of each part that has optimizers of its own: one for the whole, or one per decoder.
+        lr: the largest η₁.
         weight_decay: of the flow's parameters in Adam.
         psi_weight_decay: of ψ in Adam; there is none in the ψ-only epochs.
         alternation: which epochs are ψ-only.
@@ -58,11 +67,16 @@ class AlternatingOptimizer:
         clip: ``value``, ``norm`` or ``none``: how ψ's gradient is bounded.
         clip_value: the bound.
         clip_jointly: bound ψ's gradient in joint epochs too.
+        betas: Adam's.
+        eps: Adam's.
+        grad_norm: bound on the norm of the flow's gradient, of a part; None: none.
+        keep_gradients: set gradients to zero instead of dropping them, so that every step also moves, by their
+            momentum, the parameters that its loss does not depend on. CFLOW-AD was published under a PyTorch that did.
     """
 
     def __init__(
         self,
-        density: Density,
+        parts: Sequence[Part],
         *,
         lr: float,
         weight_decay: float,
@@ -73,51 +87,78 @@ class AlternatingOptimizer:
         clip: str = "value",
         clip_value: float = 100.0,
         clip_jointly: bool = False,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        grad_norm: float | None = None,
+        keep_gradients: bool = False,
     ) -> None:
-        self.density = density
-        self.alternation = alternation
-        self.theta, self.psi = list(density.theta()), list(density.psi())
-        groups: list[dict[str, Any]] = [{"params": self.theta, "weight_decay": weight_decay}]
-        if self.psi:
-            groups.append({"params": self.psi, "weight_decay": psi_weight_decay})
-        self.joint = torch.optim.Adam(groups, lr=lr)
-        self.alone = torch.optim.SGD(self.psi, lr=max_lr, momentum=momentum) if self.psi else None
-        self._base_lr, self._max_lr = lr, max_lr
+        self.parts, self.alternation = list(parts), alternation
+        self.joint: list[torch.optim.Adam] = []
+        self.alone: list[torch.optim.SGD] = []
+        for theta, psi in parts:
+            groups: list[dict[str, Any]] = [{"params": theta, "weight_decay": weight_decay}]
+            if psi:
+                groups.append({"params": psi, "weight_decay": psi_weight_decay})
+                self.alone.append(torch.optim.SGD(psi, lr=max_lr, momentum=momentum))
+            self.joint.append(torch.optim.Adam(groups, lr=lr, betas=betas, eps=eps))
+        self._max_eta1, self._max_eta2 = lr, max_lr
         self._clipping, self._clip_value, self._clip_jointly = CLIPPINGS[clip], clip_value, clip_jointly
+        self._grad_norm, self._keep_gradients = grad_norm, keep_gradients
 
-    def step(self, features: Sequence[Tensor], epoch: int) -> Tensor:
-        """Take one step on a batch of features and return its loss before the step, in nats, detached.
+    def step(self, loss: Callable[[bool], Tensor], epoch: int, part: int = 0) -> Tensor:
+        """Take one step and return the loss before it, detached.
 
         Epochs count from 1. A non-finite loss is returned like any other; the caller judges.
+
+        Args:
+            loss: called with whether the flow is frozen; a scalar.
+            epoch: decides who moves.
+            part: whose optimizers step.
         """
         psi_only = self.psi_only(epoch)
-        loss = negative_log_likelihood(self.density(features, freeze_flow=psi_only))
-        self.joint.zero_grad(set_to_none=True)  # holds θ and ψ
-        loss.backward()  # type: ignore[no-untyped-call]
+        theta, psi = self.parts[part]
+        for parameter in psi:
+            parameter.requires_grad_(self.alternation.psi_moves(epoch))
+        value = loss(psi_only)
+        self.joint[part].zero_grad(set_to_none=not self._keep_gradients)  # holds θ and ψ
+        value.backward()  # type: ignore[no-untyped-call]
         if psi_only or self._clip_jointly:
-            self._clipping(self.psi, self._clip_value)
+            self._clipping(psi, self._clip_value)
         if psi_only:
-            assert self.alone is not None
-            self.alone.param_groups[0]["lr"] = self.eta2()
-            self.alone.step()
+            self.alone[part].param_groups[0]["lr"] = self.eta2()
+            self.alone[part].step()
         else:
-            self.joint.step()
-        return loss.detach()
+            if self._grad_norm is not None:
+                nn.utils.clip_grad_norm_(theta, self._grad_norm)
+            self.joint[part].step()
+        return value.detach()
 
     def psi_only(self, epoch: int) -> bool:
         """Whether this epoch, counted from 1, moves ψ alone."""
-        return self.alone is not None and self.alternation.psi_only(epoch)
+        return bool(self.alone) and self.alternation.psi_only(epoch)
+
+    def set_lr(self, lr: float) -> None:
+        """Set η₁; η₂ follows."""
+        for adam in self.joint:
+            for group in adam.param_groups:
+                group["lr"] = lr
 
     def eta2(self) -> float:
         """η₂ at the present η₁."""
-        return float(self._max_lr * (self.joint.param_groups[0]["lr"] / self._base_lr))
+        return float(self._max_eta2 * (self.joint[0].param_groups[0]["lr"] / self._max_eta1))
 
     def state_dict(self) -> dict[str, Any]:
-        """Both optimizers' states, for a checkpoint."""
-        return {"joint": self.joint.state_dict(), "alone": self.alone and self.alone.state_dict()}
+        """All optimizers' states, for a checkpoint, and which parameters have a gradient, be it zero."""
+        graded = [[parameter.grad is not None for parameter in theta + psi] for theta, psi in self.parts]
+        return {key: [one.state_dict() for one in getattr(self, key)] for key in ("joint", "alone")} | {
+            "graded": graded
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up the states of a checkpoint."""
-        self.joint.load_state_dict(state["joint"])
-        if self.alone is not None:
-            self.alone.load_state_dict(state["alone"])
+        for key in ("joint", "alone"):
+            for one, saved in zip(getattr(self, key), state[key], strict=True):
+                one.load_state_dict(saved)
+        for (theta, psi), graded in zip(self.parts, state["graded"], strict=True):
+            for parameter, has in zip(theta + psi, graded, strict=True):
+                parameter.grad = torch.zeros_like(parameter) if has else None

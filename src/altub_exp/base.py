@@ -56,6 +56,8 @@ class ConvolutionalNormal(nn.Module):
     No density any more, since μ and σ see the very x whose likelihood is asked for: training may run away.
     """
 
+    reach = 1  # positions of x to each side that decide over one of q
+
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         channels = shape[0]

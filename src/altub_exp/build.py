@@ -2,24 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import torch
+from torch import nn
 
 from altub_exp.altub import AlternatingOptimizer, Alternation
 from altub_exp.base import BASES
-from altub_exp.config import Base, Clip, ClipPhase, Config, Device, FastFlowConfig
+from altub_exp.config import CFlowConfig, Clip, ClipPhase, Config, Device, FastFlowConfig, FeatureNorm, Optimizers
 from altub_exp.density import Density
 from altub_exp.errors import UserError
+from altub_exp.features.backbone import Backbone
+from altub_exp.flows.cflow import CFlow
 from altub_exp.flows.fastflow import FastFlow
 from altub_exp.flows.latent import Shape
+from altub_exp.learner import FibreLearner, ImageLearner, Learner
+from altub_exp.schedule import LearningRate
+from altub_exp.scoring import FibreProbability, LikelihoodMap, Scoring
 
 
-def build_density(config: Config, shapes: list[Shape]) -> Density:
-    """The flow and the base distributions that the configuration names."""
-    model = config.model
-    if not isinstance(model, FastFlowConfig):
-        raise UserError(f"model={model.name} is not known: choose fastflow.")
-    flow = FastFlow(
+@dataclass(frozen=True)
+class Family:
+    """What a flow needs beside itself.
+
+    Attributes:
+        flow: its configuration (a :class:`~altub_exp.config.ModelConfig` of its own) and the shapes of the feature maps
+            → the flow.
+        scoring: its configuration → how it scores.
+        learner: how it learns from a batch.
+    """
+
+    flow: Callable[[Any, Sequence[Shape]], nn.Module]
+    scoring: Callable[[Any], Scoring] = lambda model: LikelihoodMap()
+    learner: Callable[[Any, Density, AlternatingOptimizer, LearningRate], Learner] = (
+        lambda model, density, optimizer, rate: ImageLearner(density, optimizer, rate)
+    )
+
+
+def _fastflow(model: FastFlowConfig, shapes: Sequence[Shape]) -> nn.Module:
+    return FastFlow(
         shapes,
         steps=model.steps,
         conv3x3_only=model.conv3x3_only,
@@ -28,25 +52,85 @@ def build_density(config: Config, shapes: list[Shape]) -> Density:
         feature_norm=model.feature_norm,
         output_norm=model.output_norm,
     )
-    return Density(flow, [BASES[config.altub.base](shape) for shape in shapes])
 
 
-def build_optimizer(config: Config, density: Density) -> AlternatingOptimizer:
-    """The optimizers and the schedule that the configuration names."""
-    altub = config.altub
-    alternates = altub.alternating and altub.base is not Base.fixed
-    return AlternatingOptimizer(
-        density,
-        lr=config.train.lr,
-        weight_decay=config.train.weight_decay,
+def _cflow(model: CFlowConfig, shapes: Sequence[Shape]) -> nn.Module:
+    return CFlow(
+        shapes,
+        steps=model.steps,
+        condition_channels=model.condition_channels,
+        hidden_ratio=model.hidden_ratio,
+        affine_clamping=model.affine_clamping,
+        permute_soft=model.permute_soft,
+    )
+
+
+def _fibre_learner(
+    model: CFlowConfig, density: Density, optimizer: AlternatingOptimizer, rate: LearningRate
+) -> Learner:
+    return FibreLearner(density, optimizer, rate, fibre_batch=model.fibre_batch)
+
+
+FAMILIES: dict[str, Family] = {
+    "fastflow": Family(_fastflow),
+    "cflow": Family(_cflow, lambda model: FibreProbability(model.score_reference), _fibre_learner),
+}
+
+
+def family(config: Config) -> Family:
+    """The family of the model that the configuration names.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    name = config.model.name
+    if name not in FAMILIES:
+        raise UserError(f"model={name} is not known: choose one of {', '.join(FAMILIES)}.")
+    return FAMILIES[name]
+
+
+def build_backbone(config: Config) -> Backbone:
+    """The frozen feature extractor that the configuration names."""
+    return Backbone(
+        config.backbone.name,
+        config.backbone.stages,
+        weights=config.backbone.weights,
+        final_norm=config.model.feature_norm is FeatureNorm.pretrained,
+        seed=config.seed,
+    )
+
+
+def build_density(config: Config, shapes: Sequence[Shape]) -> Density:
+    """The flow and the base distributions that the configuration names, for feature maps of these shapes."""
+    if config.altub.base not in BASES:
+        raise UserError(f"altub.base={config.altub.base} is not known: choose one of {', '.join(BASES)}.")
+    flow = family(config).flow(config.model, shapes)
+    return Density(flow, [BASES[config.altub.base](shape) for shape in flow.shapes])  # type: ignore[union-attr]
+
+
+def build_learner(config: Config, density: Density) -> Learner:
+    """The optimizers and the schedules that the configuration names."""
+    train, altub = config.train, config.altub
+    alternates = altub.alternating and altub.base != "fixed"
+    optimizers = config.model.optimizers if isinstance(config.model, CFlowConfig) else None
+    optimizer = AlternatingOptimizer(
+        density.parts(per_scale=optimizers is Optimizers.per_decoder),
+        lr=train.lr,
+        weight_decay=train.weight_decay,
         psi_weight_decay=altub.psi_weight_decay,
-        alternation=Alternation(altub.freezing_interval if alternates else None, altub.count_from),
+        alternation=Alternation(altub.freezing_interval if alternates else None, altub.count_from, altub.idle_epochs),
         max_lr=altub.max_lr,
         momentum=altub.momentum,
         clip=altub.clip,
         clip_value=altub.clip_value,
         clip_jointly=altub.clip_phase is ClipPhase.every and altub.clip is not Clip.none,
+        betas=(train.betas[0], train.betas[1]),
+        eps=train.eps,
+        grad_norm=train.grad_norm,
+        keep_gradients=optimizers is Optimizers.joint,
     )
+    rate = LearningRate(train.lr, train.final_lr, train.epochs, train.cycle, train.warmup_epochs)
+    return family(config).learner(config.model, density, optimizer, rate)
 
 
 def choose_device(wanted: Device) -> torch.device:

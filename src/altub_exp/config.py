@@ -28,12 +28,25 @@ class OutputNorm(StrEnum):
     layernorm = "layernorm"
 
 
-class Base(StrEnum):
-    """The family of the base distribution: N(0, I), N(μ, diag σ²) per unit, or (μ, ln σ) by a convolution."""
+class Levels(StrEnum):
+    """Which feature maps of a backbone a model reads: of a ResNet, layers 1 to 3 or layers 2 to 4."""
 
-    fixed = "fixed"
-    learned = "learned"
-    convolutional = "convolutional"
+    early = "early"
+    late = "late"
+
+
+class ScoreReference(StrEnum):
+    """Over which images CFLOW-AD takes the largest likelihood of each scale."""
+
+    test = "test"
+    train = "train"
+
+
+class Optimizers(StrEnum):
+    """How the decoders of CFLOW-AD are optimised: by one Adam that moves all in every step, or by one each."""
+
+    joint = "joint"
+    per_decoder = "per_decoder"
 
 
 class Clip(StrEnum):
@@ -83,13 +96,35 @@ class Resume(StrEnum):
 
 
 @dataclass
+class ProtocolConfig:
+    """What ``train``, ``eval``, ``dataset``, ``backbone`` and ``altub`` take from the model, unless told otherwise."""
+
+    epochs: int
+    cycle: int
+    first_epoch: int
+    batch_size: int
+    drop_last: bool
+    lr: float
+    final_lr: float
+    warmup_epochs: int
+    weight_decay: float
+    betas: list[float]
+    eps: float
+    grad_norm: float | None
+    psi_clip: Clip
+    levels: Levels
+    image_sizes: dict[str, dict[str, int]]
+    interpolation: Interpolation
+    rotation: float
+
+
+@dataclass
 class ModelConfig:
     """The flow. Each ``conf/model/*.yaml`` has its own dataclass that extends this one."""
 
     name: str
-    lr: float
-    weight_decay: float
     feature_norm: FeatureNorm
+    protocol: ProtocolConfig
 
 
 @dataclass
@@ -104,6 +139,20 @@ class FastFlowConfig(ModelConfig):
 
 
 @dataclass
+class CFlowConfig(ModelConfig):
+    """CFLOW-AD: one decoder per scale for the vectors of single positions, conditioned on where they are."""
+
+    steps: int
+    condition_channels: int
+    hidden_ratio: float
+    affine_clamping: float
+    permute_soft: bool
+    fibre_batch: int
+    optimizers: Optimizers
+    score_reference: ScoreReference
+
+
+@dataclass
 class FastFlowRow:
     """What FastFlow's configuration takes from the backbone: one column of the table in the method's section 1."""
 
@@ -114,12 +163,21 @@ class FastFlowRow:
 
 
 @dataclass
+class LevelsTable:
+    """The stages that each choice of levels means for a backbone."""
+
+    early: list[int]
+    late: list[int]
+
+
+@dataclass
 class BackboneConfig:
     """The frozen timm feature extractor."""
 
     key: str
     name: str
     stages: list[int]
+    levels: LevelsTable
     image_size: int
     weights: str
     fastflow: FastFlowRow
@@ -136,6 +194,7 @@ class DatasetConfig:
     categories: list[str] | None
     image_size: int
     interpolation: Interpolation
+    rotation: float
 
 
 @dataclass
@@ -164,8 +223,9 @@ class AltubConfig:
     """The base distribution and the alternating schedule (paper: Algorithm 1 and section 5.6)."""
 
     name: str
-    base: Base
+    base: str
     alternating: bool
+    idle_epochs: int
     freezing_interval: int
     count_from: int
     max_lr: float
@@ -178,12 +238,19 @@ class AltubConfig:
 
 @dataclass
 class TrainConfig:
-    """The optimisation of the flow."""
+    """The optimisation of the flow: Adam, its learning rate a cosine in steps of ``cycle`` epochs, with a warm-up."""
 
     epochs: int
+    cycle: int
     batch_size: int
+    drop_last: bool
     lr: float
+    final_lr: float
+    warmup_epochs: int
     weight_decay: float
+    betas: list[float]
+    eps: float
+    grad_norm: float | None
 
 
 @dataclass
@@ -224,6 +291,9 @@ class Config:
     checkpoint_seconds: float
 
 
+MODELS: dict[str, type[ModelConfig]] = {"fastflow": FastFlowConfig, "cflow": CFlowConfig}
+
+
 def conf_dir() -> str:
     """Absolute path of the YAML groups: the packaged folder where it exists, else the checkout's."""
     package = Path(__file__).resolve().parent
@@ -246,11 +316,15 @@ def check(config: Config) -> None:
     at_least = {
         "train.epochs": (config.train.epochs, 1),
         "train.batch_size": (config.train.batch_size, 1),
+        "train.cycle": (config.train.cycle, 1),
+        "train.warmup_epochs": (config.train.warmup_epochs, 0),
         "eval.every": (config.eval.every, 1),
         "eval.ks_every": (config.eval.ks_every, 0),
         "eval.first_epoch": (config.eval.first_epoch, 1),
         "dataset.image_size": (config.dataset.image_size, 16),
+        "dataset.rotation": (config.dataset.rotation, 0),
         "altub.freezing_interval": (config.altub.freezing_interval, 2),
+        "altub.idle_epochs": (config.altub.idle_epochs, 0),
         "seed": (config.seed, 0),
         "threads": (config.threads if config.threads is not None else 1, 1),
     }
@@ -260,6 +334,13 @@ def check(config: Config) -> None:
     for key, rate in {"train.lr": config.train.lr, "altub.max_lr": config.altub.max_lr}.items():
         if not rate > 0:
             raise UserError(f"{key}={rate} is not a learning rate: give a number above 0.")
+    if not 0 < config.train.final_lr <= 1:
+        raise UserError(f"train.final_lr={config.train.final_lr} is a fraction of train.lr: give one above 0, up to 1.")
+    if isinstance(config.model, CFlowConfig) and config.model.condition_channels % 4:
+        raise UserError(
+            f"model.condition_channels={config.model.condition_channels}: sine and cosine of two coordinates need a "
+            "multiple of 4."
+        )
     if config.altub.count_from not in (0, 1):
         raise UserError(f"altub.count_from={config.altub.count_from}: epochs are counted from 1 (the default) or 0.")
     if not config.eval.first_epoch <= config.eval.last_epoch <= config.train.epochs:
@@ -275,12 +356,23 @@ def check(config: Config) -> None:
         )
 
 
+def image_size(table: dict[str, dict[str, int]], dataset: str, category: str, default: int) -> int:
+    """Side in pixels that a model's table gives for a category of a dataset, else the default.
+
+    >>> image_size({"mvtec": {"bottle": 512}}, "mvtec", "bottle", 256), image_size({}, "folder", "bottle", 256)
+    (512, 256)
+    """
+    return table.get(dataset, {}).get(category, default)
+
+
 def register_schema() -> None:
-    """Make the dataclasses known to Hydra, and the resolver of the default window of epochs."""
+    """Make the dataclasses known to Hydra, and the resolvers that ``conf/`` uses."""
     store = ConfigStore.instance()
     store.store(group="schema", name="root", node=Config, package="_global_")
-    store.store(group="model/schema", name="fastflow", node=FastFlowConfig)
+    for name, schema in MODELS.items():
+        store.store(group="model/schema", name=name, node=schema)
     store.store(group="dataset/schema", name="dataset", node=DatasetConfig)
     store.store(group="dataset/schema", name="folder", node=FolderConfig)
     store.store(group="dataset/schema", name="synthetic", node=SyntheticConfig)
-    OmegaConf.register_new_resolver("last_two_thirds", lambda epochs: max(1, epochs // 3), replace=True)
+    OmegaConf.register_new_resolver("window_start", lambda epochs, part: max(1, epochs // part), replace=True)
+    OmegaConf.register_new_resolver("image_size", image_size, replace=True)

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from altub_exp.base import Standardized
+from altub_exp.flows.latent import Latent, Shape
+
+HALF_LOG_2_PI = 0.5 * math.log(2 * math.pi)
 
 
 class Units(NamedTuple):
-    """One scale of a batch: q and ln σ as in :class:`Standardized`, and log|det ∂z/∂x| [B]."""
+    """One scale of a batch, or N single positions of it.
+
+    Attributes:
+        q: standardised latent [B, C, H, W], or [N, C].
+        log_sigma: ln σ, of a shape that broadcasts to q's.
+        log_det: log|det ∂z/∂x| per image [B], per position of the maps [B, H, W], or [N].
+    """
 
     q: Tensor
     log_sigma: Tensor
@@ -23,7 +34,9 @@ class Density(nn.Module):
     """p_X(x; θ, ψ): the flow θ (with its feature norm) and one base distribution ψ per scale.
 
     Args:
-        flow: features per scale → :class:`~altub_exp.flows.latent.Latent` per scale; has ``shapes``, (C, H, W) each.
+        flow: features per scale → :class:`~altub_exp.flows.latent.Latent` per scale; has ``shapes``, (C, H, W) of each
+            latent. A flow that is trained on single positions has ``fibres`` and ``scales``, see
+            :class:`~altub_exp.flows.cflow.CFlow`.
         bases: one base distribution per scale.
     """
 
@@ -32,9 +45,16 @@ class Density(nn.Module):
         self.flow = flow
         self.bases = nn.ModuleList(bases)
 
+    def parts(self, *, per_scale: bool = False) -> list[tuple[list[nn.Parameter], list[nn.Parameter]]]:
+        """The parameters that move, (θ, ψ), of the whole or of each scale of a flow with ``scales``."""
+        if not per_scale:
+            return [(list(self.theta()), list(self.psi()))]
+        scales: Iterable[nn.Module] = self.flow.scales  # type: ignore[assignment]
+        return [(list(_moving(s)), list(b.parameters())) for s, b in zip(scales, self.bases, strict=True)]
+
     def theta(self) -> Iterator[nn.Parameter]:
         """The parameters of the flow that move."""
-        return (p for p in self.flow.parameters() if p.requires_grad)
+        return _moving(self.flow)
 
     def psi(self) -> Iterator[nn.Parameter]:
         """The parameters of the base distributions."""
@@ -43,12 +63,76 @@ class Density(nn.Module):
     def forward(self, features: Sequence[Tensor], *, freeze_flow: bool = False) -> list[Units]:
         """Standardised latents per scale; ``freeze_flow`` keeps no graph for θ, for the ψ-only epochs."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not freeze_flow):
-            latents = self.flow(features)
+            latents: list[Latent] = self.flow(features)
         units = []
         for base, latent in zip(self.bases, latents, strict=True):
             standardized: Standardized = base(latent.z, latent.x)
             units.append(Units(*standardized, latent.log_det))
         return units
+
+    def fibres(self, scale: int, maps: Tensor, rows: Tensor, *, freeze_flow: bool = False) -> Units:
+        """The same for single positions of one scale.
+
+        Args:
+            scale: its number.
+            maps: features [B, C, H, W].
+            rows: which of the B·H·W positions, [N].
+            freeze_flow: as in :meth:`forward`.
+
+        Returns:
+            Units of shapes [N, C], broadcastable to [N, C], and [N]; what :meth:`forward` gives at these positions.
+        """
+        area = maps.shape[2] * maps.shape[3]
+        images, positions = rows // area, rows % area
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not freeze_flow):
+            latent: Latent = self.flow.fibres(scale, maps.flatten(2)[images, :, positions], positions)  # type: ignore[operator]
+        base = self.bases[scale]
+        shape: Shape = self.flow.shapes[scale]  # type: ignore[index,assignment]
+        q, log_sigma = standardize_fibres(base, shape, latent.z, maps, images, positions)
+        return Units(q, log_sigma, latent.log_det)
+
+
+def _moving(module: nn.Module) -> Iterator[nn.Parameter]:
+    return (p for p in module.parameters() if p.requires_grad)
+
+
+def standardize_fibres(
+    base: nn.Module, shape: Shape, z: Tensor, maps: Tensor, images: Tensor, positions: Tensor
+) -> Standardized:
+    """What a base distribution makes of single positions, by its own ``forward``.
+
+    Its parameters of the shape (C, H, W) are looked up at the positions, all others are shared. A base whose ``reach``
+    is r gets the (2r + 1)² positions around each as x, zeros beyond the edge.
+
+    Args:
+        base: takes z and x of shape [B, C, H, W].
+        shape: (C, H, W).
+        z: latents [N, C].
+        maps: what entered the flow, [B, C, H, W].
+        images: image of each fibre, [N].
+        positions: h·W + w of each fibre, [N].
+
+    Returns:
+        q [N, C] and ln σ, broadcastable to it.
+    """
+    reach = int(getattr(base, "reach", 0))
+    width = shape[2]
+    per_unit = {
+        name: parameter.flatten(1)[:, positions].T[:, :, None, None]
+        for name, parameter in base.named_parameters()
+        if parameter.shape == shape
+    }
+    if reach:
+        padded = nn.functional.pad(maps, [reach] * 4)
+        around = torch.arange(2 * reach + 1, device=z.device)
+        rows = (positions // width)[:, None, None] + around[:, None]  # of the padded maps, [N, 2r + 1, 1]
+        columns = (positions % width)[:, None, None] + around
+        x = padded.movedim(1, -1)[images[:, None, None], rows, columns].movedim(-1, 1)
+    else:
+        x = maps.flatten(2)[images, :, positions][:, :, None, None]
+    standardized = functional_call(base, per_unit, (z[:, :, None, None], x))
+    q, log_sigma = (part[:, :, reach, reach] if part.dim() == 4 and reach else part for part in standardized)
+    return Standardized(q.flatten(1), log_sigma.flatten(1) if log_sigma.dim() == 4 else log_sigma)
 
 
 def negative_log_likelihood(units: Sequence[Units]) -> Tensor:
@@ -59,10 +143,23 @@ def negative_log_likelihood(units: Sequence[Units]) -> Tensor:
     Returns:
         The loss in nats, a scalar.
     """
-    per_scale = [torch.mean((0.5 * u.q**2 + u.log_sigma).sum(dim=(1, 2, 3)) - u.log_det) for u in units]
+    per_scale = [
+        torch.mean((0.5 * u.q**2 + u.log_sigma).sum(dim=(1, 2, 3)) - u.log_det.reshape(len(u.q), -1).sum(dim=1))
+        for u in units
+    ]
     return torch.stack(per_scale).sum()
 
 
-def dimensions(units: Sequence[Units]) -> int:
-    """Number of dimensions of one image's features, Σ C·H·W: the divisor that makes a loss nats per dimension."""
-    return sum(u.q[0].numel() for u in units)
+def log_likelihood(units: Units) -> Tensor:
+    """log p per position: −C·½ ln 2π − ½ Σ q² − Σ ln σ + log|det ∂z/∂x|, sums over the C channels.
+
+    Source: CFLOW-AD, Eq. 6, with q for z and ln σ as the method's section 3 says.
+
+    Args:
+        units: with one log-determinant per position.
+
+    Returns:
+        In nats, [B, H, W] or [N].
+    """
+    q, log_sigma, log_det = units
+    return -q.shape[1] * HALF_LOG_2_PI - 0.5 * (q**2).sum(dim=1) - log_sigma.expand_as(q).sum(dim=1) + log_det

@@ -1,4 +1,4 @@
-"""One evaluation of a density: AUROC on the test images, KS statistics on normal ones."""
+"""One evaluation of a density: AUROC on the test images, normality of the latents of normal ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from altub_exp.errors import Divergence
 from altub_exp.features.maps import FeatureMaps
 from altub_exp.metrics.auroc import auroc
 from altub_exp.metrics.normality import channel_ks
-from altub_exp.scoring import anomaly_map, image_score
+from altub_exp.scoring import Scoring, image_score
+
+IMAGES_AT_ONCE = 32  # maps are resized for so many images at a time
 
 
 @dataclass
@@ -38,19 +40,26 @@ class TestSet:
 
 
 @torch.no_grad()
-def anomaly_maps(density: Density, test: TestSet) -> Tensor:
-    """Anomaly maps of all test images, [N, S, S] on the CPU."""
-    batches = [anomaly_map(density(test.features.batch(rows)), test.size).cpu() for rows in test.features.batches()]
-    return torch.cat(batches)
+def positions(density: Density, scoring: Scoring, features: FeatureMaps) -> list[Tensor]:
+    """One number per position of each scale, [N, H, W] on the device, of all images."""
+    batches = [scoring.positions(density(features.batch(rows))) for rows in features.batches()]
+    return [torch.cat(scale) for scale in zip(*batches, strict=True)]
 
 
-def detection(density: Density, test: TestSet) -> Iterator[tuple[str, float]]:
+def anomaly_maps(density: Density, scoring: Scoring, test: TestSet, train: FeatureMaps) -> Tensor:
+    """Anomaly maps of all test images, [N, S, S] on the CPU; ``train`` is read only where scores refer to it."""
+    of_test = positions(density, scoring, test.features)
+    extremes = scoring.extremes(positions(density, scoring, train) if scoring.reference == "train" else of_test)
+    chunks = zip(*(torch.split(scale, IMAGES_AT_ONCE) for scale in of_test), strict=True)
+    return torch.cat([scoring.maps(chunk, test.size, extremes).cpu() for chunk in chunks])
+
+
+def detection(maps: Tensor, test: TestSet) -> Iterator[tuple[str, float]]:
     """``image_auroc`` and, where there are masks, ``pixel_auroc`` over all pixels of all test images; fractions.
 
     Raises:
         Divergence: a score is NaN.
     """
-    maps = anomaly_maps(density, test)
     if torch.isnan(maps).any():
         raise Divergence("an anomaly score became NaN")
     if test.masks is not None:

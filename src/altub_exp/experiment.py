@@ -10,20 +10,21 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from altub_exp.altub import AlternatingOptimizer
-from altub_exp.build import build_density, build_optimizer, choose_device, seed_everything
+from altub_exp.build import build_backbone, build_density, build_learner, choose_device, family, seed_everything
 from altub_exp.checkpoint import load_checkpoint, save_checkpoint, strip_checkpoint
-from altub_exp.config import Config, FeatureNorm, Resume, check
+from altub_exp.config import Config, Resume, check
 from altub_exp.data import ImageSet, load_images, load_masks, open_category
 from altub_exp.density import Density
 from altub_exp.errors import Divergence, UserError
 from altub_exp.evaluation import TestSet, anomaly_maps, detection, normality
-from altub_exp.features.backbone import Backbone
 from altub_exp.features.maps import FeatureMaps
+from altub_exp.learner import Learner
 from altub_exp.pictures import map_sheet
 from altub_exp.progress import EpochProgress, log, logging_to
 from altub_exp.record import build_tracker, fail, finish, report_done, run_name, run_path, start_status, was_interrupted
 from altub_exp.runs import RunFolder, State, now_ms
+from altub_exp.schedule import Moment
+from altub_exp.scoring import Scoring
 from altub_exp.tracking import prepare_store, resolve_uri
 
 
@@ -53,8 +54,9 @@ def run_experiment(config: Config) -> State:
             return report_done(folder, before, config, images, uri)
         try:
             material = gather(config, images, device)
+            learner = assemble(config, material, device)
             prepare_store(uri)
-            return train(config, images, material, folder, device, uri)
+            return train(config, images, material, learner, folder, device, uri)
         except UserError:
             if before is None and folder.status() is None:
                 folder.discard(keep=Path(config.runs_dir))  # nothing was recorded: leave nothing behind
@@ -92,19 +94,13 @@ def gather(config: Config, images: ImageSet, device: torch.device) -> Material:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     torch.backends.cudnn.allow_tf32 = False  # float32 is the reference
-    backbone = Backbone(
-        config.backbone.name,
-        config.backbone.stages,
-        weights=config.backbone.weights,
-        final_norm=config.model.feature_norm is FeatureNorm.pretrained,
-        seed=config.seed,
-    ).to(device)
+    backbone = build_backbone(config).to(device)
     if config.backbone.weights == "random":
         log.warning("The backbone's weights are random, as asked for: its features are untrained.")
     size, interpolation = config.dataset.image_size, config.dataset.interpolation
     masks = load_masks(images.test, size).numpy() if images.has_masks else None
     pixels = [load_images(samples, size, interpolation) for samples in (images.train, images.test)]
-    total = sum(len(one) for one in pixels)
+    total = sum(len(one) for one, turned in zip(pixels, (config.dataset.rotation, 0.0), strict=True) if not turned)
     train, test = (
         FeatureMaps(
             backbone,
@@ -112,8 +108,9 @@ def gather(config: Config, images: ImageSet, device: torch.device) -> Material:
             batch_size=config.train.batch_size,
             device=device,
             memory_gb=config.feature_memory_gb * len(one) / total,
+            rotation=rotation,
         )
-        for one in pixels
+        for one, rotation in zip(pixels, (config.dataset.rotation, 0.0), strict=True)
     )
     defective = np.array([sample.defective for sample in images.test])
     return Material(
@@ -121,23 +118,46 @@ def gather(config: Config, images: ImageSet, device: torch.device) -> Material:
     )
 
 
-def train(
-    config: Config, images: ImageSet, material: Material, folder: RunFolder, device: torch.device, uri: str
-) -> State:
-    """The straight loop over the epochs, and what stands before and after it."""
+def assemble(config: Config, material: Material, device: torch.device) -> Learner:
+    """The density, with what trains it.
+
+    Raises:
+        UserError: there are too few images for a batch, or too few positions for a step.
+    """
     seed_everything(config.seed)
     density = build_density(config, material.train.shapes).to(device)
-    optimizer = build_optimizer(config, density)
+    learner = build_learner(config, density)
+    count, batch_size = len(material.train), config.train.batch_size
+    if config.train.drop_last and count < batch_size:
+        raise UserError(
+            f"{count} training images make no batch of {batch_size}, and incomplete batches are dropped: set "
+            f"train.batch_size={count} or less, or train.drop_last=false."
+        )
+    learner.check(material.train.shapes, min(count, batch_size))
+    return learner
 
+
+def train(
+    config: Config,
+    images: ImageSet,
+    material: Material,
+    learner: Learner,
+    folder: RunFolder,
+    device: torch.device,
+    uri: str,
+) -> State:
+    """The straight loop over the epochs, and what stands before and after it."""
+    density, optimizer, scoring = learner.density, learner.optimizer, family(config).scoring(config.model)
     done = load_checkpoint(folder.checkpoint, density, optimizer)
     folder.truncate(done)
     start_status(folder, config, images, device, done)
     tracker = build_tracker(folder, config, images, uri)
     log.info(
-        "%s: %d training and %d test images, %.2f GiB of features %s, on %s, %s",
+        "%s: %d training and %d test images of %d px, %.2f GiB of features %s, on %s, %s",
         run_name(config),
         len(images.train),
         len(images.test),
+        material.test.size,
         material.train.gib + material.test.features.gib,
         "kept in memory" if material.train.kept else "recomputed in every epoch",
         device,
@@ -145,17 +165,15 @@ def train(
     )
     tracker.flush(done)
     saved = time.monotonic()
-    dimensions = sum(math.prod(shape) for shape in material.train.shapes)
     try:
         with EpochProgress(run_name(config), done, config.train.epochs) as progress:
             for epoch in range(done + 1, config.train.epochs + 1):
                 began = time.monotonic()
-                loss = train_epoch(optimizer, material.train, config.seed, epoch) / dimensions
-                row: dict[str, float] = {"epoch": epoch, "loss": loss}
+                row = {"epoch": epoch} | train_epoch(learner, material.train, config, epoch)
                 try:
-                    if not math.isfinite(loss):
-                        raise Divergence(f"the loss became {loss}")
-                    row |= evaluate(config, epoch, density, material)
+                    if not math.isfinite(row["loss"]):
+                        raise Divergence(f"the loss became {row['loss']}")
+                    row |= evaluate(config, epoch, density, scoring, material)
                 finally:  # a divergence is recorded too
                     folder.append(row | {"seconds": time.monotonic() - began, "time": now_ms()})
                     progress.epoch(row, "  (ψ only)" if optimizer.psi_only(epoch) else "")
@@ -167,26 +185,35 @@ def train(
                     saved = time.monotonic()
     except Divergence as error:
         return finish(config, folder, tracker, State.crashed, reason=f"{error} in epoch {epoch}")
-    maps = anomaly_maps(density, material.test)
+    maps = anomaly_maps(density, scoring, material.test, material.train)
     map_sheet(images.test, material.pixels, material.test.masks, maps, folder.path / "maps.png")
     strip_checkpoint(folder.checkpoint)
     return finish(config, folder, tracker, State.finished)
 
 
-def train_epoch(optimizer: AlternatingOptimizer, features: FeatureMaps, seed: int, epoch: int) -> float:
-    """One pass over the training images in an order drawn from (seed, epoch); mean loss per image in nats."""
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    total = torch.zeros((), dtype=torch.float64)
-    for rows in features.batches(torch.randperm(len(features), generator=generator)):
-        total += optimizer.step(features.batch(rows), epoch).cpu() * len(rows)
-    return float(total) / len(features)
+def train_epoch(learner: Learner, features: FeatureMaps, config: Config, epoch: int) -> dict[str, float]:
+    """One pass over the training images in an order drawn from (seed, epoch); means over its images."""
+    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
+    order = torch.randperm(len(features), generator=generator)
+    batches = features.batches(order, drop_last=config.train.drop_last)
+    totals: dict[str, float] = {}
+    count = 0
+    for number, rows in enumerate(batches):
+        moment = Moment(epoch, number, len(batches))
+        lesson = learner.learn(features.augmented(rows, generator), moment, generator)
+        if lesson is not None:
+            count += len(rows)
+            for name, value in lesson._asdict().items():
+                if value is not None:
+                    totals[name] = totals.get(name, 0.0) + float(value) * len(rows)
+    return {name: total / count for name, total in totals.items()}
 
 
-def evaluate(config: Config, epoch: int, density: Density, material: Material) -> dict[str, float]:
+def evaluate(config: Config, epoch: int, density: Density, scoring: Scoring, material: Material) -> dict[str, float]:
     """The metrics that are due after this epoch."""
     metrics: dict[str, float] = {}
     if epoch % config.eval.every == 0:
-        metrics |= detection(density, material.test)
+        metrics |= detection(anomaly_maps(density, scoring, material.test, material.train), material.test)
     if config.eval.ks_every and epoch % config.eval.ks_every == 0:
         metrics["ks"] = normality(density, material.train)
         metrics["ks_test_good"] = normality(density, material.test.features, material.good)

@@ -1,43 +1,98 @@
-"""From standardised latents to anomaly map and image score (paper: Eq. 1 and 6)."""
+"""From standardised latents to anomaly map and image score: one number per position and scale, then one per pixel."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from altub_exp.density import Units
+from altub_exp.density import Units, log_likelihood
 
 FLOAT32_EXPONENT = 80.0  # exp(88.7) is the largest float32
 
 
-def anomaly_map(units: Sequence[Units], size: int) -> Tensor:
-    r"""Score every pixel of a batch; higher is more anomalous.
+class Scoring(Protocol):
+    """How a model scores; higher is more anomalous.
+
+    Attributes:
+        reference: the images whose scores a map is relative to, ``test`` or ``train``; None where it is not relative.
+    """
+
+    reference: str | None
+
+    def positions(self, units: Sequence[Units]) -> list[Tensor]:
+        """One number per position, [B, H, W] for each scale."""
+
+    def extremes(self, positions: Sequence[Tensor]) -> list[float]:
+        """What :meth:`maps` must know of the reference images, from their positions."""
+
+    def maps(self, positions: Sequence[Tensor], size: int, extremes: Sequence[float]) -> Tensor:
+        """Anomaly maps [B, size, size]."""
+
+
+class LikelihoodMap:
+    r"""FastFlow's map, with the learned base distribution (paper: Eq. 6; Eq. 1 where ln σ = 0).
 
     Per scale :math:`-\exp(-\frac{1}{C}\sum_c(\frac{1}{2}q_c^2 + \ln\sigma_c))`, resized bilinearly
-    (``align_corners=False``), averaged over the scales; without log-determinant and without smoothing
-    (paper: Eq. 6; Eq. 1 where ln σ = 0; map as in anomalib 0.3). The exponential may exceed 1. Where σ ≪ 1 would make
-    it leave float32's range, it is taken in float64.
+    (``align_corners=False``), averaged over the scales; without log-determinant and without smoothing (map as in
+    anomalib 0.3). The exponential may exceed 1. Where σ ≪ 1 would make it leave float32's range, it is float64.
+    """
+
+    reference: str | None = None
+
+    def positions(self, units: Sequence[Units]) -> list[Tensor]:
+        """Mean over the channels of ½q² + ln σ."""
+        return [(0.5 * u.q**2 + u.log_sigma).mean(dim=1) for u in units]
+
+    def extremes(self, positions: Sequence[Tensor]) -> list[float]:
+        """Nothing."""
+        return []
+
+    def maps(self, positions: Sequence[Tensor], size: int, extremes: Sequence[float] = ()) -> Tensor:
+        """[B, size, size], float32, or float64 where needed."""
+        if any(energy.min() < -FLOAT32_EXPONENT for energy in positions):
+            positions = [energy.double() for energy in positions]
+        scales = [
+            F.interpolate(-torch.exp(-energy).unsqueeze(1), size=(size, size), mode="bilinear", align_corners=False)
+            for energy in positions
+        ]
+        return torch.stack(scales, dim=-1).mean(dim=-1).squeeze(1)
+
+
+class FibreProbability:
+    r"""CFLOW-AD's map, in float64.
+
+    Per scale :math:`\exp(\log p / C - m)`, m the largest :math:`\log p / C` of that scale over the reference images,
+    resized bilinearly (``align_corners=True``) and summed over the L scales; the map is L minus this. The published
+    code takes the test set's largest sum for L: the difference is one constant for all pixels, which no AUROC sees.
 
     Args:
-        units: one entry per scale, [B, C, H, W].
-        size: side of the map in pixels.
-
-    Returns:
-        [B, size, size], float32, or float64 where needed.
+        reference: ``test``, as published: a map depends on the images it is scored with; or ``train``.
     """
-    energies = [(0.5 * u.q**2 + u.log_sigma).mean(dim=1, keepdim=True) for u in units]
-    if any(energy.min() < -FLOAT32_EXPONENT for energy in energies):
-        energies = [energy.double() for energy in energies]
-    maps = [
-        F.interpolate(-torch.exp(-energy), size=(size, size), mode="bilinear", align_corners=False)
-        for energy in energies
-    ]
-    return torch.stack(maps, dim=-1).mean(dim=-1).squeeze(1)
+
+    def __init__(self, reference: str) -> None:
+        self.reference: str | None = reference
+
+    def positions(self, units: Sequence[Units]) -> list[Tensor]:
+        """log p / C."""
+        return [log_likelihood(u).double() / u.q.shape[1] for u in units]
+
+    def extremes(self, positions: Sequence[Tensor]) -> list[float]:
+        """The largest log p / C of each scale."""
+        return [float(scale.max()) for scale in positions]
+
+    def maps(self, positions: Sequence[Tensor], size: int, extremes: Sequence[float]) -> Tensor:
+        """[B, size, size]; from 0 to L on the reference images."""
+        total = torch.zeros((), dtype=torch.float64)
+        for scale, largest in zip(positions, extremes, strict=True):
+            likelihood = torch.exp(scale - largest).unsqueeze(1)
+            total = total + F.interpolate(likelihood, size=(size, size), mode="bilinear", align_corners=True)
+        return len(positions) - total.squeeze(1)
 
 
 def image_score(maps: Tensor) -> Tensor:
-    """Largest pixel of each map [B, H, W] → [B], as anomalib 0.3; the paper reports none for FastFlow."""
+    """Largest pixel of each map [B, H, W] → [B], as anomalib 0.3 and CFLOW-AD; the paper has none for FastFlow."""
     return maps.amax(dim=(1, 2))

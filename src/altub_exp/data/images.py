@@ -43,6 +43,19 @@ def load_images(samples: Sequence[Sample], size: int, interpolation: str = "bili
     return torch.stack(_decode(one, samples, lambda sample: sample.image))
 
 
+def rotate(images: Tensor, degrees: Sequence[float]) -> Tensor:
+    """Turn uint8 images [B, 3, S, S] about their centres, nearest pixel, black beyond the edge (torchvision's default).
+
+    >>> rotate(torch.arange(12, dtype=torch.uint8).view(1, 3, 2, 2), [90.0])[0, 0].tolist()
+    [[1, 3], [0, 2]]
+    """
+    turned = [
+        np.asarray(Image.fromarray(image.permute(1, 2, 0).numpy()).rotate(angle))
+        for image, angle in zip(images, degrees, strict=True)
+    ]
+    return torch.stack([_channels_first(one) for one in turned])
+
+
 def load_masks(samples: Sequence[Sample], size: int) -> Tensor:
     """Defective pixels, masks nearest-resized; of images without a mask all False.
 

@@ -14,7 +14,7 @@ class Latent(NamedTuple):
 
     Attributes:
         z: latent [B, C, H, W].
-        log_det: log|det ∂z/∂x| per image, [B].
+        log_det: log|det ∂z/∂x| per image, [B], or per position, [B, H, W], where the flow takes positions one by one.
         x: what entered the flow, [B, C, H, W]; a conditional base distribution reads it.
     """
 

@@ -1,0 +1,124 @@
+"""CFLOW-AD (Gudovskiy et al. 2022): a conditional flow per scale for the feature vectors of single positions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from FrEIA.framework import SequenceINN
+from torch import Tensor, nn
+
+from altub_exp.flows.coupling import CouplingBlock
+from altub_exp.flows.latent import Latent, Shape
+
+FIBRES_AT_ONCE = 16384  # without gradients; bounds the memory of an evaluation
+
+
+def positional_encoding(channels: int, height: int, width: int) -> Tensor:
+    r"""Sine and cosine of column and row at geometrically falling frequencies (Vaswani et al. 2017, in two dimensions).
+
+    With D = channels / 2 and :math:`f_k = 10^{-8k/D}, k = 0, 1, …` channel 2k is :math:`\sin(f_k w)` and 2k + 1
+    :math:`\cos(f_k w)` of the column w; the second half of the channels encodes the row h likewise.
+
+    Args:
+        channels: a multiple of 4.
+        height: H.
+        width: W.
+
+    Returns:
+        [channels, H, W], float32.
+
+    >>> positional_encoding(4, 2, 3)[:, 1, 2]  # sin 2, cos 2, sin 1, cos 1
+    tensor([ 0.9093, -0.4161,  0.8415,  0.5403])
+    """
+    half = channels // 2
+    frequencies = torch.exp(torch.arange(0.0, half, 2) * -(math.log(10000.0) / half))
+
+    def encoded(length: int) -> Tensor:
+        angles = torch.outer(frequencies, torch.arange(0.0, length))
+        return torch.stack([torch.sin(angles), torch.cos(angles)], dim=1).flatten(0, 1)  # [half, length]
+
+    columns = encoded(width)[:, None, :].expand(half, height, width)
+    rows = encoded(height)[:, :, None].expand(half, height, width)
+    return torch.cat([columns, rows])
+
+
+class CFlow(nn.Module):
+    """One decoder per scale, shared by all its positions: the density of a fibre, given where it is.
+
+    A fibre is the C-vector of one position of a feature map. The subnets are Linear → ReLU → Linear.
+
+    Args:
+        shapes: (C, H, W) of each scale.
+        steps: coupling blocks per decoder.
+        condition_channels: length of the encoded position.
+        hidden_ratio: hidden units of a subnet per input.
+        affine_clamping: α of the coupling.
+        permute_soft: mix the channels by orthogonal matrices instead of permutations.
+
+    >>> blocks = {"steps": 2, "hidden_ratio": 2.0, "affine_clamping": 1.9, "permute_soft": True}
+    >>> flow = CFlow([(4, 2, 3)], condition_channels=8, **blocks)
+    >>> latent, = flow([torch.randn(5, 4, 2, 3)])
+    >>> latent.z.shape, latent.log_det.shape
+    (torch.Size([5, 4, 2, 3]), torch.Size([5, 2, 3]))
+    """
+
+    def __init__(
+        self,
+        shapes: Sequence[Shape],
+        *,
+        steps: int,
+        condition_channels: int,
+        hidden_ratio: float,
+        affine_clamping: float,
+        permute_soft: bool,
+    ) -> None:
+        super().__init__()
+        self.shapes = [tuple(shape) for shape in shapes]
+        self.scales = nn.ModuleList()
+
+        def subnet(inputs: int, outputs: int) -> nn.Module:
+            hidden = int(inputs * hidden_ratio)
+            return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+
+        for number, (channels, height, width) in enumerate(self.shapes):
+            decoder = SequenceINN(channels)
+            for _ in range(steps):
+                decoder.append(
+                    CouplingBlock,
+                    cond=0,
+                    cond_shape=(condition_channels,),
+                    subnet_constructor=subnet,
+                    affine_clamping=affine_clamping,
+                    permute_soft=permute_soft,
+                )
+            self.scales.append(decoder)
+            encoding = positional_encoding(condition_channels, height, width).flatten(1).T.contiguous()
+            self.register_buffer(f"positions{number}", encoding, persistent=False)  # [H·W, condition_channels]
+
+    def fibres(self, scale: int, x: Tensor, positions: Tensor) -> Latent:
+        """Fibres x [N, C] at the positions h·W + w [N] of a scale → z [N, C] and log|det ∂z/∂x| [N]."""
+        condition = self.get_buffer(f"positions{scale}")[positions]
+        z, log_det = self.scales[scale](x, c=[condition])
+        return Latent(z, log_det, x)
+
+    def forward(self, features: Sequence[Tensor]) -> list[Latent]:
+        """Feature maps [B, C, H, W] per scale → z of the same shape and log|det ∂z/∂x| per position, [B, H, W]."""
+        return [self._maps(scale, maps, rev=False) for scale, maps in enumerate(features)]
+
+    def inverse(self, z: Sequence[Tensor]) -> list[Tensor]:
+        """z per scale → the feature maps."""
+        return [self._maps(scale, maps, rev=True).z for scale, maps in enumerate(z)]
+
+    def _maps(self, scale: int, maps: Tensor, rev: bool) -> Latent:
+        batch, channels, height, width = maps.shape
+        fibres = maps.movedim(1, -1).reshape(-1, channels)
+        conditions = self.get_buffer(f"positions{scale}").repeat(batch, 1)
+        at_once = len(fibres) if torch.is_grad_enabled() else FIBRES_AT_ONCE
+        parts = [
+            self.scales[scale](x, c=[condition], rev=rev)
+            for x, condition in zip(torch.split(fibres, at_once), torch.split(conditions, at_once), strict=True)
+        ]
+        z = torch.cat([part[0] for part in parts]).view(batch, height, width, channels).movedim(-1, 1)
+        return Latent(z, torch.cat([part[1] for part in parts]).view(batch, height, width), maps)

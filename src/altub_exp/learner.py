@@ -1,0 +1,121 @@
+"""What one batch of images teaches the density: one step, or for CFLOW-AD one step per 256 shuffled fibres."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from altub_exp.altub import AlternatingOptimizer
+from altub_exp.density import HALF_LOG_2_PI, Density, log_likelihood, negative_log_likelihood
+from altub_exp.errors import UserError
+from altub_exp.flows.latent import Shape
+from altub_exp.schedule import LearningRate, Moment
+
+
+class Lesson(NamedTuple):
+    """What was seen while learning from one batch, each value before its step.
+
+    Attributes:
+        loss: negative log-likelihood in nats per dimension, without the constant ½ ln 2π.
+        objective: what was minimised, where that is something else.
+    """
+
+    loss: Tensor
+    objective: Tensor | None = None
+
+
+class Learner(Protocol):
+    """Trains a density on batches of feature maps."""
+
+    density: Density
+    optimizer: AlternatingOptimizer
+
+    def learn(self, features: Sequence[Tensor], moment: Moment, generator: torch.Generator) -> Lesson | None:
+        """Learn from a batch, one map [B, C, H, W] per scale; what is random is drawn from the generator.
+
+        None where the batch was too small for a step.
+        """
+
+    def check(self, shapes: Sequence[Shape], batch_size: int) -> None:
+        """Raise UserError where batches of this size teach nothing."""
+
+
+class ImageLearner:
+    """One step per batch on the mean negative log-likelihood of its images (paper: Eq. 5)."""
+
+    def __init__(self, density: Density, optimizer: AlternatingOptimizer, rate: LearningRate) -> None:
+        self.density, self.optimizer, self._rate = density, optimizer, rate
+
+    def learn(self, features: Sequence[Tensor], moment: Moment, generator: torch.Generator) -> Lesson:
+        """One step; nothing is random."""
+        self.optimizer.set_lr(self._rate.at(moment))
+        loss = self.optimizer.step(
+            lambda frozen: negative_log_likelihood(self.density(features, freeze_flow=frozen)), moment.epoch
+        )
+        return Lesson(loss.double() / sum(math.prod(maps.shape[1:]) for maps in features))
+
+    def check(self, shapes: Sequence[Shape], batch_size: int) -> None:
+        """One image is enough."""
+
+
+class FibreLearner:
+    """CFLOW-AD's training: the positions of a batch, scale by scale, shuffled, in steps of N fibres.
+
+    Minimises the mean of −ln sigmoid(log p / C) (CFLOW-AD's published code); an incomplete last step is left out.
+
+    Args:
+        density: of a flow with ``fibres``.
+        optimizer: with one part, or one per scale.
+        rate: η₁.
+        fibre_batch: N.
+    """
+
+    def __init__(
+        self, density: Density, optimizer: AlternatingOptimizer, rate: LearningRate, *, fibre_batch: int
+    ) -> None:
+        self.density, self.optimizer, self._rate, self._fibre_batch = density, optimizer, rate, fibre_batch
+
+    def learn(self, features: Sequence[Tensor], moment: Moment, generator: torch.Generator) -> Lesson | None:
+        """Many steps; the order of the fibres is drawn from the generator."""
+        self.optimizer.set_lr(self._rate.at(moment))
+        objective = torch.zeros((), dtype=torch.float64, device=features[0].device)
+        nats, steps, dimensions = torch.zeros_like(objective), 0, 0
+        for scale, maps in enumerate(features):
+            channels = maps.shape[1]
+            order = torch.randperm(maps.numel() // channels, generator=generator).to(maps.device)
+            part = scale if len(self.optimizer.parts) > 1 else 0
+            whole = len(order) // self._fibre_batch * self._fibre_batch
+            for rows in torch.split(order[:whole], self._fibre_batch) if whole else ():
+                loss, log_p = self._step(scale, maps, rows, moment.epoch, part)
+                objective += loss
+                nats -= (log_p.double() + HALF_LOG_2_PI).sum() * channels
+                dimensions += len(rows) * channels
+                steps += 1
+        return Lesson(nats / dimensions, objective / steps) if steps else None
+
+    def _step(self, scale: int, maps: Tensor, rows: Tensor, epoch: int, part: int) -> tuple[Tensor, Tensor]:
+        """The loss of the fibres ``rows``, and log p / C of each."""
+        per_fibre: list[Tensor] = []
+
+        def loss(frozen: bool) -> Tensor:
+            log_p = log_likelihood(self.density.fibres(scale, maps, rows, freeze_flow=frozen)) / maps.shape[1]
+            per_fibre.append(log_p.detach())
+            return -F.logsigmoid(log_p).mean()
+
+        return self.optimizer.step(loss, epoch, part), per_fibre[0]
+
+    def check(self, shapes: Sequence[Shape], batch_size: int) -> None:
+        """Every scale must give a step."""
+        for number, (_, height, width) in enumerate(shapes, start=1):
+            fibres = batch_size * height * width
+            if fibres < self._fibre_batch:
+                raise UserError(
+                    f"The maps of scale {number} have {height}×{width} positions, so that a batch of {batch_size} "
+                    f"images gives {fibres} fibres, fewer than model.fibre_batch={self._fibre_batch}: set it to "
+                    f"{fibres} or less, or dataset.image_size to more."
+                )
