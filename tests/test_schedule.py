@@ -1,0 +1,34 @@
+"""CFLOW-AD's learning rate against its published equations."""
+
+import math
+
+import pytest
+
+from altub_exp.schedule import LearningRate, Moment
+
+CFLOW = LearningRate(2e-4, final=1e-3, epochs=200, cycle=8, warmup_epochs=16)
+
+
+def published(meta, sub, batch, batches):
+    """Meta- and sub-epochs from 0, 25 and 8 of them; warm-up over 2 meta-epochs, batch by batch, from a tenth."""
+
+    def cosine(m):
+        lowest = 2e-4 * 0.1**3
+        return lowest + (2e-4 - lowest) * (1 + math.cos(math.pi * m / 25)) / 2
+
+    if meta >= 2:
+        return cosine(meta)
+    share = (batch + sub * batches + meta * batches * 8) / (2 * batches * 8)
+    return 2e-4 / 10 + share * (cosine(2) - 2e-4 / 10)
+
+
+def test_every_batch_of_the_published_schedule():
+    for meta in range(25):
+        for sub in range(8):
+            for batch in (0, 3, 6):
+                ours = CFLOW.at(Moment(8 * meta + sub + 1, batch, 7))
+                assert ours == pytest.approx(published(meta, sub, batch, 7), rel=1e-12)
+
+
+def test_fastflows_is_constant():
+    assert {LearningRate(1e-3).at(Moment(epoch, 0, 1)) for epoch in (1, 17, 300)} == {1e-3}
