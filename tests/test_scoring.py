@@ -1,10 +1,12 @@
-"""The anomaly map against a literal transcription of the formula in numpy."""
+"""The anomaly maps against literal transcriptions of the formulas in numpy and scipy."""
 
 import numpy as np
+import pytest
 import torch
+from scipy.stats import norm
 
 from altub_exp.density import Units
-from altub_exp.scoring import LikelihoodMap, image_score
+from altub_exp.scoring import FibreProbability, LikelihoodMap, image_score
 
 
 def bilinear(image, size):
@@ -88,3 +90,45 @@ def test_float32_scores_of_tiny_sigma_neither_overflow_nor_lose_their_order():
 def test_image_score_is_the_largest_pixel():
     maps = torch.tensor([[[-1.0, -0.5], [-0.7, -0.9]], [[-0.2, -0.3], [-0.1, -0.8]]])
     assert image_score(maps).tolist() == [-0.5, -0.10000000149011612]
+
+
+def corners_aligned(image, size):
+    """Two-tap bilinear resize of [H, W] whose corners keep their values."""
+    height, width = image.shape
+    rows, columns = np.linspace(0, height - 1, size), np.linspace(0, width - 1, size)
+    across = np.stack([np.interp(columns, np.arange(width), row) for row in image])
+    return np.stack([np.interp(rows, np.arange(height), column) for column in across.T], axis=1)
+
+
+@pytest.mark.parametrize("reference", ["test", "train"])
+def test_fibre_probability_equals_the_transcription(reference):
+    """CFLOW-AD: exp(log p / C − max), float64, resized with aligned corners, summed; log p of scipy's normal."""
+    made = units(dtype=torch.float32)
+    log_dets = [torch.randn(2, *z.shape[2:], generator=torch.Generator().manual_seed(4)) for z, _, _ in made]
+    scoring = FibreProbability(reference)
+    positions = scoring.positions(
+        [
+            Units((z - mu) * torch.exp(-log_sigma), log_sigma, log_det)
+            for (z, mu, log_sigma), log_det in zip(made, log_dets, strict=True)
+        ]
+    )
+    extremes = scoring.extremes(positions) if reference == "test" else [-1.0, 0.5]
+    maps = scoring.maps(positions, 20, extremes)
+    expected = 2.0
+    for number, ((z, mu, log_sigma), log_det) in enumerate(zip(made, log_dets, strict=True)):
+        log_p = norm.logpdf(z.double().numpy(), mu.double().numpy(), np.exp(log_sigma.double().numpy())).sum(axis=1)
+        per_dimension = (log_p + log_det.double().numpy()) / z.shape[1]
+        largest = per_dimension.max() if reference == "test" else extremes[number]
+        expected = expected - np.stack([corners_aligned(np.exp(one - largest), 20) for one in per_dimension])
+    assert maps.dtype == torch.float64
+    np.testing.assert_allclose(maps.numpy(), expected, rtol=0, atol=1e-5)
+    assert scoring.reference == reference
+
+
+def test_the_reference_changes_how_the_scales_are_weighed():
+    positions = [torch.tensor([[[0.0, -1.0]]]).double(), torch.tensor([[[-2.0, -1.0]]]).double()]
+    ranks = {
+        extremes: FibreProbability("train").maps(positions, 2, extremes)[0, 0].argmax().item()
+        for extremes in ((0.0, 0.0), (3.0, -1.0))
+    }
+    assert ranks == {(0.0, 0.0): 1, (3.0, -1.0): 0}

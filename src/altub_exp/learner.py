@@ -111,11 +111,11 @@ class FibreLearner:
 
     def check(self, shapes: Sequence[Shape], batch_size: int) -> None:
         """Every scale must give a step."""
-        for number, (_, height, width) in enumerate(shapes, start=1):
-            fibres = batch_size * height * width
-            if fibres < self._fibre_batch:
-                raise UserError(
-                    f"The maps of scale {number} have {height}×{width} positions, so that a batch of {batch_size} "
-                    f"images gives {fibres} fibres, fewer than model.fibre_batch={self._fibre_batch}: set it to "
-                    f"{fibres} or less, or dataset.image_size to more."
-                )
+        number, (_, height, width) = min(enumerate(shapes, start=1), key=lambda one: one[1][1] * one[1][2])
+        fibres = batch_size * height * width
+        if fibres < self._fibre_batch:
+            raise UserError(
+                f"The maps of scale {number} have {height}×{width} positions, so that a batch of {batch_size} images "
+                f"gives {fibres} fibres, fewer than model.fibre_batch={self._fibre_batch}: set it to {fibres} or less, "
+                "or dataset.image_size to more."
+            )

@@ -1,0 +1,102 @@
+"""The program as a user starts it, small enough for tests, and what it leaves behind."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = [
+    "experiment=demo",
+    "dataset.image_size=32",
+    "dataset.size=64",
+    "dataset.train_images=10",
+    "dataset.good_images=4",
+    "dataset.defect_images=2",
+    "model.steps=1",
+    "train.epochs=6",
+    "train.batch_size=4",
+    "eval.ks_every=3",
+    "checkpoint_seconds=0",
+    "threads=1",
+]
+
+
+def command(*arguments, module="altub_exp.train"):
+    return [sys.executable, "-m", module, *arguments]
+
+
+def environment(**changes):
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+    return kept | {"COLUMNS": "200", "PYTHONPATH": str(ROOT)} | changes
+
+
+def run(cwd, *arguments, module="altub_exp.train", expect=0, **changes):
+    """Run a command to its end and return (stdout, stderr); its exit status is checked."""
+    done = subprocess.run(
+        command(*arguments, module=module),
+        cwd=cwd,
+        env=environment(**changes),
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == expect, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout, done.stderr
+
+
+def folders(cwd):
+    return sorted(path.parent for path in Path(cwd).glob("runs/**/status.json"))
+
+
+def journal(folder):
+    """Rows without what the clock put in."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k not in ("time", "seconds")} for row in rows]
+
+
+def recorded(cwd, experiment="demo"):
+    """{base: {metric: [(step, value), …]}} as MLflow holds it, in order of arrival, and the runs."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{cwd}/mlflow.db")
+    found = client.get_experiment_by_name(experiment)
+    runs = client.search_runs([found.experiment_id])
+    histories = {
+        run.data.tags["altub"]: {
+            metric: [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, metric)]
+            for metric in run.data.metrics
+        }
+        for run in runs
+    }
+    return histories, runs
+
+
+def status(folder):
+    return json.loads((folder / "status.json").read_text())
+
+
+def equal_models(folder, other):
+    ours, theirs = (torch.load(f / "checkpoint.pt", weights_only=True)["density"] for f in (folder, other))
+    assert ours.keys() == theirs.keys()
+    return all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def kill_behind_a_checkpoint(cwd, *arguments):
+    """Start a run, kill it with -9 after its first checkpoint, and return its folder."""
+    with (cwd / "killed.log").open("w") as log:
+        process = subprocess.Popen(command(*arguments), cwd=cwd, env=environment(), stdout=log, stderr=log)
+        try:
+            deadline = time.monotonic() + 120
+            while not (folders(cwd) and status(folders(cwd)[0]).get("checkpoint_epoch")):
+                assert process.poll() is None, (cwd / "killed.log").read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.005)
+        finally:
+            process.kill()
+            process.wait()
+    return folders(cwd)[0]
