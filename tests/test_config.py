@@ -53,6 +53,35 @@ def test_fastflow_takes_its_row_of_the_table_from_the_backbone(compose, backbone
     check(config)
 
 
+def test_protocol_of_cflow(compose):
+    """Method, section 3."""
+    config = compose("model=cflow", "backbone=wrn50_tv", "dataset.category=bottle")
+    check(config)
+    model, train = config.model, config.train
+    assert (model.steps, model.condition_channels, model.affine_clamping, model.permute_soft) == (8, 128, 1.9, True)
+    assert (model.fibre_batch, model.optimizers, model.score_reference) == (256, "joint", "test")
+    assert (train.epochs, train.cycle, train.warmup_epochs, train.batch_size) == (200, 8, 16, 32)
+    assert (train.lr, train.final_lr, train.weight_decay, train.drop_last) == (2e-4, 1e-3, 0.0, True)
+    assert (config.eval.first_epoch, config.eval.last_epoch, config.eval.every) == (100, 200, 8)
+    assert (config.altub.idle_epochs, config.altub.clip, config.altub.max_lr) == (16, "none", 0.05)
+    assert (config.dataset.interpolation, config.dataset.rotation) == ("lanczos", 5.0)
+
+
+def test_input_sizes_of_cflow(compose):
+    sizes = {}
+    for category in compose("dataset.category=bottle").dataset.categories:
+        size = compose("model=cflow", f"dataset.category={category}").dataset.image_size
+        sizes.setdefault(size, set()).add(category)
+    assert sizes == {
+        512: {"bottle", "carpet", "grid", "leather", "screw", "tile", "toothbrush", "wood", "zipper"},
+        256: {"cable", "capsule", "hazelnut", "metal_nut", "pill"},
+        128: {"transistor"},
+    }
+    own = compose("model=cflow", "dataset=folder", "dataset.category=bottle")
+    assert own.dataset.image_size == 256
+    assert compose("model=cflow", "dataset.category=bottle", "dataset.image_size=320").dataset.image_size == 320
+
+
 @pytest.mark.parametrize(
     ("altub", "base", "alternates"),
     [

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from altub_exp.data import Sample, load_images, load_masks
+from altub_exp.data.images import rotate
 from altub_exp.errors import UserError
 
 
@@ -142,3 +143,14 @@ def test_the_real_hazelnuts_one_of_them_not_square(shared):
     assert {Image.open(sample.image).size for sample in found.train} > {(512, 512)}
     assert load_images(found.train, 64).shape == (28, 3, 64, 64)
     assert 0.001 < load_masks(found.test, 64).float().mean() < 0.5
+
+
+def test_rotation_is_torchvisions_default():
+    """RandomRotation(5) of CFLOW-AD: nearest pixel, black beyond the edge, about the centre."""
+    from torchvision.transforms.functional import rotate as torchvisions
+
+    images = torch.randint(0, 256, (2, 3, 20, 20), dtype=torch.uint8)
+    for turned, image, angle in zip(rotate(images, [4.0, -3.5]), images, [4.0, -3.5], strict=True):
+        picture_ = Image.fromarray(image.permute(1, 2, 0).numpy())
+        assert np.array_equal(turned.permute(1, 2, 0).numpy(), np.asarray(torchvisions(picture_, angle)))
+        assert not torch.equal(turned, image)

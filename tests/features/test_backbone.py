@@ -5,6 +5,7 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
+from altub_exp.data.images import rotate
 from altub_exp.errors import UserError
 from altub_exp.features.backbone import Backbone
 from altub_exp.features.maps import FeatureMaps
@@ -29,11 +30,13 @@ def random_resnet(seed=0):
         ("deit", "deit_base_distilled_patch16_384.fb_in1k", [(768, 24, 24)]),
         pytest.param("cait", "cait_m48_448.fb_dist_in1k", [(768, 28, 28)], marks=pytest.mark.slow),
         ("mobilenetv2", "mobilenetv2_100.ra_in1k", [(24, 64, 64), (32, 32, 32), (96, 16, 16)]),
+        ("wrn50_tv model=cflow", "wide_resnet50_2.tv_in1k", [(512, 32, 32), (1024, 16, 16), (2048, 8, 8)]),
+        ("mobilenetv2 model=cflow", "mobilenetv2_100.ra_in1k", [(32, 32, 32), (96, 16, 16), (320, 8, 8)]),
     ],
 )
 def test_backbones_of_the_table(compose, key, name, shapes):
-    """Method, section 1: weights tag, input size, maps, ImageNet's mean and sd."""
-    config = compose(f"backbone={key}", "dataset.category=bottle")
+    """Method, sections 1 and 3: weights tag, input size, maps, ImageNet's mean and sd."""
+    config = compose(*f"backbone={key}".split(), "dataset.category=any")
     assert config.backbone.name == name
     assert config.backbone.weights == "pretrained"
     backbone = Backbone(
@@ -171,3 +174,33 @@ def test_kept_maps_equal_recomputed_ones():
         for a, b in zip(kept.batch(rows), recomputed.batch(rows), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
             assert not b.is_inference()
+
+
+def test_turned_training_images_have_features_of_their_own_drawn_from_the_generator():
+    backbone, images = Backbone("resnet18.tv_in1k", [1, 2], weights="random"), pixels(5)
+    features = FeatureMaps(backbone, images, memory_gb=1.0, batch_size=2, device=torch.device("cpu"), rotation=5.0)
+    assert not features.kept
+    rows = torch.tensor([3, 1])
+
+    def drawn(seed):
+        return features.augmented(rows, torch.Generator().manual_seed(seed))[0]
+
+    angles = (2 * torch.rand(2, generator=torch.Generator().manual_seed(1)) - 1) * 5.0
+    torch.testing.assert_close(drawn(1), backbone(rotate(images[rows], angles.tolist()))[0])
+    assert torch.equal(drawn(1), drawn(1))
+    assert not torch.equal(drawn(1), drawn(2))
+    assert not torch.equal(drawn(1), features.batch(rows)[0])
+    assert [len(rows) for rows in features.batches(drop_last=True)] == [2, 2]
+
+
+def test_large_images_go_through_the_backbone_a_few_at_a_time(monkeypatch):
+    """Which bounds its memory and changes nothing."""
+    backbone, images = Backbone("resnet18.tv_in1k", [1, 2], weights="random"), pixels(7)
+    features = FeatureMaps(backbone, images, memory_gb=0.0, batch_size=7, device=torch.device("cpu"))
+    whole = features.batch(torch.arange(7))
+    seen = []
+    backbone.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    monkeypatch.setattr("altub_exp.features.maps.PIXELS_AT_ONCE", 3 * 64 * 64)
+    for a, b in zip(features.batch(torch.arange(7)), whole, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+    assert seen == [3, 3, 1]

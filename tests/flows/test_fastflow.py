@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from altub_exp.base import BASES
-from altub_exp.density import Density
+from altub_exp.density import Density, negative_log_likelihood
 from altub_exp.flows.fastflow import FastFlow, normalised
 
 
@@ -59,6 +59,33 @@ def test_feature_norm_decides_what_enters_the_flow(feature_norm):
     else:
         assert torch.equal(entered, maps[0])
     assert (sum(p.numel() for p in flow.norms.parameters()) > 0) == (feature_norm == "trainable")
+
+
+@pytest.mark.parametrize("feature_norm", ["trainable", "nonaffine", "pretrained", "none"])
+def test_feature_norm_is_a_preprocessing_outside_the_log_det(feature_norm):
+    """Its log-det is that of the flow behind it, at what enters: where it norms, scaling the features changes nothing."""
+    flow, maps = small(feature_norm=feature_norm).double(), random_maps(batch=1)
+    with torch.no_grad():
+        for parameter in flow.norms.parameters():
+            parameter.add_(0.5 * torch.randn_like(parameter))
+    latent = flow(maps)[0]
+    jacobian = torch.autograd.functional.jacobian(lambda x: flow.flows[0](x)[0], latent.x)
+    n = latent.x.numel()
+    assert latent.log_det.item() == pytest.approx(torch.linalg.slogdet(jacobian.reshape(n, n))[1].item(), abs=1e-9)
+    scaled = flow([7 * m for m in maps])[0].log_det.item()
+    normalises = feature_norm in ("trainable", "nonaffine")
+    assert (abs(scaled - latent.log_det.item()) < 1e-3) == normalises
+    if normalises:  # the exact Jacobian of the whole is singular: mean and scale of each image are lost
+        whole = torch.autograd.functional.jacobian(lambda x: flow([x, maps[1]])[0].z, maps[0]).reshape(n, n)
+        assert torch.linalg.svdvals(whole).min() < 1e-5 * torch.linalg.svdvals(whole).max()
+
+
+def test_trainable_feature_norm_learns_because_the_likelihood_sees_it_and_the_log_det_does_not():
+    """Without its Jacobian in the loss, shrinking its weights always pays: the gradient of the loss has one sign."""
+    flow, maps = small(feature_norm="trainable").double(), random_maps()
+    units = Density(flow, [BASES["fixed"](shape) for shape in flow.shapes])(maps)
+    negative_log_likelihood(units).backward()
+    assert all(norm.weight.grad.sum() > 0 for norm in flow.norms)
 
 
 def test_output_norm_normalises_each_image_and_counts_its_scale():
