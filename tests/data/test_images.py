@@ -163,7 +163,7 @@ def test_a_truncated_mask_is_named(tmp_path):
 def test_the_real_hazelnuts_one_of_them_not_square(shared):
     from altub_exp.data import mvtec
 
-    found = mvtec.read(shared / "data/other", "hazelnut_toy")
+    found = mvtec.LAYOUT.read(shared / "data/other", "hazelnut_toy")
     assert {Image.open(sample.image).size for sample in found.train} > {(512, 512)}
     assert load_images(found.train, 64).shape == (28, 3, 64, 64)
     assert 0.001 < load_masks(found.test, 64).float().mean() < 0.5
