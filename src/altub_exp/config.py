@@ -68,6 +68,8 @@ class Layout(StrEnum):
     """How a dataset lies on disk."""
 
     mvtec = "mvtec"
+    btad = "btad"
+    visa = "visa"
     folder = "folder"
     synthetic = "synthetic"
 

@@ -112,6 +112,31 @@ def test_more_than_half_is_defect(tmp_path):
     assert mask.tolist() == [[False, False], [True, True]]
 
 
+def palette(ids):
+    """A palette image in which the ids 0 and 1 have the same colour."""
+    image = Image.fromarray(ids)
+    image.putpalette([0, 0, 0, 0, 0, 0, 200, 10, 10, 255, 255, 255])
+    return image
+
+
+@pytest.mark.parametrize(
+    "encode",
+    [
+        Image.fromarray,
+        palette,
+        lambda ids: Image.fromarray(ids.astype(np.uint16)),
+        lambda ids: Image.fromarray(np.dstack([ids, 0 * ids, 0 * ids])),
+        lambda ids: Image.fromarray(np.dstack([ids, 0 * ids, 0 * ids, 255 + 0 * ids])),
+    ],
+    ids=["gray", "palette", "16 bits", "RGB", "RGBA"],
+)
+def test_of_class_ids_all_but_0_are_defects(tmp_path, encode):
+    encode(np.array([[0, 1], [2, 3]], dtype=np.uint8)).save(tmp_path / "m.png")
+    Image.new("L", (2, 2)).save(tmp_path / "i.png")
+    sample = Sample(tmp_path / "i.png", "anomaly", tmp_path / "m.png", class_ids=True)
+    assert load_masks([sample], 2)[0].tolist() == [[False, True], [True, True]]
+
+
 def test_masks_are_resized_by_the_nearest_pixel(tmp_path):
     values = (np.random.default_rng(0).random((40, 60)) > 0.5) * 255
     mask = mask_of(tmp_path, values, 20)
@@ -139,7 +164,7 @@ def test_a_truncated_mask_is_named(tmp_path):
 def test_the_real_hazelnuts_one_of_them_not_square(shared):
     from altub_exp.data import mvtec
 
-    found = mvtec.read(shared / "data/other", "hazelnut_toy")
+    found = mvtec.LAYOUT.read(shared / "data/other", "hazelnut_toy")
     assert {Image.open(sample.image).size for sample in found.train} > {(512, 512)}
     assert load_images(found.train, 64).shape == (28, 3, 64, 64)
     assert 0.001 < load_masks(found.test, 64).float().mean() < 0.5

@@ -15,14 +15,14 @@ SMALL = Drawing(size=64, train_images=3, good_images=2, defect_images=2, seed=0)
 
 
 def pixels(root, category):
-    found = mvtec.read(root, category)
+    found = mvtec.LAYOUT.read(root, category)
     return [np.asarray(Image.open(sample.image)) for sample in found.train + found.test]
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_layout_counts_and_masks(tmp_path, category):
     draw(tmp_path, category, SMALL)
-    found = mvtec.read(tmp_path, category)
+    found = mvtec.LAYOUT.read(tmp_path, category)
     assert len(found.train) == 3
     assert len(KINDS[category]) >= 3
     assert [s.kind for s in found.test] == sorted(["good"] * 2 + [k for k in KINDS[category] for _ in range(2)])

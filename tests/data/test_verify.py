@@ -34,9 +34,8 @@ def verify(*arguments, status):
 
 def test_a_sound_folder(root):
     out = verify(root, status=0)
-    row = next(line for line in out.splitlines() if "washer" in line)
-    assert row.split()[:4] == ["washer", "3", "2", "6"]
-    assert "contamination 2, dent 2, scratch 2" in row
+    assert row(out, "washer").split()[:4] == ["washer", "3", "2", "6"]
+    assert "contamination 2, dent 2, scratch 2" in row(out, "washer")
     assert "nothing wrong was found" in out
 
 
@@ -54,6 +53,50 @@ def test_damaged_files_missing_masks_and_wrong_counts_are_listed(root):
     assert "not present of MVTec AD: carpet" in out
 
 
+def row(out, category):
+    return next(line for line in out.splitlines() if line.strip().startswith(category))
+
+
+def test_btad_against_the_published_counts(btad_root):
+    out = verify(btad_root, "--layout", "btad", status=1)
+    for category in ("01", "02", "03"):
+        assert row(out, category).split() == [category, "6", "3", "4", "ko", "4", "4", "3", "findings"]
+    assert "not present of BTAD: none, all 3 are there" in out
+    assert "03: 6 training images, BTAD has 1000" in out
+    assert "01: 3 normal test images, BTAD has 21" in out
+    assert "02: 4 defective test images, BTAD has 200" in out
+    assert "cannot be read" not in out
+
+
+def test_visa_against_the_published_counts(visa_root):
+    out = verify(visa_root, "--layout", "visa", status=1)
+    assert row(out, "pcb1").split() == ["pcb1", "6", "3", "4", "anomaly", "4", "4", "3", "findings"]
+    assert "not present of VisA: capsules, cashew, chewinggum," in out
+    assert "candle: 6 training images, VisA has 900" in out
+    assert "cannot be read" not in out
+
+
+@pytest.mark.parametrize(
+    ("layout", "mask"), [("btad", "01/ground_truth/ko/0001.png"), ("visa", "candle/Data/Masks/Anomaly/001.png")]
+)
+def test_damaged_and_missing_masks_of_other_layouts(request, layout, mask):
+    root = request.getfixturevalue(f"{layout}_root")
+    file = root / mask
+    file.write_bytes(file.read_bytes()[:50])
+    arguments = (root, "--layout", layout, "--category", mask.split("/")[0])
+    assert f"{file} cannot be read" in verify(*arguments, status=1)
+    file.unlink()
+    out = verify(*arguments, status=1)
+    assert "without a mask" in out if layout == "btad" else "1 files that" in out
+    assert file.stem in out
+
+
+@pytest.mark.parametrize(("given", "layout"), [("mvtec", "btad"), ("mvtec", "visa"), ("visa", "btad")])
+def test_another_layout_than_the_one_named(request, given, layout):
+    out = verify(request.getfixturevalue(f"{layout}_root"), "--layout", given, status=1)
+    assert f"is not laid out as {given} but as {layout}: add --layout {layout}." in out
+
+
 def test_own_folders(root):
     (root / "washer/test/good").rename(root / "washer/normal")
     arguments = (
@@ -68,11 +111,17 @@ def test_own_folders(root):
         "test",
     )
     out = verify(*arguments, "--mask-dir", "ground_truth", status=0)
-    assert next(line for line in out.splitlines() if "washer" in line).split()[:4] == ["washer", "3", "2", "6"]
+    assert row(out, "washer").split()[:4] == ["washer", "3", "2", "6"]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"), [(["nowhere"], "There is no folder nowhere"), (["--category", "nut"], "no category 'nut'")]
+    ("arguments", "words"),
+    [
+        (["nowhere"], "There is no folder nowhere"),
+        (["--category", "nut"], "no category 'nut'"),
+        (["--layout", "visa"], "is not laid out as visa but as mvtec: add --layout mvtec"),
+        (["--layout", "folder", "--category", "nut"], "is not laid out as folder but as mvtec"),
+    ],
 )
 def test_bad_arguments(root, arguments, words):
     if arguments[0] != "nowhere":

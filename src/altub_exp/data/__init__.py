@@ -6,48 +6,27 @@ from collections.abc import Callable
 from pathlib import Path
 
 from altub_exp.config import DatasetConfig, FolderConfig, Layout, SyntheticConfig
-from altub_exp.data import folder, mvtec, synthetic
+from altub_exp.data import btad, mvtec, synthetic, visa
+from altub_exp.data.folder import Folders
 from altub_exp.data.images import load_images, load_masks
+from altub_exp.data.layout import DiskLayout
 from altub_exp.data.samples import ImageSet, Sample
 from altub_exp.errors import UserError
 
 __all__ = ["ImageSet", "Sample", "list_categories", "load_images", "load_masks", "open_category"]
 
 
-def _mvtec(root: Path, dataset: DatasetConfig) -> ImageSet:
-    return mvtec.read(root, dataset.category, dataset=dataset.name)
-
-
-def _folder(root: Path, dataset: DatasetConfig) -> ImageSet:
+def _folder(dataset: DatasetConfig) -> DiskLayout:
     assert isinstance(dataset, FolderConfig)
-    return folder.read(
-        root,
-        dataset.category,
-        train_dir=dataset.train_dir,
-        normal_dir=dataset.normal_dir,
-        defect_dir=dataset.defect_dir,
-        mask_dir=dataset.mask_dir,
-        dataset=dataset.name,
-    )
+    return Folders(dataset.train_dir, dataset.normal_dir, dataset.defect_dir, dataset.mask_dir)
 
 
-def _synthetic(root: Path, dataset: DatasetConfig) -> ImageSet:
-    assert isinstance(dataset, SyntheticConfig)
-    drawing = synthetic.Drawing(
-        size=dataset.size,
-        train_images=dataset.train_images,
-        good_images=dataset.good_images,
-        defect_images=dataset.defect_images,
-        seed=dataset.seed,
-    )
-    synthetic.draw(root, dataset.category, drawing)
-    return mvtec.read(root, dataset.category, dataset=dataset.name)
-
-
-LAYOUTS: dict[Layout, Callable[[Path, DatasetConfig], ImageSet]] = {
-    Layout.mvtec: _mvtec,
+LAYOUTS: dict[Layout, Callable[[DatasetConfig], DiskLayout]] = {
+    Layout.mvtec: lambda _: mvtec.LAYOUT,
+    Layout.btad: lambda _: btad.LAYOUT,
+    Layout.visa: lambda _: visa.LAYOUT,
     Layout.folder: _folder,
-    Layout.synthetic: _synthetic,
+    Layout.synthetic: lambda _: mvtec.LAYOUT,
 }
 
 
@@ -62,9 +41,21 @@ def open_category(dataset: DatasetConfig) -> ImageSet:
             "dataset.category=all is not one category: name one, or several with -m "
             f"(-m dataset.category={','.join(list_categories(dataset))})."
         )
-    return LAYOUTS[dataset.layout](Path(dataset.root).expanduser(), dataset)
+    root = Path(dataset.root).expanduser()
+    if isinstance(dataset, SyntheticConfig):
+        drawing = synthetic.Drawing(
+            size=dataset.size,
+            train_images=dataset.train_images,
+            good_images=dataset.good_images,
+            defect_images=dataset.defect_images,
+            seed=dataset.seed,
+        )
+        synthetic.draw(root, dataset.category, drawing)
+    return LAYOUTS[dataset.layout](dataset).read(root, dataset.category, dataset.name)
 
 
 def list_categories(dataset: DatasetConfig) -> list[str]:
     """The categories that ``all`` stands for: those of the configuration, else what is on disk."""
-    return dataset.categories if dataset.categories is not None else folder.categories(Path(dataset.root).expanduser())
+    if dataset.categories is not None:
+        return dataset.categories
+    return LAYOUTS[dataset.layout](dataset).categories(Path(dataset.root).expanduser())

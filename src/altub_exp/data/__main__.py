@@ -13,18 +13,23 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from altub_exp.data import folder, mvtec
+from altub_exp.data import btad, mvtec, visa
+from altub_exp.data.folder import Folders
 from altub_exp.data.images import unreadable
-from altub_exp.data.samples import GOOD, ImageSet, image_files, subfolders
+from altub_exp.data.layout import DiskLayout
+from altub_exp.data.samples import ImageSet, image_files
 from altub_exp.errors import UserError
+
+LAYOUTS: dict[str, DiskLayout] = {"mvtec": mvtec.LAYOUT, "btad": btad.LAYOUT, "visa": visa.LAYOUT}
 
 EPILOG = """examples:
   python -m altub_exp.data data/mvtec
   python -m altub_exp.data data/mvtec --category screw
+  python -m altub_exp.data data/btad --layout btad
   python -m altub_exp.data ~/images --layout folder --defect-dir test/broken
 
-Every image and mask is decoded. The exit status is 1 where anything is missing, damaged, or not as many as in
-MVTec AD."""
+Every image and mask is decoded. The exit status is 1 where anything is missing, damaged, or not as many as in the
+published data set."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,43 +39,66 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not console.is_terminal:
         console.width = 160
     try:
-        if not root.is_dir():
-            raise UserError(f"There is no folder {root}: name the one that holds a folder per category.")
-        present = mvtec.categories(root) if options.layout == "mvtec" else folder.categories(root)
-        if options.category is not None:
-            if options.category not in present:
-                raise UserError(f"{root} has no category {options.category!r}: choose one of {', '.join(present)}.")
-            present = [options.category]
-        if not present:
-            raise UserError(f"{root} holds no category: expected {root}/CATEGORY/train and …/test below it.")
+        layout = choose(root, options)
+        present = choose_categories(root, layout, options.category)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    published = layout.published.counts if layout.published else {}
     table = Table("category", "train", "test good", "test defective", "kinds", "masks", "verdict", box=box.SIMPLE_HEAD)
     findings: list[str] = []
     for category in present:
-        found, images = verify(root, category, options, console)
+        found = verify(root, category, layout, console)
         findings += [f"{category}: {finding}" for finding in found]
-        verdict = f"{len(found)} findings" if found else "complete" if category in mvtec.COUNTS else "readable"
-        table.add_row(category, *_counts(images, root / category, options), verdict)
+        verdict = f"{len(found)} findings" if found else "complete" if category in published else "readable"
+        table.add_row(category, *_row(layout.listed(root, category)), verdict)
     console.print(table)
-    absent = [name for name in mvtec.COUNTS if name not in present]
-    if options.layout == "mvtec" and options.category is None and len(absent) < len(mvtec.COUNTS):
-        console.print(f"not present of MVTec AD: {', '.join(absent) or 'none, all 15 are there'}")
+    absent = [name for name in published if name not in present]
+    if layout.published and options.category is None and len(absent) < len(published):
+        rest = ", ".join(absent) or f"none, all {len(published)} are there"
+        console.print(f"not present of {layout.published.title}: {rest}")
     for finding in findings:
         console.print(f"[red]✗[/red] {finding}", highlight=False)
     console.print("nothing wrong was found" if not findings else f"{len(findings)} findings")
     return int(bool(findings))
 
 
-def verify(
-    root: Path, category: str, options: argparse.Namespace, console: Console
-) -> tuple[list[str], ImageSet | None]:
-    """What is wrong with a category, each in one sentence; and its images, if the layout could be read."""
+def choose(root: Path, options: argparse.Namespace) -> DiskLayout:
+    """The layout that the command line names.
+
+    Raises:
+        UserError: there is no such root, or it evidently has another layout.
+    """
+    if not root.is_dir():
+        raise UserError(f"There is no folder {root}: name the one that holds a folder per category.")
+    folders = Folders(options.train_dir, options.normal_dir, options.defect_dir, options.mask_dir)
+    layouts = {**LAYOUTS, "folder": folders}
+    fitting = [name for name, layout in layouts.items() if layout.fits(root)]
+    if fitting and options.layout not in fitting:
+        raise UserError(f"{root} is not laid out as {options.layout} but as {fitting[0]}: add --layout {fitting[0]}.")
+    return layouts[options.layout]
+
+
+def choose_categories(root: Path, layout: DiskLayout, wanted: str | None) -> list[str]:
+    """The category that is wanted, or all that are on disk.
+
+    Raises:
+        UserError: there is no such category, or none at all.
+    """
+    present = layout.categories(root)
+    if wanted is not None and wanted not in present:
+        raise UserError(f"{root} has no category {wanted!r}: choose one of {', '.join(present)}.")
+    if not present:
+        landmark = layout.published.landmark if layout.published else "CATEGORY/train and …/test"
+        raise UserError(f"{root} holds no category: expected {root}/{landmark}.")
+    return present if wanted is None else [wanted]
+
+
+def verify(root: Path, category: str, layout: DiskLayout, console: Console) -> list[str]:
+    """What is wrong with a category, each in one sentence."""
     findings: list[str] = []
-    images: ImageSet | None = None
     try:
-        images = _read(root, category, options)
+        layout.read(root, category)
     except UserError as error:
         findings.append(str(error))
     folders = [root / category, *(path for path in (root / category).rglob("*") if path.is_dir())]
@@ -78,25 +106,13 @@ def verify(
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(f"decoding {category}", total=len(files))
         findings += [f"{file} cannot be read" for file in unreadable(files, lambda: progress.advance(task))]
-    if images is not None and options.layout == "mvtec" and category in mvtec.COUNTS:
+    if layout.published and category in layout.published.counts:
         names = ("training images", "normal test images", "defective test images")
-        for name, expected, count in zip(names, mvtec.COUNTS[category], _totals(images), strict=True):
-            if count != expected:
-                findings.append(f"{count} {name}, MVTec AD has {expected}")
-    return findings, images
-
-
-def _read(root: Path, category: str, options: argparse.Namespace) -> ImageSet:
-    if options.layout == "mvtec":
-        return mvtec.read(root, category)
-    return folder.read(
-        root,
-        category,
-        train_dir=options.train_dir,
-        normal_dir=options.normal_dir,
-        defect_dir=options.defect_dir,
-        mask_dir=options.mask_dir,
-    )
+        expected = layout.published.counts[category]
+        for name, many, count in zip(names, expected, _totals(layout.listed(root, category)), strict=True):
+            if count != many:
+                findings.append(f"{count} {name}, {layout.published.title} has {many}")
+    return findings
 
 
 def _totals(images: ImageSet) -> tuple[int, int, int]:
@@ -104,22 +120,10 @@ def _totals(images: ImageSet) -> tuple[int, int, int]:
     return len(images.train), len(images.test) - defective, defective
 
 
-def _counts(images: ImageSet | None, place: Path, options: argparse.Namespace) -> list[str]:
-    if images is None:  # count what is there all the same
-        if options.layout != "mvtec":
-            return ["?"] * 5
-        kinds = {kind.name: len(image_files(kind)) for kind in subfolders(place / "test")}
-        good = kinds.pop(GOOD, 0)
-        masks = sum(len(image_files(kind)) for kind in subfolders(place / "ground_truth"))
-        train = len(image_files(place / "train" / GOOD))
-        return [str(train), str(good), str(sum(kinds.values())), _kinds(kinds), str(masks)]
-    kinds = dict(Counter(sample.kind for sample in images.test if sample.defective))
+def _row(images: ImageSet) -> list[str]:
+    kinds = Counter(sample.kind for sample in images.test if sample.defective)
     masks = sum(sample.mask is not None for sample in images.test)
-    return [*map(str, _totals(images)), _kinds(kinds), str(masks)]
-
-
-def _kinds(kinds: dict[str, int]) -> str:
-    return ", ".join(f"{kind} {count}" for kind, count in kinds.items())
+    return [*map(str, _totals(images)), ", ".join(f"{kind} {count}" for kind, count in kinds.items()), str(masks)]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -130,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("root", type=Path, help="the folder that holds a folder per category")
-    parser.add_argument("--layout", choices=["mvtec", "folder"], default="mvtec", help="default: %(default)s")
+    parser.add_argument("--layout", choices=[*LAYOUTS, "folder"], default="mvtec", help="default: %(default)s")
     parser.add_argument("--category", help="only this one")
     for name, default in (
         ("train", "train"),

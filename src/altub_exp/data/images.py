@@ -57,7 +57,9 @@ def rotate(images: Tensor, degrees: Sequence[float]) -> Tensor:
 
 
 def load_masks(samples: Sequence[Sample], size: int) -> Tensor:
-    """Defective pixels, masks nearest-resized; of images without a mask all False.
+    """Defective pixels, masks nearest-resized: those above 127, or, in masks of class ids, all but 0.
+
+    Of images without a mask all are False.
 
     Returns:
         bool [N, S, S] on the CPU.
@@ -75,8 +77,8 @@ def load_masks(samples: Sequence[Sample], size: int) -> Tensor:
                     f"{sample.mask} has {mask.width}×{mask.height} pixels, its image {sample.image} has "
                     f"{image.width}×{image.height}: a mask must fit its image."
                 )
-            gray = eight_bit(mask).convert("L").resize((size, size), Image.Resampling.NEAREST)
-        return torch.from_numpy(np.asarray(gray) > 127)
+            gray = whiten(mask) if sample.class_ids else eight_bit(mask).convert("L")
+        return torch.from_numpy(np.asarray(gray.resize((size, size), Image.Resampling.NEAREST)) > 127)
 
     return torch.stack(_decode(one, samples, lambda sample: sample.mask or sample.image))
 
@@ -113,6 +115,12 @@ def eight_bit(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         return Image.fromarray((np.asarray(image).astype(np.float64) / 257).round().clip(0, 255).astype(np.uint8))
     return image
+
+
+def whiten(mask: Image.Image) -> Image.Image:
+    """White wherever a mask of class ids is not 0; in a palette image the index counts, whatever its colour."""
+    ids = np.asarray(mask if len(mask.getbands()) == 1 else mask.convert("RGB"))
+    return Image.fromarray(np.where(np.atleast_3d(ids).any(axis=2), 255, 0).astype(np.uint8))
 
 
 def resize(image: Image.Image, size: int, interpolation: str) -> Tensor:

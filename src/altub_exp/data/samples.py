@@ -22,11 +22,13 @@ class Sample:
         image: its file.
         kind: ``good``, or the name of its kind of defect.
         mask: the file of its mask, or None where it has none.
+        class_ids: whether the mask holds ids of kinds of defect (0: none) and not white where the defect is.
     """
 
     image: Path
     kind: str
     mask: Path | None = None
+    class_ids: bool = False
 
     @property
     def defective(self) -> bool:
@@ -58,14 +60,18 @@ class ImageSet:
         return all(sample.mask is not None for sample in self.test if sample.defective)
 
     def fingerprint(self) -> str:
-        """32 hex digits over names (relative to the category's folder) and sizes of all files.
+        """32 hex digits over names (relative to the category's folder), sizes, split and kind of all files.
 
-        The same files elsewhere have the same fingerprint; a file added, removed, renamed or re-encoded changes it.
+        The same files elsewhere have the same fingerprint; a file added, removed, renamed, re-encoded or put to another
+        use changes it.
         """
-        files = [sample.image for sample in self.train + self.test]
-        files += [sample.mask for sample in self.test if sample.mask is not None]
-        lines = sorted(f"{os.path.relpath(file, self.root)} {file.stat().st_size}\n" for file in files)
-        return hashlib.blake2b("".join(lines).encode(), digest_size=16).hexdigest()
+        lines = []
+        for split, samples in (("train", self.train), ("test", self.test)):
+            for sample in samples:
+                files = [sample.image] if sample.mask is None else [sample.image, sample.mask]
+                sizes = [f"{os.path.relpath(file, self.root)} {file.stat().st_size}" for file in files]
+                lines.append(f"{' '.join([split, sample.kind, *sizes])}\n")
+        return hashlib.blake2b("".join(sorted(lines)).encode(), digest_size=16).hexdigest()
 
     def checked(self) -> ImageSet:
         """The same, if one can train and judge with it.

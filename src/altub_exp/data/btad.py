@@ -1,0 +1,30 @@
+"""BTAD's layout: root/{01, 02, 03}/{train/ok, test/ok, test/ko, ground_truth/ko}; a mask is called as its image is.
+
+Images are BMP in 01 and 03 and PNG in 02, masks PNG in 01 and 02 and BMP in 03. Eleven of the masks are empty (one in
+02, ten in 03): their images count as defective all the same.
+"""
+
+from __future__ import annotations
+
+from altub_exp.data.layout import Published
+from altub_exp.data.tree import Tree
+
+# Images for training, normal and defective images for testing, of the published archive: Mishra et al. 2021 (VT-ADL)
+# give only those for training, and exchange 02 and 03 there. They add up to 2540 images; with the 290 masks, 2830.
+COUNTS: dict[str, tuple[int, int, int]] = {
+    "01": (400, 21, 49),
+    "02": (399, 30, 200),
+    "03": (1000, 400, 41),
+}
+
+LAYOUT = Tree(
+    "btad",
+    Published(
+        "BTAD",
+        source="http://avires.dimi.uniud.it/papers/btad/btad.zip",
+        landmark="01/train/ok",
+        counts=COUNTS,
+    ),
+    normal="ok",
+    mask_ending="",
+)

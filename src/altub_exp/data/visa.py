@@ -1,0 +1,132 @@
+"""VisA's layout: root/split_csv/1cls.csv names split, label, image and mask of root/OBJECT/Data/{Images, Masks}."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from altub_exp.data.layout import Published
+from altub_exp.data.samples import GOOD, ImageSet, Sample, complain_about, natural
+from altub_exp.errors import UserError
+
+COLUMNS = ("object", "split", "label", "image", "mask")
+
+# images for training, normal and anomalous images for testing, as split_csv/1cls.csv of Zou et al. 2022 lists them
+COUNTS: dict[str, tuple[int, int, int]] = {
+    "candle": (900, 100, 100),
+    "capsules": (542, 60, 100),
+    "cashew": (450, 50, 100),
+    "chewinggum": (453, 50, 100),
+    "fryum": (450, 50, 100),
+    "macaroni1": (900, 100, 100),
+    "macaroni2": (900, 100, 100),
+    "pcb1": (904, 100, 100),
+    "pcb2": (901, 100, 100),
+    "pcb3": (905, 101, 100),
+    "pcb4": (904, 101, 100),
+    "pipe_fryum": (450, 50, 100),
+}
+
+
+@dataclass(frozen=True)
+class SplitFile:
+    """A table that says what each image is for, whatever the folders are called.
+
+    Masks hold class ids: every pixel but 0 is a defect (as in prepare_data.py of amazon-science/spot-diff).
+
+    Attributes:
+        name: what the images are called where nothing else is said.
+        published: the data set; its landmark is the table.
+    """
+
+    name: str
+    published: Published
+
+    def fits(self, root: Path) -> bool:
+        """Whether the table is there."""
+        return (root / self.published.landmark).is_file()
+
+    def categories(self, root: Path) -> list[str]:
+        """The objects of the table whose folder is on disk, in the table's order; [] if there is no such root.
+
+        Raises:
+            UserError: the table is missing, or not one.
+        """
+        objects = dict.fromkeys(row["object"] for row in self._rows(root)) if root.is_dir() else {}
+        return [name for name in objects if (root / name).is_dir()]
+
+    def listed(self, root: Path, category: str, dataset: str | None = None) -> ImageSet:
+        """The images of one object as the table lists them, unchecked: files may be missing.
+
+        They come in natural order, normal ones first, whatever the order of the table's lines.
+
+        Raises:
+            UserError: there is no such root or object, or the table says something else than expected.
+        """
+        present = self.categories(root)
+        if category not in present:
+            raise self.published.lacks(root, category, present)
+        parts: dict[str, list[Sample]] = {"train": [], "test": []}
+        rows = [row for row in self._rows(root) if row["object"] == category]
+        for row in sorted(rows, key=lambda row: (row["label"] == "anomaly", natural(Path(row["image"])), row["image"])):
+            kind = GOOD if row["label"] == "normal" else row["label"]
+            mask = root / row["mask"] if row["mask"] and kind != GOOD else None
+            parts[row["split"]].append(Sample(root / row["image"], kind, mask, class_ids=True))
+        return ImageSet(dataset or self.name, category, root / category, tuple(parts["train"]), tuple(parts["test"]))
+
+    def read(self, root: Path, category: str, dataset: str | None = None) -> ImageSet:
+        """The images of one object.
+
+        Raises:
+            UserError: the root, the table, the object or a file that the table names is missing; the table trains on
+                anomalous images, or gives one no mask.
+        """
+        images, table = self.listed(root, category, dataset), root / self.published.landmark
+        source = f"{self.published.title} ({self.published.source})"
+        if anomalous := [sample.image for sample in images.train if sample.defective]:
+            raise complain_about(f"{table} trains on anomalies", anomalous, f"Take the table that comes with {source}.")
+        if bare := [sample.image for sample in images.test if sample.defective and sample.mask is None]:
+            raise complain_about(f"{table} names no mask for", bare, f"Take the table that comes with {source}.")
+        files = [file for sample in images.train + images.test for file in (sample.image, sample.mask)]
+        if missing := [file for file in files if file is not None and not file.is_file()]:
+            raise complain_about(
+                f"{len(missing)} files that {table} names are missing", missing, f"Unpack {source} anew."
+            )
+        return images.checked()
+
+    def _rows(self, root: Path) -> list[dict[str, str]]:
+        table = root / self.published.landmark
+        if not table.is_file():
+            raise UserError(
+                f"There is no table {table}: it comes with {self.published.title}, get it from "
+                f"{self.published.source}, or set dataset.root to the folder that holds it."
+            )
+        try:
+            with table.open(newline="", encoding="utf-8-sig") as lines:
+                reader = csv.DictReader(lines, restval="")
+                rows = list(reader)
+        except (OSError, ValueError, csv.Error) as error:
+            raise UserError(
+                f"{table} cannot be read as a table ({error}): get it anew from {self.published.source}."
+            ) from error
+        if absent := [name for name in COLUMNS if name not in (reader.fieldnames or [])]:
+            raise UserError(f"{table} has no column {', '.join(absent)}: its first line must be {','.join(COLUMNS)}.")
+        for number, row in enumerate(rows, start=2):
+            for column, allowed in (("split", ("train", "test")), ("label", ("normal", "anomaly"))):
+                if row[column] not in allowed:
+                    raise UserError(
+                        f"Line {number} of {table} has {column} {row[column]!r}: write {' or '.join(allowed)}."
+                    )
+        return rows
+
+
+LAYOUT = SplitFile(
+    "visa",
+    Published(
+        "VisA",
+        source="https://github.com/amazon-science/spot-diff",
+        landmark="split_csv/1cls.csv",
+        counts=COUNTS,
+    ),
+)
