@@ -32,7 +32,7 @@ def command(*arguments, module="altub_exp.train"):
 
 def environment(**changes):
     kept = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
-    return kept | {"COLUMNS": "200", "PYTHONPATH": str(ROOT)} | changes
+    return kept | {"COLUMNS": "200", "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"} | changes
 
 
 def run(cwd, *arguments, module="altub_exp.train", expect=0, **changes):

@@ -63,7 +63,7 @@ def test_feature_norm_decides_what_enters_the_flow(feature_norm):
 
 @pytest.mark.parametrize("feature_norm", ["trainable", "nonaffine", "pretrained", "none"])
 def test_feature_norm_is_a_preprocessing_outside_the_log_det(feature_norm):
-    """Its log-det is that of the flow behind it, at what enters: where it norms, scaling the features changes nothing."""
+    """Its log-det is that of the flow behind it: where it norms, scaling the features changes nothing."""
     flow, maps = small(feature_norm=feature_norm).double(), random_maps(batch=1)
     with torch.no_grad():
         for parameter in flow.norms.parameters():
