@@ -14,7 +14,7 @@ from altub_exp.density import Density
 from altub_exp.errors import Divergence
 from altub_exp.features.maps import FeatureMaps
 from altub_exp.metrics.auroc import auroc
-from altub_exp.metrics.normality import channel_ks
+from altub_exp.metrics.kolmogorov import channel_ks
 from altub_exp.scoring import anomaly_map, image_score
 
 
