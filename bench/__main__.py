@@ -28,6 +28,8 @@ from altub_exp.features.maps import FeatureMaps
 from altub_exp.flows import fastflow
 from altub_exp.learner import ImageLearner
 from altub_exp.metrics.auroc import auroc
+from altub_exp.metrics.kolmogorov import ks_p_value, ks_statistic
+from altub_exp.metrics.shapiro import shapiro_wilk
 from altub_exp.schedule import LearningRate, Moment
 
 Work = Callable[[], object]
@@ -53,6 +55,17 @@ def exact_auroc() -> tuple[Work, Work]:
     labels = random.random(5_000_000) < 0.02
     scores = (random.normal(size=labels.size) + 1.5 * labels).astype(np.float32)
     return lambda: auroc(scores, labels), lambda: roc_auc_score(labels, scores)
+
+
+def unit_normality() -> tuple[Work, Work]:
+    """p-values of 5,000 units over 219 images: ours, scipy's on all rows in one call."""
+    from scipy.stats import kstest, shapiro
+
+    q = np.random.default_rng(0).normal(0.3, 0.8, size=(5_000, 219)).astype(np.float32)
+    return (
+        lambda: (shapiro_wilk(q), ks_p_value(ks_statistic(q), 219)),
+        lambda: (shapiro(q, axis=1), kstest(q, "norm", axis=1)),
+    )
 
 
 def r18_learner(block: type, features: FeatureMaps) -> ImageLearner:
@@ -93,6 +106,7 @@ def main() -> None:
     table = Table("what", "ours (s)", "other (s)", "times faster", box=box.SIMPLE_HEAD)
     pairs: dict[str, tuple[Work, Work]] = {
         "exact pixel AUROC, 5 M pixels: ours / scikit-learn": exact_auroc(),
+        "Shapiro-Wilk and KS p-values, 5,000 units × 219 images: ours / scipy": unit_normality(),
         "r18 training step, batch 16 at 256 px: index / dense permutation": (
             lambda: step(index, batch),
             lambda: step(dense, batch),

@@ -1,5 +1,6 @@
 """The program through its real command line, on built-in images."""
 
+import json
 import os
 import re
 import shutil
@@ -47,6 +48,16 @@ def test_run_folder_holds_what_the_contract_names(undisturbed):
         assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5, 6]
         assert all({"loss", "pixel_auroc", "image_auroc"} <= row.keys() for row in rows)
         assert [row["epoch"] for row in rows if "ks" in row] == [3, 6]
+        statistics = {"ks", "ks_std", "ks_channels", "mean_square"}
+        statistics |= {f"{name}_test_good" for name in ("ks", "ks_std", "mean_square")}
+        assert statistics <= rows[-1].keys()
+        assert rows[-1]["ks_channels"] == 64 + 128 + 256
+        units = json.loads((folder / "normality.json").read_text())
+        for part, images in (("train", 10), ("test_good", 4)):
+            assert (units[part]["images"], units[part]["units"]) == (images, 64 * 64 + 128 * 16 + 256 * 4)
+            assert sum(units[part]["shapiro_wilk"]["histogram"]) == units[part]["units"]
+            suffix = "" if part == "train" else "_test_good"
+            assert units[part]["mean_square"] == pytest.approx(rows[-1][f"mean_square{suffix}"], rel=1e-6)
         assert all(0 < row["pixel_auroc"] < 1 for row in rows)
     assert sorted(path.name for path in cwd.iterdir()) == ["data", "mlartifacts", "mlflow.db", "mlflow.db.lock", "runs"]
 
@@ -92,7 +103,7 @@ def test_mlflow_holds_every_epoch_once_with_tags_params_and_artifacts(undisturbe
         assert one.data.params["train.epochs"] == "6"
         assert one.data.params["backbone.weights"] == "random"
         names = {a.path for a in MlflowClient(f"sqlite:///{cwd}/mlflow.db").list_artifacts(one.info.run_id)}
-        assert {"config.yaml", "auroc.png", "maps.png"} <= names
+        assert {"config.yaml", "auroc.png", "maps.png", "normality.json"} <= names
 
 
 LOSSES = {

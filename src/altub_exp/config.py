@@ -263,6 +263,7 @@ class EvalConfig:
     last_epoch: int
     every: int
     ks_every: int
+    unit_normality: bool
 
 
 @dataclass
@@ -290,6 +291,7 @@ class Config:
     runs_dir: str
     threads: int | None
     feature_memory_gb: float
+    latent_memory_gb: float
     checkpoint_seconds: float
 
 
@@ -333,6 +335,8 @@ def check(config: Config) -> None:
     for key, (value, least) in at_least.items():
         if value < least:
             raise UserError(f"{key}={value} is too small: give at least {least}.")
+    if not config.latent_memory_gb > 0:
+        raise UserError(f"latent_memory_gb={config.latent_memory_gb} holds nothing: give a number above 0.")
     for key, rate in {"train.lr": config.train.lr, "altub.max_lr": config.altub.max_lr}.items():
         if not rate > 0:
             raise UserError(f"{key}={rate} is not a learning rate: give a number above 0.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +13,10 @@ from torch import Tensor
 from altub_exp.density import Density
 from altub_exp.errors import Divergence
 from altub_exp.features.maps import FeatureMaps
+from altub_exp.flows.latent import Shape
 from altub_exp.metrics.auroc import auroc
-from altub_exp.metrics.normality import channel_ks
+from altub_exp.metrics.kolmogorov import channel_ks
+from altub_exp.metrics.normality import UnitNormality
 from altub_exp.scoring import Scoring, image_score
 
 IMAGES_AT_ONCE = 32  # maps are resized for so many images at a time
@@ -67,14 +69,98 @@ def detection(maps: Tensor, test: TestSet) -> Iterator[tuple[str, float]]:
     yield "image_auroc", auroc(image_score(maps).numpy(), test.defective)
 
 
-@torch.no_grad()
-def normality(density: Density, features: FeatureMaps, rows: Tensor | None = None) -> float:
-    """Mean KS statistic over the channels of all scales, against N(0, 1), of the images ``rows``; a fraction.
+def normality(
+    density: Density, features: FeatureMaps, rows: Tensor | None = None, *, memory_gb: float
+) -> dict[str, float]:
+    """How close the latents of the images ``rows`` come to N(0, 1), channel by channel.
 
-    Source: paper, Eq. 8 and section 5.3.
+    Returns:
+        ``ks``, the KS statistic's mean over the channels of all scales; ``ks_std``, its standard deviation over them
+        (n − 1); ``ks_channels``, n; ``mean_square``, the mean of E[q²] over all units.
+
+    Raises:
+        Divergence: a latent is not finite.
+
+    Source: paper, Eq. 8 and section 5.3; Fig. 3 (a).
     """
-    per_scale: list[list[NDArray[np.float32]]] = [[] for _ in features.shapes]
-    for batch in features.batches(rows):
-        for scale, units in zip(per_scale, density(features.batch(batch)), strict=True):
-            scale.append(units.q.cpu().numpy())
-    return float(np.concatenate([channel_ks(np.concatenate(scale)) for scale in per_scale]).mean())
+    statistics: list[NDArray[np.float64]] = []
+    squares, count = 0.0, 0
+    for _, _, q in latent_blocks(density, features, rows, memory_gb=memory_gb):
+        statistics.append(channel_ks(q))
+        squares += sum(float(np.square(image, dtype=np.float64).sum()) for image in q)
+        count += q.size
+    ks = np.concatenate(statistics)
+    return {
+        "ks": float(ks.mean()),
+        "ks_std": float(ks.std(ddof=1)) if len(ks) > 1 else 0.0,
+        "ks_channels": float(len(ks)),
+        "mean_square": squares / count,
+    }
+
+
+def unit_normality(
+    density: Density, features: FeatureMaps, rows: Tensor | None = None, *, memory_gb: float
+) -> UnitNormality:
+    """Shapiro-Wilk and KS tests of every unit (c, h, w) over the images ``rows`` (paper: Fig. 1).
+
+    Raises:
+        Divergence: a latent is not finite.
+    """
+    units = UnitNormality()
+    for scale, first_channel, q in latent_blocks(density, features, rows, memory_gb=memory_gb):
+        units.add(q, scale, first_channel)
+    return units
+
+
+@torch.no_grad()
+def latent_blocks(
+    density: Density, features: FeatureMaps, rows: Tensor | None = None, *, memory_gb: float
+) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
+    """Standardised latents of the images ``rows``, all of them at once, some channels at a time.
+
+    The images go through the flow as often as it takes to hold no more than ``memory_gb`` GiB.
+
+    Yields:
+        Scale, first channel, and q [N, c, H, W].
+
+    Raises:
+        Divergence: a latent is not finite.
+    """
+    count = len(features) if rows is None else len(rows)
+    shapes: list[Shape] = density.flow.shapes  # type: ignore[assignment]
+    for blocks in passes(shapes, count, memory_gb):
+        held = [np.empty((count, last - first, *shapes[scale][1:]), np.float32) for scale, first, last in blocks]
+        done = 0
+        for batch in features.batches(rows):
+            units = density(features.batch(batch))
+            for (scale, first, last), q in zip(blocks, held, strict=True):
+                q[done : done + len(batch)] = units[scale].q[:, first:last].cpu().numpy()
+            done += len(batch)
+        for scale, first, _ in blocks:
+            q = held.pop(0)
+            if not np.isfinite(q).all():
+                raise Divergence(f"a latent of scale {scale + 1} became infinite or NaN")
+            yield scale, first, q
+
+
+def passes(shapes: Sequence[Shape], count: int, memory_gb: float) -> list[list[tuple[int, int, int]]]:
+    """Which channels (scale, first, last + 1) to hold in each pass over ``count`` images, at least one channel.
+
+    >>> passes([(4, 8, 8), (2, 4, 4)], count=2**18, memory_gb=0.25)
+    [[(0, 0, 4)], [(1, 0, 2)]]
+    """
+    plan: list[list[tuple[int, int, int]]] = [[]]
+    room = memory_gb * 2**30
+    for scale, (channels, height, width) in enumerate(shapes):
+        size, first = 4 * count * height * width, 0
+        while first < channels:
+            fitting = min(channels - first, int(room // size))
+            if fitting <= 0 and plan[-1]:
+                plan.append([])
+                room = memory_gb * 2**30
+                continue
+            last = first + max(1, fitting)
+            plan[-1].append((scale, first, last))
+            room -= (last - first) * size
+            first = last
+    return plan

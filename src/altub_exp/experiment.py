@@ -16,13 +16,14 @@ from altub_exp.config import Config, Resume, check
 from altub_exp.data import ImageSet, load_images, load_masks, open_category
 from altub_exp.density import Density
 from altub_exp.errors import Divergence, UserError
-from altub_exp.evaluation import TestSet, anomaly_maps, detection, normality
+from altub_exp.evaluation import TestSet, anomaly_maps, detection, normality, unit_normality
 from altub_exp.features.maps import FeatureMaps
 from altub_exp.learner import Learner
+from altub_exp.metrics.shapiro import FEWEST_VALUES
 from altub_exp.pictures import map_sheet
 from altub_exp.progress import EpochProgress, log, logging_to
 from altub_exp.record import build_tracker, fail, finish, report_done, run_name, run_path, start_status, was_interrupted
-from altub_exp.runs import RunFolder, State, now_ms
+from altub_exp.runs import RunFolder, State, now_ms, write_json
 from altub_exp.schedule import Moment
 from altub_exp.scoring import Scoring
 from altub_exp.tracking import prepare_store, resolve_uri
@@ -183,12 +184,29 @@ def train(
                     folder.write_status(checkpoint_epoch=epoch)
                     tracker.flush(epoch)
                     saved = time.monotonic()
+        if config.eval.unit_normality:
+            write_unit_normality(config, density, material, folder)
     except Divergence as error:
         return finish(config, folder, tracker, State.crashed, reason=f"{error} in epoch {epoch}")
     maps = anomaly_maps(density, scoring, material.test, material.train)
     map_sheet(images.test, material.pixels, material.test.masks, maps, folder.path / "maps.png")
     strip_checkpoint(folder.checkpoint)
     return finish(config, folder, tracker, State.finished)
+
+
+def write_unit_normality(config: Config, density: Density, material: Material, folder: RunFolder) -> None:
+    """Test every latent unit for normality over the normal images of training and of test (paper: Fig. 1)."""
+    log.info("testing every latent unit for normality …")
+    found: dict[str, object] = {}
+    for name, features, rows in (
+        ("train", material.train, None),
+        ("test_good", material.test.features, material.good),
+    ):
+        if len(features if rows is None else rows) >= FEWEST_VALUES:
+            found[name] = unit_normality(density, features, rows, memory_gb=config.latent_memory_gb).to_json()
+        else:
+            log.warning("fewer than %d images in %s: no test of normality", FEWEST_VALUES, name)
+    write_json(folder.normality, found)
 
 
 def train_epoch(learner: Learner, features: FeatureMaps, config: Config, epoch: int) -> dict[str, float]:
@@ -215,6 +233,8 @@ def evaluate(config: Config, epoch: int, density: Density, scoring: Scoring, mat
     if epoch % config.eval.every == 0:
         metrics |= detection(anomaly_maps(density, scoring, material.test, material.train), material.test)
     if config.eval.ks_every and epoch % config.eval.ks_every == 0:
-        metrics["ks"] = normality(density, material.train)
-        metrics["ks_test_good"] = normality(density, material.test.features, material.good)
+        memory_gb = config.latent_memory_gb
+        metrics |= normality(density, material.train, memory_gb=memory_gb)
+        of_test = normality(density, material.test.features, material.good, memory_gb=memory_gb)
+        metrics |= {f"{name}_test_good": of_test[name] for name in ("ks", "ks_std", "mean_square")}
     return metrics

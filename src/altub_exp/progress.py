@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+SHOWN = ("loss", "objective", "pixel_auroc", "image_auroc", "ks", "seconds")  # the journal has more
+
 log = logging.getLogger("altub_exp")
 console = Console(stderr=True)
 
@@ -76,7 +78,7 @@ class EpochProgress:
         self._done += 1
         per_epoch = (time.monotonic() - self._began) / (self._done - self._start)
         left = duration(per_epoch * (self._total - self._done))
-        shown = "  ".join(_metric(name, value) for name, value in row.items() if name not in ("epoch", "time"))
+        shown = "  ".join(_metric(name, value) for name, value in row.items() if name in SHOWN)
         self._bar.update(self._task, completed=self._done, left=left, metrics=shown)
         line = f"epoch {self._done:>{len(str(self._total))}}/{self._total}  {shown}{note}"
         if console.is_terminal:

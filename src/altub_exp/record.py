@@ -27,7 +27,16 @@ def run_path(config: Config, images: ImageSet) -> Path:
     Images and weights count by content, not by where they lie, so that a run is found again on another machine.
     """
     part: dict[str, Any] = asdict(config)
-    for key in ("tracking", "device", "resume", "runs_dir", "threads", "feature_memory_gb", "checkpoint_seconds"):
+    for key in (
+        "tracking",
+        "device",
+        "resume",
+        "runs_dir",
+        "threads",
+        "feature_memory_gb",
+        "latent_memory_gb",
+        "checkpoint_seconds",
+    ):
         del part[key]
     for key in ("root", "categories"):
         del part["dataset"][key]

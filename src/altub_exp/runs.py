@@ -139,9 +139,15 @@ class RunFolder:
         """What was told to the user."""
         return self.path / "train.log"
 
+    @property
+    def normality(self) -> Path:
+        """Tests of normality of the latent units, where they were asked for."""
+        return self.path / "normality.json"
+
     def artifacts(self) -> list[Path]:
-        """The files that belong into MLflow: the configuration and the pictures, as far as they are there."""
-        return [path for path in (self.config, *sorted(self.path.glob("*.png"))) if path.is_file()]
+        """The files that belong into MLflow, as far as they are there: configuration, tests of normality, pictures."""
+        files = (self.config, self.normality, *sorted(self.path.glob("*.png")))
+        return [path for path in files if path.is_file()]
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

@@ -1,30 +1,168 @@
-"""How close the standardised latents come to N(0, 1) (paper: section 5.3)."""
+"""How close the standardised latents come to N(0, 1), unit by unit (paper: Fig. 1 and 3 (a))."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
+
+from altub_exp.metrics.kolmogorov import ks_p_value, ks_statistic
+from altub_exp.metrics.shapiro import shapiro_wilk
+
+SIGNIFICANCE = 0.05  # paper: caption of Fig. 1
+BINS = 50  # of a histogram of p-values
+VALUES_AT_ONCE = 1 << 24  # of a block; what goes beyond is taken channels by channels
 
 
-def ks_statistic(samples: NDArray[np.floating]) -> NDArray[np.float64]:
-    """One-sample Kolmogorov-Smirnov statistic sup_x |F_n(x) − Φ(x)| of every row (paper: Eq. 8).
+def mean_square(q: NDArray[np.floating]) -> NDArray[np.float64]:
+    """E[q²] of every unit: the mean over the images of q [N, C, H, W] → [C, H, W] (paper: Fig. 3 (a))."""
+    total = np.zeros(q.shape[1:])
+    for image in q:
+        total += np.square(image, dtype=np.float64)
+    return np.asarray(total / len(q))
 
-    Args:
-        samples: [R, n]; each row is one sample of size n.
 
-    Returns:
-        [R], fractions.
+@dataclass
+class PValues:
+    """The p-values of one test over all units.
 
-    >>> float(ks_statistic(np.zeros((1, 10)))[0])
-    0.5
+    Attributes:
+        histogram: counts in ``BINS`` equal bins on [0, 1].
+        rejected: how many lie below ``SIGNIFICANCE``.
     """
-    n = samples.shape[1]
-    cdf = ndtr(np.sort(samples, axis=1).astype(np.float64))
-    steps = np.arange(n + 1) / n
-    return np.asarray(np.maximum((steps[1:] - cdf).max(axis=1), (cdf - steps[:-1]).max(axis=1)))
+
+    histogram: list[int] = field(default_factory=lambda: [0] * BINS)
+    rejected: int = 0
+
+    def add(self, p: NDArray[np.float64]) -> None:
+        """Count p-values of any shape; NaN is left out."""
+        counts, _ = np.histogram(p[~np.isnan(p)], bins=BINS, range=(0, 1))
+        self.histogram = [before + int(more) for before, more in zip(self.histogram, counts, strict=True)]
+        self.rejected += int((p < SIGNIFICANCE).sum())
+
+    def to_json(self) -> dict[str, object]:
+        """``histogram``, ``units`` in it, and ``rejected``, the fraction of them below ``SIGNIFICANCE``."""
+        units = sum(self.histogram)
+        return {
+            "histogram": self.histogram,
+            "units": units,
+            "rejected": self.rejected / units if units else None,
+        }
 
 
-def channel_ks(q: NDArray[np.floating]) -> NDArray[np.float64]:
-    """KS statistic of each channel of q [N, C, H, W], its values flattened over images × H × W → [C] (Table 5)."""
-    return np.concatenate([ks_statistic(q[:, channel].reshape(1, -1)) for channel in range(q.shape[1])])
+class Unit(NamedTuple):
+    """One latent unit and the sample it gave: position, a value per image, p-values (NaN where undefined)."""
+
+    scale: int
+    channel: int
+    row: int
+    column: int
+    values: list[float]
+    ks: float
+    ks_p: float
+    shapiro_p: float
+
+    @property
+    def rank(self) -> tuple[float, ...]:
+        """The larger, the better an example for Fig. 1 (c): see :class:`UnitNormality`."""
+        normal = self.shapiro_p > SIGNIFICANCE
+        return (normal, self.ks, -self.scale, -self.channel, -self.row, -self.column)
+
+
+@dataclass
+class UnitNormality:
+    """Normality of every latent unit (c, h, w) over images: what Fig. 1 shows, summed up.
+
+    Built block by block with :meth:`add`, in any order, for latents that do not fit in memory.
+
+    Attributes:
+        images: n, the size of every sample; 0 before the first block.
+        units: how many were added.
+        shapiro: p-values of "normal, of any mean and variance" (Fig. 1 (a)); a unit of one constant value has none.
+        kolmogorov: p-values of "N(0, 1)" (Fig. 1 (b)).
+        example: for Fig. 1 (c), which shows a unit that is roughly normal yet far from N(0, 1): of the units that pass
+            the Shapiro-Wilk test (p > 0.05) the one with the largest KS statistic; of equals the first in the order of
+            scale, channel, row, column. Where none passes, the largest of all.
+    """
+
+    images: int = 0
+    units: int = 0
+    shapiro: PValues = field(default_factory=PValues)
+    kolmogorov: PValues = field(default_factory=PValues)
+    example: Unit | None = None
+    _squares: float = 0.0
+    _distances: float = 0.0
+
+    def add(self, q: NDArray[np.floating], scale: int, first_channel: int = 0) -> None:
+        """Add some channels of one scale, all images of them at once.
+
+        Memory beyond the block itself stays below 1 GiB.
+
+        Args:
+            q: standardised latents [N, c, H, W].
+            scale: index of the scale.
+            first_channel: index within the scale of the block's first channel.
+
+        Raises:
+            ValueError: N differs from the blocks before or is below 3, or a value is not finite.
+        """
+        if self.images not in (0, len(q)):
+            raise ValueError(f"a block of {len(q)} images after one of {self.images}")
+        channels = max(1, VALUES_AT_ONCE // max(1, q[:, :1].size))
+        for first in range(0, q.shape[1], channels):
+            self._add_part(q[:, first : first + channels], scale, first_channel + first)
+
+    def _add_part(self, q: NDArray[np.floating], scale: int, first_channel: int) -> None:
+        squares = mean_square(q)
+        if not np.isfinite(squares).all():
+            raise ValueError(f"a latent of scale {scale} is not finite")
+        samples = q.reshape(len(q), -1).T
+        _, shapiro_p = shapiro_wilk(samples)
+        ks = ks_statistic(samples)
+        ks_p = ks_p_value(ks, len(q))
+
+        best = int(np.argmax((shapiro_p > SIGNIFICANCE) + ks))  # a statistic is at most 1
+        channel, row, column = (int(i) for i in np.unravel_index(best, q.shape[1:]))
+        unit = Unit(
+            scale,
+            first_channel + channel,
+            row,
+            column,
+            values=[float(value) for value in samples[best]],
+            ks=float(ks[best]),
+            ks_p=float(ks_p[best]),
+            shapiro_p=float(shapiro_p[best]),
+        )
+        if self.example is None or unit.rank > self.example.rank:
+            self.example = unit
+        self.images = len(q)
+        self.units += len(samples)
+        self.shapiro.add(shapiro_p)
+        self.kolmogorov.add(ks_p)
+        self._squares += float(squares.sum())
+        self._distances += float(ks.sum())
+
+    def to_json(self) -> dict[str, object]:
+        """Everything a figure needs, as JSON's types.
+
+        Returns:
+            ``images``, ``units``, ``mean_square`` and ``ks_statistic`` (means over units, Fig. 3 (a)), ``shapiro_wilk``
+            and ``kolmogorov_smirnov`` (:meth:`PValues.to_json`), ``example`` (the fields of :class:`Unit`).
+
+        Raises:
+            ValueError: nothing was added.
+        """
+        if self.example is None:
+            raise ValueError("no unit was added")
+        shapiro_p = self.example.shapiro_p
+        return {
+            "images": self.images,
+            "units": self.units,
+            "mean_square": self._squares / self.units,
+            "ks_statistic": self._distances / self.units,
+            "shapiro_wilk": self.shapiro.to_json(),
+            "kolmogorov_smirnov": self.kolmogorov.to_json(),
+            "example": self.example._asdict() | {"shapiro_p": None if np.isnan(shapiro_p) else shapiro_p},
+        }
