@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-SHOWN = ("loss", "objective", "pixel_auroc", "image_auroc", "ks", "seconds")  # the journal has more
+SHOWN = ("loss", "objective", "pixel_auroc", "image_auroc", "ks")  # the journal has more
 
 log = logging.getLogger("altub_exp")
 console = Console(stderr=True)

@@ -78,7 +78,7 @@ class FibreProbability:
 
     def positions(self, units: Sequence[Units]) -> list[Tensor]:
         """log p / C."""
-        return [log_likelihood(u).double() / u.q.shape[1] for u in units]
+        return [(log_likelihood(u) / u.q.shape[1]).double() for u in units]
 
     def extremes(self, positions: Sequence[Tensor]) -> list[float]:
         """The largest log p / C of each scale."""
