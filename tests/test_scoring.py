@@ -7,21 +7,7 @@ from scipy.stats import norm
 
 from altub_exp.density import Units
 from altub_exp.scoring import FibreProbability, LikelihoodMap, image_score
-
-
-def bilinear(image, size):
-    """Two-tap bilinear resize of [H, W] with half-pixel centres, edges repeated."""
-    height, width = image.shape
-
-    def taps(n):
-        position = np.clip((np.arange(size) + 0.5) * n / size - 0.5, 0, n - 1)
-        low = np.floor(position).astype(int)
-        return low, np.minimum(low + 1, n - 1), position - low
-
-    (y0, y1, fy), (x0, x1, fx) = taps(height), taps(width)
-    top = image[y0][:, x0] * (1 - fx) + image[y0][:, x1] * fx
-    bottom = image[y1][:, x0] * (1 - fx) + image[y1][:, x1] * fx
-    return top * (1 - fy)[:, None] + bottom * fy[:, None]
+from tests.transcription import corners_aligned_bilinear, half_pixel_bilinear
 
 
 def units(log_sigma_shift=0.0, dtype=torch.float64):
@@ -49,7 +35,7 @@ def transcription(made, image, size):
                     variance = np.exp(2 * log_sigma[c, row, column])
                     total += (z[c, row, column] - mu[c, row, column]) ** 2 / variance + np.log(variance)
                 score[row, column] = -np.exp(-total / (2 * channels))
-        maps.append(bilinear(score, size))
+        maps.append(half_pixel_bilinear(score, size))
     return np.mean(maps, axis=0)
 
 
@@ -92,14 +78,6 @@ def test_image_score_is_the_largest_pixel():
     assert image_score(maps).tolist() == [-0.5, -0.10000000149011612]
 
 
-def corners_aligned(image, size):
-    """Two-tap bilinear resize of [H, W] whose corners keep their values."""
-    height, width = image.shape
-    rows, columns = np.linspace(0, height - 1, size), np.linspace(0, width - 1, size)
-    across = np.stack([np.interp(columns, np.arange(width), row) for row in image])
-    return np.stack([np.interp(rows, np.arange(height), column) for column in across.T], axis=1)
-
-
 @pytest.mark.parametrize("reference", ["test", "train"])
 def test_fibre_probability_equals_the_transcription(reference):
     """CFLOW-AD: exp(log p / C − max), float64, resized with aligned corners, summed; log p of scipy's normal."""
@@ -119,7 +97,7 @@ def test_fibre_probability_equals_the_transcription(reference):
         log_p = norm.logpdf(z.double().numpy(), mu.double().numpy(), np.exp(log_sigma.double().numpy())).sum(axis=1)
         per_dimension = (log_p + log_det.double().numpy()) / z.shape[1]
         largest = per_dimension.max() if reference == "test" else extremes[number]
-        expected = expected - np.stack([corners_aligned(np.exp(one - largest), 20) for one in per_dimension])
+        expected = expected - np.stack([corners_aligned_bilinear(np.exp(one - largest), 20) for one in per_dimension])
     assert maps.dtype == torch.float64
     np.testing.assert_allclose(maps.numpy(), expected, rtol=0, atol=1e-5)
     assert scoring.reference == reference
