@@ -19,6 +19,7 @@ from FrEIA.modules import AllInOneBlock
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from scipy.stats import special_ortho_group
 
 from altub_exp.altub import AlternatingOptimizer, Alternation
 from altub_exp.base import BASES
@@ -26,7 +27,9 @@ from altub_exp.density import Density
 from altub_exp.features.backbone import Backbone
 from altub_exp.features.maps import FeatureMaps
 from altub_exp.flows import fastflow
-from altub_exp.learner import ImageLearner
+from altub_exp.flows.cflow import CFlow
+from altub_exp.flows.coupling import random_orthogonal
+from altub_exp.learner import FibreLearner, ImageLearner
 from altub_exp.metrics.auroc import auroc
 from altub_exp.metrics.kolmogorov import ks_p_value, ks_statistic
 from altub_exp.metrics.shapiro import shapiro_wilk
@@ -82,6 +85,26 @@ def r18_learner(block: type, features: FeatureMaps) -> ImageLearner:
     return ImageLearner(density, optimizer, LearningRate(1e-3))
 
 
+def cflow_lesson(joint: bool) -> Work:
+    """CFLOW-AD on r18's layers 2 to 4 of two images of 256 px: ten fibre steps."""
+    torch.manual_seed(0)
+    shapes = [(128, 32, 32), (256, 16, 16), (512, 8, 8)]
+    options = {"steps": 8, "condition_channels": 128, "hidden_ratio": 2.0, "affine_clamping": 1.9}
+    flow = CFlow(shapes, permute_soft=False, **options)  # type: ignore[arg-type]
+    density = Density(flow, [BASES["learned"](shape) for shape in shapes])
+    optimizer = AlternatingOptimizer(
+        density.parts(per_scale=not joint),
+        lr=2e-4,
+        weight_decay=0.0,
+        psi_weight_decay=0.0,
+        alternation=Alternation(5),
+        keep_gradients=joint,
+    )
+    learner = FibreLearner(density, optimizer, LearningRate(2e-4), fibre_batch=256)
+    features = [torch.randn(2, *shape) for shape in shapes]
+    return lambda: learner.learn(features, Moment(1, 0, 1), torch.Generator())
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
@@ -114,6 +137,14 @@ def main() -> None:
         "r18 training step with its features: kept / recomputed": (
             lambda: step(index, kept.batch(rows)),
             lambda: step(index, recomputed.batch(rows)),
+        ),
+        "CFLOW-AD's steps, r18, 2 images: Adam per decoder / joint": (
+            cflow_lesson(joint=False),
+            cflow_lesson(joint=True),
+        ),
+        "orthogonal 2048 × 2048 matrix: ours / scipy's, which FrEIA takes": (
+            lambda: random_orthogonal(2048),
+            lambda: special_ortho_group.rvs(2048),
         ),
         "r18 step: ψ-only / joint": (lambda: step(index, batch, 5), lambda: step(index, batch)),
     }

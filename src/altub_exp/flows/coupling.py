@@ -36,8 +36,8 @@ class CouplingBlock(AllInOneBlock):  # type: ignore[misc]  # FrEIA has no types
     form. The permutation is drawn from numpy's global generator, as FrEIA does, so that a seed gives the same one;
     it is applied by index, which equals FrEIA's product with a dense C × C permutation matrix bit for bit.
 
-    With ``permute_soft`` a fixed random orthogonal matrix takes the permutation's place (as in CFLOW-AD): uniformly
-    distributed like FrEIA's, but by one QR decomposition instead of C reflections, which take minutes at C = 2048.
+    With ``permute_soft`` a fixed random orthogonal matrix takes the permutation's place (as in CFLOW-AD), uniformly
+    distributed; drawn by a QR decomposition, since FrEIA's way takes minutes at C = 2048 with an older scipy.
 
     Args:
         dims_in: shape of the input without the batch, in a list: ``[(C, H, W)]`` or ``[(C,)]``.
