@@ -100,7 +100,8 @@ class Backbone(nn.Module):
             size = images.shape[-1]
             wanted = self.model.pretrained_cfg["input_size"][-1]
             raise UserError(
-                f"{self.name} does not take images of {size} px ({error}): set dataset.image_size={wanted}."
+                f"{self.name} does not take images of {size} px ({str(error).rstrip('.')}): set "
+                f"dataset.image_size={wanted}."
             ) from error
         return list(maps)
 
