@@ -133,8 +133,8 @@ def build_learner(config: Config, density: Density) -> Learner:
     return family(config).learner(config.model, density, optimizer, rate)
 
 
-def choose_device(wanted: Device) -> torch.device:
-    """The device that was asked for.
+def prepare_device(wanted: Device, threads: int | None = None) -> torch.device:
+    """The device that was asked for, computing in float32 proper (no TF32), and on the CPU with so many threads.
 
     Raises:
         UserError: CUDA was asked for and there is none.
@@ -142,6 +142,9 @@ def choose_device(wanted: Device) -> torch.device:
     available = torch.cuda.is_available()
     if wanted is Device.cuda and not available:
         raise UserError("device=cuda was asked for, but PyTorch finds no CUDA device here: set device=cpu or auto.")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    torch.backends.cudnn.allow_tf32 = False
     return torch.device("cuda" if available and wanted is not Device.cpu else "cpu")
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import random
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from altub_exp.altub import AlternatingOptimizer
 from altub_exp.density import Density
 from altub_exp.errors import UserError
+from altub_exp.flows.latent import Shape
 
 
 def save_checkpoint(path: Path, epoch: int, density: Density, optimizer: AlternatingOptimizer) -> None:
@@ -39,22 +41,55 @@ def load_checkpoint(path: Path, density: Density, optimizer: AlternatingOptimize
     """
     if not path.exists():
         return 0
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise UserError(
-            f"{path} is damaged ({error}): set resume=never to put the run aside and start over."
-        ) from error
+    state = _read(path, "set resume=never to put the run aside and start over")
     density.load_state_dict(state["density"])
-    optimizer.load_state_dict(state["optimizer"])
-    _set_random_states(state["random"])
+    if "optimizer" in state:  # else all epochs were done, and only the end of the run is repeated
+        optimizer.load_state_dict(state["optimizer"])
+        _set_random_states(state["random"])
     return int(state["epoch"])
 
 
-def strip_checkpoint(path: Path) -> None:
-    """Drop the optimizers' states of a finished run, two thirds of the file; the model stays."""
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    _write(path, {"epoch": state["epoch"], "density": state["density"]})
+class Trained(NamedTuple):
+    """What a finished run keeps for use on new images.
+
+    Attributes:
+        density: its parameters.
+        shapes: (C, H, W) of the feature maps of each scale.
+        extremes: what the maps are relative to, see :class:`~altub_exp.scoring.Scoring`.
+        limits: smallest and largest value of the anomaly maps of the test images.
+    """
+
+    density: dict[str, Tensor]
+    shapes: list[Shape]
+    extremes: list[float]
+    limits: tuple[float, float]
+
+
+def save_trained(path: Path, epoch: int, trained: Trained) -> None:
+    """Replace the checkpoint by what a finished run needs: a third of it, without the optimizers' states."""
+    _write(path, {"epoch": epoch} | trained._asdict())
+
+
+def load_trained(path: Path) -> Trained:
+    """Read what :func:`save_trained` has written.
+
+    Raises:
+        UserError: the file is missing or damaged, or an earlier version wrote it.
+    """
+    if not path.exists():
+        raise UserError(f"{path} is missing: the run can only be used with its checkpoint.")
+    state = _read(path, "take the file from where the run was computed, or run it anew with resume=never")
+    if "limits" not in state:
+        raise UserError(f"{path} lacks what new images are scored against: run it anew with resume=never.")
+    shapes = [(c, h, w) for c, h, w in state["shapes"]]
+    return Trained(state["density"], shapes, state["extremes"], tuple(state["limits"]))
+
+
+def _read(path: Path, remedy: str) -> dict[str, Any]:
+    try:
+        return cast("dict[str, Any]", torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:
+        raise UserError(f"{path} is damaged ({error}): {remedy}.") from error
 
 
 def _write(path: Path, state: dict[str, Any]) -> None:

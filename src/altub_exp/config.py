@@ -8,6 +8,8 @@ from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from altub_exp.errors import UserError
 
@@ -264,6 +266,7 @@ class EvalConfig:
     every: int
     ks_every: int
     unit_normality: bool
+    timing_images: int
 
 
 @dataclass
@@ -296,6 +299,11 @@ class Config:
 
 
 MODELS: dict[str, type[ModelConfig]] = {"fastflow": FastFlowConfig, "cflow": CFlowConfig}
+DATASETS: dict[str, type[DatasetConfig]] = {
+    "dataset": DatasetConfig,
+    "folder": FolderConfig,
+    "synthetic": SyntheticConfig,
+}
 
 
 def conf_dir() -> str:
@@ -325,6 +333,7 @@ def check(config: Config) -> None:
         "eval.every": (config.eval.every, 1),
         "eval.ks_every": (config.eval.ks_every, 0),
         "eval.first_epoch": (config.eval.first_epoch, 1),
+        "eval.timing_images": (config.eval.timing_images, 0),
         "dataset.image_size": (config.dataset.image_size, 16),
         "dataset.rotation": (config.dataset.rotation, 0),
         "altub.freezing_interval": (config.altub.freezing_interval, 2),
@@ -371,14 +380,32 @@ def image_size(table: dict[str, dict[str, int]], dataset: str, category: str, de
     return table.get(dataset, {}).get(category, default)
 
 
+def load_config(file: Path) -> Config:
+    """The configuration that a run has written, checked against the types of today.
+
+    Raises:
+        UserError: the file is damaged, or another version's.
+    """
+    try:
+        written = OmegaConf.load(file)
+        schema = OmegaConf.structured(Config)
+        schema.model = OmegaConf.structured(MODELS[written.model.name])
+        schema.dataset = OmegaConf.structured(DATASETS.get(written.dataset.layout, DatasetConfig))
+        config = OmegaConf.to_object(OmegaConf.merge(schema, written))
+    except (OSError, YAMLError, KeyError, AttributeError, OmegaConfBaseException) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{file} is not the configuration of a run of this version ({reason}).") from error
+    assert isinstance(config, Config)
+    return config
+
+
 def register_schema() -> None:
     """Make the dataclasses known to Hydra, and the resolvers that ``conf/`` uses."""
     store = ConfigStore.instance()
     store.store(group="schema", name="root", node=Config, package="_global_")
     for name, schema in MODELS.items():
         store.store(group="model/schema", name=name, node=schema)
-    store.store(group="dataset/schema", name="dataset", node=DatasetConfig)
-    store.store(group="dataset/schema", name="folder", node=FolderConfig)
-    store.store(group="dataset/schema", name="synthetic", node=SyntheticConfig)
+    for name, layout in DATASETS.items():
+        store.store(group="dataset/schema", name=name, node=layout)
     OmegaConf.register_new_resolver("window_start", lambda epochs, part: max(1, epochs // part), replace=True)
     OmegaConf.register_new_resolver("image_size", image_size, replace=True)

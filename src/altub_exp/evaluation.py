@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -48,12 +49,19 @@ def positions(density: Density, scoring: Scoring, features: FeatureMaps) -> list
     return [torch.cat(scale) for scale in zip(*batches, strict=True)]
 
 
-def anomaly_maps(density: Density, scoring: Scoring, test: TestSet, train: FeatureMaps) -> Tensor:
-    """Anomaly maps of all test images, [N, S, S] on the CPU; ``train`` is read only where scores refer to it."""
+class AnomalyMaps(NamedTuple):
+    """Maps [N, S, S] of the test images, on the CPU, and the extremes of the images that they are relative to."""
+
+    maps: Tensor
+    extremes: list[float]
+
+
+def anomaly_maps(density: Density, scoring: Scoring, test: TestSet, train: FeatureMaps) -> AnomalyMaps:
+    """Anomaly maps of all test images; ``train`` is read only where scores refer to it."""
     of_test = positions(density, scoring, test.features)
     extremes = scoring.extremes(positions(density, scoring, train) if scoring.reference == "train" else of_test)
     chunks = zip(*(torch.split(scale, IMAGES_AT_ONCE) for scale in of_test), strict=True)
-    return torch.cat([scoring.maps(chunk, test.size, extremes).cpu() for chunk in chunks])
+    return AnomalyMaps(torch.cat([scoring.maps(chunk, test.size, extremes).cpu() for chunk in chunks]), extremes)
 
 
 def detection(maps: Tensor, test: TestSet) -> Iterator[tuple[str, float]]:

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from altub_exp.build import build_backbone, build_density, build_learner, choose_device, family, seed_everything
-from altub_exp.checkpoint import load_checkpoint, save_checkpoint, strip_checkpoint
+from altub_exp.build import build_backbone, build_density, build_learner, family, prepare_device, seed_everything
+from altub_exp.checkpoint import Trained, load_checkpoint, save_checkpoint, save_trained
 from altub_exp.config import Config, Resume, check
 from altub_exp.data import ImageSet, load_images, load_masks, open_category
 from altub_exp.density import Density
+from altub_exp.detector import load_detector, time_inference
 from altub_exp.errors import Divergence, UserError
 from altub_exp.evaluation import TestSet, anomaly_maps, detection, normality, unit_normality
 from altub_exp.features.maps import FeatureMaps
@@ -22,7 +23,17 @@ from altub_exp.learner import Learner
 from altub_exp.metrics.shapiro import FEWEST_VALUES
 from altub_exp.pictures import map_sheet
 from altub_exp.progress import EpochProgress, log, logging_to
-from altub_exp.record import build_tracker, fail, finish, report_done, run_name, run_path, start_status, was_interrupted
+from altub_exp.record import (
+    add_to_summary,
+    build_tracker,
+    fail,
+    finish,
+    report_done,
+    run_name,
+    run_path,
+    start_status,
+    was_interrupted,
+)
 from altub_exp.runs import RunFolder, State, now_ms, write_json
 from altub_exp.schedule import Moment
 from altub_exp.scoring import Scoring
@@ -39,7 +50,7 @@ def run_experiment(config: Config) -> State:
         UserError: the configuration, the data or the weights need a person's attention; nothing was trained.
     """
     check(config)
-    device = choose_device(config.device)
+    device = prepare_device(config.device, config.threads)
     uri = resolve_uri(config.tracking.uri)
     images = open_category(config.dataset)
     folder = RunFolder(run_path(config, images))
@@ -52,12 +63,16 @@ def run_experiment(config: Config) -> State:
             log.info("resume=never: the earlier run now lies in %s", aside)
         before = folder.status()
         if before is not None and before["state"] in (State.finished, State.crashed):
-            return report_done(folder, before, config, images, uri)
+            state = report_done(folder, before, config, images, uri)
+            time_run(config, folder, device)
+            return state
         try:
             material = gather(config, images, device)
             learner = assemble(config, material, device)
             prepare_store(uri)
-            return train(config, images, material, learner, folder, device, uri)
+            state = train(config, images, material, learner, folder, device, uri)
+            time_run(config, folder, device)
+            return state
         except UserError:
             if before is None and folder.status() is None:
                 folder.discard(keep=Path(config.runs_dir))  # nothing was recorded: leave nothing behind
@@ -92,9 +107,6 @@ def gather(config: Config, images: ImageSet, device: torch.device) -> Material:
     Raises:
         UserError: weights or images cannot be read, or do not fit.
     """
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    torch.backends.cudnn.allow_tf32 = False  # float32 is the reference
     backbone = build_backbone(config).to(device)
     if config.backbone.weights == "random":
         log.warning("The backbone's weights are random, as asked for: its features are untrained.")
@@ -188,10 +200,21 @@ def train(
             write_unit_normality(config, density, material, folder)
     except Divergence as error:
         return finish(config, folder, tracker, State.crashed, reason=f"{error} in epoch {epoch}")
-    maps = anomaly_maps(density, scoring, material.test, material.train)
+    maps, extremes = anomaly_maps(density, scoring, material.test, material.train)
     map_sheet(images.test, material.pixels, material.test.masks, maps, folder.path / "maps.png")
-    strip_checkpoint(folder.checkpoint)
+    limits = float(maps.min()), float(maps.max())
+    trained = Trained(density.state_dict(), material.train.shapes, extremes, limits)
+    save_trained(folder.checkpoint, config.train.epochs, trained)
     return finish(config, folder, tracker, State.finished)
+
+
+def time_run(config: Config, folder: RunFolder, device: torch.device) -> None:
+    """Time the inference of a finished run, where that is asked for and not done yet."""
+    status = folder.status() or {}
+    due = config.eval.timing_images and status["state"] == State.finished and "inference_ms" not in status["summary"]
+    if due:
+        detector = load_detector(folder.path, device, config.backbone.weights)
+        add_to_summary(folder, time_inference(detector, config.eval.timing_images))
 
 
 def write_unit_normality(config: Config, density: Density, material: Material, folder: RunFolder) -> None:
@@ -231,7 +254,7 @@ def evaluate(config: Config, epoch: int, density: Density, scoring: Scoring, mat
     """The metrics that are due after this epoch."""
     metrics: dict[str, float] = {}
     if epoch % config.eval.every == 0:
-        metrics |= detection(anomaly_maps(density, scoring, material.test, material.train), material.test)
+        metrics |= detection(anomaly_maps(density, scoring, material.test, material.train).maps, material.test)
     if config.eval.ks_every and epoch % config.eval.ks_every == 0:
         memory_gb = config.latent_memory_gb
         metrics |= normality(density, material.train, memory_gb=memory_gb)

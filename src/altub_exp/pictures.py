@@ -11,9 +11,11 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, PngImagePlugin
 from torch import Tensor
 
 from altub_exp.data import Sample
+from altub_exp.data.images import read_rgb
 from altub_exp.metrics.stability import stability
 
 COLOURS = {"pixel_auroc": "#0072B2", "image_auroc": "#D55E00"}  # Okabe and Ito's, told apart by the colour-blind too
@@ -69,3 +71,61 @@ def map_sheet(
         axis.set_title(title)
     figure.savefig(path, dpi=120)
     plt.close(figure)
+
+
+def write_map(values: Tensor, path: Path, kind: str, limits: tuple[float, float]) -> Path:
+    """Write one anomaly map.
+
+    Args:
+        values: [S, S].
+        path: without a suffix.
+        kind: ``png``: 16 bits, 0 and 65535 standing for the limits, which also cut off; they are the file's texts
+            ``minimum`` and ``maximum``. ``tiff``: the values in 32-bit floating point.
+        limits: the smallest and the largest value of the scale.
+
+    Returns:
+        The file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.with_name(f"{path.name}.{kind}")
+    if kind == "tiff":
+        Image.fromarray(values.float().numpy()).save(file)
+        return file
+    texts = PngImagePlugin.PngInfo()
+    for name, limit in zip(("minimum", "maximum"), limits, strict=True):
+        texts.add_text(name, repr(limit))
+    levels = np.round(65535 * _on_scale(values, limits)).astype(np.uint16)
+    Image.fromarray(levels).save(file, pnginfo=texts)
+    return file
+
+
+def overlay(image: Path, values: Tensor, limits: tuple[float, float], path: Path) -> Path:
+    """Write an image with its anomaly map as colours over it, in the image's own size.
+
+    The more anomalous, the more opaque, so that a normal image stays as it is.
+
+    Args:
+        image: its file.
+        values: the map [S, S].
+        limits: of the scale of colours.
+        path: without a suffix.
+
+    Returns:
+        The file, a PNG.
+    """
+    picture = read_rgb(image)
+    scale = Image.fromarray(_on_scale(values, limits).astype(np.float32))
+    heat = np.asarray(scale.resize(picture.size, Image.Resampling.BILINEAR))[..., None]
+    colours = 255 * matplotlib.colormaps["inferno"](heat[..., 0])[..., :3]
+    opacity = 0.8 * heat**3  # what most pixels show, the middle of the scale, stays all but clear
+    blended = (1 - opacity) * np.asarray(picture) + opacity * colours
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.with_name(f"{path.name}.png")
+    Image.fromarray(blended.round().astype(np.uint8)).save(file)
+    return file
+
+
+def _on_scale(values: Tensor, limits: tuple[float, float]) -> NDArray[np.float64]:
+    """The map from 0 to 1 between the limits."""
+    low, high = limits
+    return np.clip((values.double().numpy() - low) / (high - low or 1.0), 0, 1)

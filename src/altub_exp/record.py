@@ -40,14 +40,9 @@ def run_path(config: Config, images: ImageSet) -> Path:
         del part[key]
     for key in ("root", "categories"):
         del part["dataset"][key]
+    del part["eval"]["timing_images"]
     part["dataset"]["files"] = images.fingerprint()
-    if config.backbone.weights not in ("pretrained", "random"):
-        weights = Path(config.backbone.weights).expanduser()
-        if not weights.is_file():
-            raise UserError(
-                f"backbone.weights={weights} is no file: give pretrained, random, or an existing weights file."
-            )
-        part["backbone"]["weights"] = hashlib.sha256(weights.read_bytes()).hexdigest()
+    part["backbone"]["weights"] = weights_fingerprint(config) or config.backbone.weights
     return (
         Path(config.runs_dir)
         / config.dataset.name
@@ -56,6 +51,20 @@ def run_path(config: Config, images: ImageSet) -> Path:
         / config.altub.name
         / f"seed{config.seed}-{identity(part)}"
     )
+
+
+def weights_fingerprint(config: Config) -> str | None:
+    """SHA-256 of the backbone's weights file, in hex digits; None where the weights are no file.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    if config.backbone.weights in ("pretrained", "random"):
+        return None
+    weights = Path(config.backbone.weights).expanduser()
+    if not weights.is_file():
+        raise UserError(f"backbone.weights={weights} is no file: give pretrained, random, or an existing weights file.")
+    return hashlib.sha256(weights.read_bytes()).hexdigest()
 
 
 def run_name(config: Config) -> str:
@@ -107,6 +116,7 @@ def start_status(folder: RunFolder, config: Config, images: ImageSet, device: to
         device=f"{device}" if device.type == "cpu" else torch.cuda.get_device_name(device),
         threads=torch.get_num_threads(),
         data=images.fingerprint(),
+        weights_sha256=weights_fingerprint(config),
         git_commit=commit,
         git_dirty=dirty,
         versions=versions(),
@@ -142,6 +152,16 @@ def finish(config: Config, folder: RunFolder, tracker: Tracker, state: State, re
     tracker.finish(state, summary, folder.artifacts())
     log.info("%s in %s", state, folder.path)
     return state
+
+
+def add_to_summary(folder: RunFolder, measured: dict[str, float]) -> None:
+    """Add to the summary of a run that has ended, here and in MLflow."""
+    status = folder.status() or {}
+    summary = status["summary"] | measured
+    folder.write_status(summary=summary)
+    log.info(", ".join(f"{name} {value:.2f}" for name, value in measured.items()))
+    if tracker := Tracker.from_record(folder):
+        tracker.finish(State(status["state"]), summary, folder.artifacts())
 
 
 def was_interrupted(error: BaseException | None) -> bool:

@@ -1,0 +1,233 @@
+"""Scoring images with a finished run, and timing it, through the real command line."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.metrics import roc_auc_score
+
+from tests.commandline import TINY, folders, journal, recorded, run, status
+
+TEST = "data/synthetic/fabric/test"
+CFLOW = [
+    "model=cflow",
+    *TINY,
+    "dataset.image_size=64",
+    "model.fibre_batch=16",
+    "train.epochs=4",
+    "train.cycle=2",
+    "train.warmup_epochs=0",
+    "altub.freezing_interval=2",
+]
+
+
+def predict(cwd, *arguments, expect=0):
+    return run(cwd, *map(str, arguments), module="altub_exp.predict", expect=expect)
+
+
+def scores(folder):
+    with (folder / "scores.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """{(model, base, reference): folder} of finished runs, and where they are."""
+    cwd = tmp_path_factory.mktemp("trained")
+    run(cwd, "-m", *TINY, "altub=none,alternating")
+    run(cwd, "-m", *CFLOW, "model.score_reference=test,train")
+    found = {}
+    for folder in folders(cwd):
+        model, base = folder.parents[1].name.split("-")[0], folder.parent.name
+        reference = next(
+            (r for r in ("train", "test") if f"score_reference: {r}" in (folder / "config.yaml").read_text()), ""
+        )
+        found[model, base, reference] = folder
+    return cwd, found
+
+
+RUNS = [
+    ("fastflow", "none", ""),
+    ("fastflow", "alternating", ""),
+    ("cflow", "alternating", "test"),
+    ("cflow", "alternating", "train"),
+]
+
+
+@pytest.mark.parametrize("key", RUNS, ids="-".join)
+def test_scores_and_maps_of_the_test_images_are_those_of_the_runs_last_evaluation(trained, key, tmp_path):
+    cwd, found = trained
+    predict(cwd, found[key], TEST, "--output", tmp_path, "--maps", "tiff", "--no-overlays", "--device", "cpu")
+    rows = scores(tmp_path)
+    last = journal(found[key])[-1]
+    defective = ["/good/" not in row["file"] for row in rows]
+    assert sum(defective) == len(rows) - 4 > 0
+    assert roc_auc_score(defective, [float(row["score"]) for row in rows]) == pytest.approx(
+        last["image_auroc"], abs=1e-9
+    )
+    maps, masks = [], []
+    for row in rows:
+        assert row["overlay"] == row["error"] == ""
+        values = np.asarray(Image.open(row["map"]))
+        assert values.dtype == np.float32
+        assert values.max() == pytest.approx(float(row["score"]), rel=1e-6)
+        maps.append(values)
+        mask = cwd / row["file"].replace("/test/", "/ground_truth/").replace(".png", "_mask.png")
+        gray = Image.open(mask).convert("L").resize(values.shape, 0) if mask.exists() else np.zeros(values.shape)
+        masks.append(np.asarray(gray) > 127)
+    pixel = roc_auc_score(np.ravel(masks), np.ravel(maps))
+    assert pixel == pytest.approx(last["pixel_auroc"], abs=1e-6)  # float32 maps may tie where float64 ones did not
+    assert not (tmp_path / "overlays").exists()
+
+
+def test_a_score_does_not_depend_on_the_other_images(trained, tmp_path):
+    cwd, found = trained
+    folder = found["cflow", "alternating", "test"]
+    predict(cwd, folder, TEST, "--output", tmp_path / "all", "--maps", "none", "--no-overlays")
+    one = sorted((cwd / TEST).glob("*/*.png"))[5]
+    predict(cwd, folder, one, "--output", tmp_path / "one", "--maps", "none", "--no-overlays")
+    by_file = {cwd / row["file"]: float(row["score"]) for row in scores(tmp_path / "all")}
+    assert float(scores(tmp_path / "one")[0]["score"]) == pytest.approx(by_file[one], rel=1e-5)
+    assert not (tmp_path / "one/maps").exists()
+
+
+def test_16_bit_maps_give_the_values_back_on_one_scale(trained, tmp_path):
+    cwd, found = trained
+    folder = found["fastflow", "alternating", ""]
+    predict(cwd, folder, TEST, "--output", tmp_path / "png")
+    predict(cwd, folder, TEST, "--output", tmp_path / "tiff", "--maps", "tiff", "--no-overlays")
+    scales, levels = set(), []
+    for png, tiff in zip(scores(tmp_path / "png"), scores(tmp_path / "tiff"), strict=True):
+        picture = Image.open(png["map"])
+        assert picture.mode == "I;16"
+        low, high = float(picture.text["minimum"]), float(picture.text["maximum"])
+        scales.add((low, high))
+        values = low + np.asarray(picture) / 65535 * (high - low)
+        np.testing.assert_allclose(values, np.asarray(Image.open(tiff["map"])), atol=(high - low) / 65535)
+        levels.append(np.asarray(picture))
+        assert Image.open(png["overlay"]).size == Image.open(cwd / png["file"]).size == (64, 64)
+        assert not np.array_equal(np.asarray(Image.open(png["overlay"])), np.asarray(Image.open(cwd / png["file"])))
+    assert len(scales) == 1
+    assert (np.min(levels), np.max(levels)) == (0, 65535)  # the run's own test images span it
+
+
+def test_files_and_nested_folders_keep_their_names_and_clashes_are_refused(trained, tmp_path):
+    cwd, found = trained
+    folder, source = found["fastflow", "none", ""], sorted((cwd / TEST).glob("*/*.png"))[0]
+    images = tmp_path / "images"
+    (images / "line 1").mkdir(parents=True)
+    (images / ".hidden").mkdir()
+    shutil.copy(source, images / "line 1" / "a.png")
+    Image.open(source).convert("L").resize((50, 80)).save(images / "line 1" / "a.jpg")
+    shutil.copy(source, images / ".hidden" / "b.png")
+    predict(cwd, folder, images, source, "--output", tmp_path / "out")
+    rows = scores(tmp_path / "out")
+    assert [row["file"] for row in rows] == [str(images / "line 1/a.jpg"), str(images / "line 1/a.png"), str(source)]
+    assert {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.*")} == {
+        "scores.csv",
+        *(
+            f"{kind}/{name}.png"
+            for kind in ("maps", "overlays")
+            for name in ("line 1/a.jpg", "line 1/a.png", source.stem)
+        ),
+    }
+    assert Image.open(rows[0]["overlay"]).size == (50, 80)
+    assert rows[1]["score"] == rows[2]["score"] != rows[0]["score"]
+    _, stderr = predict(cwd, folder, images / "line 1/a.png", images, "--output", tmp_path / "two", expect=0)
+    shutil.copytree(images / "line 1", tmp_path / "other" / "line 1")
+    _, stderr = predict(cwd, folder, images, tmp_path / "other", "--output", tmp_path / "three", expect=1)
+    assert "would have one result line 1/a" in stderr
+    assert not (tmp_path / "three").exists()
+
+
+def test_an_unreadable_image_is_named_and_the_others_are_scored(trained, tmp_path):
+    cwd, found = trained
+    folder = found["fastflow", "none", ""]
+    images = tmp_path / "images"
+    images.mkdir()
+    for name in ("1.png", "3.png"):
+        shutil.copy(sorted((cwd / TEST).glob("*/*.png"))[0], images / name)
+    (images / "2.png").write_bytes(b"no image")
+    stdout, stderr = predict(cwd, folder, images, "--output", tmp_path / "out", expect=1)
+    rows = scores(tmp_path / "out")
+    assert [bool(row["score"]) for row in rows] == [True, False, True]
+    assert rows[1]["error"] == "cannot be read as an image"
+    assert rows[0]["score"] == rows[2]["score"]
+    assert "2 images scored" in stdout
+    assert "1 files could not be read" in stderr
+
+
+def broken_copy(trained, tmp_path, change):
+    cwd, found = trained
+    folder = tmp_path / "run"
+    shutil.copytree(found["fastflow", "none", ""], folder)
+    change(folder)
+    return folder
+
+
+def failed(folder):
+    state = json.loads((folder / "status.json").read_text()) | {"state": "failed"}
+    (folder / "status.json").write_text(json.dumps(state))
+
+
+def other_weights(folder):
+    state = json.loads((folder / "status.json").read_text()) | {"weights_sha256": "0" * 64}
+    (folder / "status.json").write_text(json.dumps(state))
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (failed, "is failed, not finished"),
+        (other_weights, "are not those that the run"),
+        (lambda folder: (folder / "checkpoint.pt").unlink(), "checkpoint.pt is missing"),
+        (lambda folder: (folder / "checkpoint.pt").write_bytes(b"torn"), "checkpoint.pt is damaged"),
+        (
+            lambda folder: (folder / "config.yaml").write_text("model: {name: fastflow}"),
+            "is not the configuration of a run",
+        ),
+        (lambda folder: (folder / "status.json").unlink(), "is no run: give its folder"),
+    ],
+)
+def test_a_run_that_cannot_be_used_is_one_sentence(trained, tmp_path, change, sentence):
+    folder = broken_copy(trained, tmp_path, change)
+    stdout, stderr = predict(trained[0], folder, TEST, "--output", tmp_path / "out", expect=1)
+    assert [line for line in stderr.splitlines() if line.startswith("error: ")][0].find(sentence) > 0, stderr
+    assert "Traceback" not in stderr + stdout
+    assert not (tmp_path / "out").exists()
+
+
+def test_wrong_places_and_earlier_results_are_refused(trained, tmp_path):
+    cwd, found = trained
+    folder = found["fastflow", "none", ""]
+    (tmp_path / "empty").mkdir()
+    for place, sentence in ((tmp_path / "empty", "holds no images"), (tmp_path / "none", "There is no file or folder")):
+        assert sentence in predict(cwd, folder, place, "--output", tmp_path / "out", expect=1)[1]
+    assert not (tmp_path / "out").exists()
+    arguments = (folder, TEST, "--output", tmp_path / "out", "--maps", "none", "--no-overlays")
+    predict(cwd, *arguments)
+    assert "exists: give another folder" in predict(cwd, *arguments, expect=1)[1]
+    predict(cwd, *arguments, "--overwrite")
+
+
+def test_inference_is_timed_once_when_asked_for_also_of_a_finished_run(trained):
+    cwd, found = trained
+    folder = found["fastflow", "none", ""]
+    assert "inference_ms" not in status(folder)["summary"]
+    before = journal(folder)
+    _, stderr = run(cwd, *TINY, "altub=none", "eval.timing_images=5")
+    assert "already" in stderr
+    summary = status(folder)["summary"]
+    assert 0 < summary["inference_ms"] < 10_000
+    assert summary["inference_ms_std"] >= 0
+    assert {"pixel_auroc_mean", "image_auroc_best"} <= summary.keys()
+    assert journal(folder) == before
+    histories, _ = recorded(cwd)
+    assert histories["none"]["inference_ms"] == [(6, summary["inference_ms"])]
+    assert "inference_ms" not in histories["alternating"]
+    run(cwd, *TINY, "altub=none", "eval.timing_images=5")
+    assert status(folder)["summary"] == summary
+    assert len(folders(cwd)) == len(RUNS)
