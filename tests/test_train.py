@@ -340,3 +340,20 @@ def test_bad_input_is_one_sentence_before_any_training(tmp_path, arguments, sent
     assert "Traceback" not in stderr + stdout
     assert not (tmp_path / "runs").exists()
     assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_killed_between_its_last_epoch_and_its_end_it_is_finished_by_the_next_command(undisturbed, tmp_path):
+    folder = folders(undisturbed[0])[0]
+    inside = tmp_path / folder.relative_to(undisturbed[0])
+    shutil.copytree(folder, inside)
+    shutil.copytree(undisturbed[0] / "data", tmp_path / "data")
+    left = status(inside)
+    (inside / "status.json").write_text(
+        json.dumps({k: v for k, v in left.items() if k != "summary"} | {"state": "running"})
+    )
+    _, stderr = run(tmp_path, *TINY, "altub=alternating")
+    assert "from epoch 7" in stderr
+    assert status(inside)["state"] == "finished"
+    assert status(inside)["summary"] == left["summary"]
+    assert journal(inside) == journal(folder)
+    assert equal_models(inside, folder)

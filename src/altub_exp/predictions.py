@@ -1,0 +1,105 @@
+"""Scores of images by a trained detector, with anomaly maps and overlays beside them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from rich.progress import track
+from torch import Tensor
+
+from altub_exp.data.images import load_images
+from altub_exp.data.samples import GOOD, Sample, image_files, subfolders
+from altub_exp.detector import Detector
+from altub_exp.errors import UserError
+from altub_exp.features.maps import PIXELS_AT_ONCE
+from altub_exp.pictures import overlay, write_map
+from altub_exp.progress import console
+from altub_exp.scoring import image_score
+
+
+class Item(NamedTuple):
+    """An image to score, and the path of what is written for it, relative to the output's folders, without suffix."""
+
+    file: Path
+    name: Path
+
+
+def score(
+    detector: Detector, items: Sequence[Item], output: Path, maps: str, overlays: bool
+) -> Iterator[dict[str, str]]:
+    """Score image by image and write maps and overlays.
+
+    Args:
+        detector: the trained detector.
+        items: what to score.
+        output: folder for ``maps/`` and ``overlays/``.
+        maps: ``png``, ``tiff`` or ``none``.
+        overlays: whether to write them.
+
+    Yields:
+        The row of each image.
+    """
+    at_once = max(1, PIXELS_AT_ONCE // detector.size**2)
+    batches = [items[start : start + at_once] for start in range(0, len(items), at_once)]
+    for batch in track(batches, "scoring", console=console, transient=True, disable=not console.is_terminal):
+        pixels, errors = _read(batch, detector)
+        scored = iter(detector.maps(torch.stack(pixels))) if pixels else iter(())
+        for item, error in zip(batch, errors, strict=True):
+            row = {"file": str(item.file), "error": error}
+            if not error:
+                values = next(scored)
+                row["score"] = repr(float(image_score(values[None])))
+                if maps != "none":
+                    row["map"] = str(write_map(values, output / "maps" / item.name, maps, detector.limits))
+                if overlays:
+                    row["overlay"] = str(overlay(item.file, values, detector.limits, output / "overlays" / item.name))
+            yield row
+
+
+def _read(batch: Sequence[Item], detector: Detector) -> tuple[list[Tensor], list[str]]:
+    """The images of a batch that can be read, and for each of them all what is wrong with it, or nothing."""
+    pixels: list[Tensor] = []
+    errors = []
+    for item in batch:
+        try:
+            pixels += load_images([Sample(item.file, GOOD)], detector.size, detector.interpolation)
+            errors.append("")
+        except UserError:
+            errors.append("cannot be read as an image")
+    return pixels, errors
+
+
+def find_images(places: Sequence[Path]) -> list[Item]:
+    """The images that files and folders name, those of a folder with what lies below it, in natural order.
+
+    Raises:
+        UserError: a place does not exist or holds no image, or two results would have the same name.
+    """
+    found: list[tuple[Path, Path]] = []
+    for place in places:
+        if place.is_dir():
+            inside = list(_below(place))
+            if not inside:
+                raise UserError(f"{place} holds no images.")
+            found += [(file, file.relative_to(place)) for file in inside]
+        elif place.is_file():
+            found.append((place, Path(place.name)))
+        else:
+            raise UserError(f"There is no file or folder {place}.")
+    stems = Counter(name.with_suffix("") for _, name in found)
+    items = [Item(file, name.with_suffix("") if stems[name.with_suffix("")] == 1 else name) for file, name in found]
+    name, often = Counter(item.name for item in items).most_common(1)[0]
+    if often > 1:
+        twice = [str(item.file) for item in items if item.name == name][:2]
+        raise UserError(f"{' and '.join(twice)} would have one result {name}: score them in two commands.")
+    return items
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    yield from image_files(folder)
+    for inner in subfolders(folder):
+        yield from _below(inner)
