@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import nn
 
+from altub_exp import plugins
 from altub_exp.altub import AlternatingOptimizer, Alternation
 from altub_exp.base import BASES
 from altub_exp.config import CFlowConfig, Clip, ClipPhase, Config, Device, FastFlowConfig, FeatureNorm, Optimizers
@@ -83,10 +84,24 @@ def family(config: Config) -> Family:
     Raises:
         UserError: there is none of that name.
     """
-    name = config.model.name
-    if name not in FAMILIES:
-        raise UserError(f"model={name} is not known: choose one of {', '.join(FAMILIES)}.")
-    return FAMILIES[name]
+    return cast("Family", _find("model.name", config.model.name, FAMILIES, plugins.FLOWS))
+
+
+def base(config: Config) -> Callable[[Shape], nn.Module]:
+    """What makes the base distribution that the configuration names, from the shape (C, H, W) of a latent.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    return cast("Callable[[Shape], nn.Module]", _find("altub.base", config.altub.base, BASES, plugins.BASES))
+
+
+def _find(key: str, name: str, own: Mapping[str, Any], of_plugins: Mapping[str, str]) -> Any:
+    if name in own:
+        return own[name]
+    if name in of_plugins:
+        return plugins.load(of_plugins[name])
+    raise UserError(f"{key}={name} is not known: choose one of {', '.join([*own, *of_plugins])}.")
 
 
 def build_backbone(config: Config) -> Backbone:
@@ -102,10 +117,8 @@ def build_backbone(config: Config) -> Backbone:
 
 def build_density(config: Config, shapes: Sequence[Shape]) -> Density:
     """The flow and the base distributions that the configuration names, for feature maps of these shapes."""
-    if config.altub.base not in BASES:
-        raise UserError(f"altub.base={config.altub.base} is not known: choose one of {', '.join(BASES)}.")
     flow = family(config).flow(config.model, shapes)
-    return Density(flow, [BASES[config.altub.base](shape) for shape in flow.shapes])  # type: ignore[union-attr]
+    return Density(flow, [base(config)(shape) for shape in flow.shapes])  # type: ignore[union-attr]
 
 
 def build_learner(config: Config, density: Density) -> Learner:

@@ -313,6 +313,13 @@ def conf_dir() -> str:
     return str(packaged if packaged.is_dir() else package.parents[1] / "conf")
 
 
+def options(group: str) -> list[str]:
+    """The names that can be chosen for a group: the program's own and those of plug-ins."""
+    stored = ConfigStore.instance().repo.get(group, {})
+    own = {path.stem for path in (Path(conf_dir()) / group).glob("*.yaml")}
+    return sorted(own | {name.removesuffix(".yaml") for name, node in stored.items() if not isinstance(node, dict)})
+
+
 def backbone_label(backbone: BackboneConfig) -> str:
     """The group's name (``r18``), or timm's where ``backbone.name`` was overridden: a label must not lie."""
     declared = OmegaConf.load(Path(conf_dir()) / "backbone" / f"{backbone.key}.yaml")

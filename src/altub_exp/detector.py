@@ -17,6 +17,7 @@ from altub_exp.config import load_config
 from altub_exp.density import Density
 from altub_exp.errors import UserError
 from altub_exp.features.backbone import Backbone
+from altub_exp.plugins import discover
 from altub_exp.record import weights_fingerprint
 from altub_exp.runs import RunFolder, State
 from altub_exp.scoring import Scoring
@@ -67,6 +68,7 @@ def load_detector(path: Path, device: torch.device, weights: str | None = None) 
         UserError: there is no finished run, a file of it is missing or damaged, or the backbone's weights are others
             than those that it was trained with.
     """
+    discover()
     folder = RunFolder(path)
     status = folder.status()
     if status is None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from altub_exp.build import build_backbone, build_density, build_learner, family, prepare_device, seed_everything
+from altub_exp.build import base, build_backbone, build_density, build_learner, family, prepare_device, seed_everything
 from altub_exp.checkpoint import Trained, load_checkpoint, save_checkpoint, save_trained
 from altub_exp.config import Config, Resume, check
 from altub_exp.data import ImageSet, load_images, load_masks, open_category
@@ -50,6 +50,8 @@ def run_experiment(config: Config) -> State:
         UserError: the configuration, the data or the weights need a person's attention; nothing was trained.
     """
     check(config)
+    for find in (family, base):
+        find(config)  # unknown names fail here
     device = prepare_device(config.device, config.threads)
     uri = resolve_uri(config.tracking.uri)
     images = open_category(config.dataset)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import is_dataclass
-from pathlib import Path
 from typing import cast, get_type_hints
 
-from altub_exp.config import Config, conf_dir
+from altub_exp.config import Config, options
 
 
 def explain(error: Exception) -> str:
@@ -23,7 +22,7 @@ def explain(error: Exception) -> str:
     key = _first(r"full_key: (\S+)", cause)
     if found := re.search(r"Could not find '([^']+)'", text):
         group, _, option = found[1].rpartition("/")
-        return _choose(f"{group}={option} does not exist", option, _options(group))
+        return _choose(f"{group}={option} does not exist", option, options(group))
     if found := re.search(
         r"Could not override '([^']+)'|Could not append to config\. An item is already at '([^']+)'", text
     ):
@@ -66,10 +65,6 @@ def _unknown_key(key: str) -> str:
     near = list(dict.fromkeys([*close, *by_leaf]))[:3]
     remedy = f"did you mean {' or '.join(near)}?" if near else "`--cfg job` lists the keys."
     return f"{key} is not a key of the configuration: {remedy}"
-
-
-def _options(group: str) -> list[str]:
-    return sorted(path.stem for path in (Path(conf_dir()) / group).glob("*.yaml"))
 
 
 def _choose(problem: str, wrong: str, options: list[str]) -> str:

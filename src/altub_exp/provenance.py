@@ -9,16 +9,18 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
+from altub_exp.plugins import discover
+
 PACKAGES = ("altub-exp", "torch", "timm", "FrEIA", "numpy", "mlflow")
 
 
 def versions() -> dict[str, str]:
-    """The versions of Python and of the packages that can change a run's numbers; absent ones are left out."""
+    """The versions of Python, of the packages that can change a run's numbers (absent ones left out), of plug-ins."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
-    return found
+    return found | discover()
 
 
 def git_state(package: Path = Path(__file__).parent) -> tuple[str | None, bool | None]:

@@ -13,8 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from altub_exp.config import Config, conf_dir, register_schema
 from altub_exp.errors import UserError
 from altub_exp.explain import explain
-
-register_schema()
+from altub_exp.plugins import discover
 
 
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="train")
@@ -36,8 +35,10 @@ def cli() -> None:
     """Call :func:`main`; what a person got wrong ends in one sentence and exit status 1."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors arrive here, where they become a sentence
     try:
+        register_schema()
+        discover()
         main()
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, UserError) as error:
         sys.exit(f"error: {explain(error)}")
 
 

@@ -1,0 +1,21 @@
+"""Names what the package offers; read at every start, so that it imports no PyTorch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from altub_exp.config import ModelConfig
+from altub_exp.plugins import add_base, add_flow
+
+
+@dataclass
+class NiceConfig(ModelConfig):
+    """The configuration of NICE beyond what every model has."""
+
+    steps: int
+    hidden_channels: int
+
+
+def register() -> None:
+    """Offer ``altub=sinh_arcsinh`` and ``model=nice``."""
+    add_base("sinh_arcsinh", "altub_example.sinh_arcsinh:SinhArcsinh")
+    add_flow("nice", NiceConfig, Path(__file__).with_name("nice.yaml"), "altub_example.nice:FAMILY")
