@@ -271,10 +271,20 @@ class EvalConfig:
 
 @dataclass
 class TrackingConfig:
-    """Where MLflow records."""
+    """Where MLflow records; the sweep that a run belongs to, and the code that the sweep was started with."""
 
     uri: str
     experiment: str
+    sweep: str | None
+    code: str | None
+
+
+@dataclass
+class SweepConfig:
+    """What ``-m`` does."""
+
+    retry_failed: bool
+    dry_run: bool
 
 
 @dataclass
@@ -288,6 +298,7 @@ class Config:
     train: TrainConfig
     eval: EvalConfig
     tracking: TrackingConfig
+    sweep: SweepConfig
     seed: int
     device: Device
     resume: Resume

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import platform
 import subprocess
@@ -21,6 +22,14 @@ def versions() -> dict[str, str]:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
     return found | discover()
+
+
+def code_fingerprint(package: Path = Path(__file__).parent) -> str:
+    """Sixteen hex digits over this package's Python files, wherever it is installed."""
+    digest = hashlib.blake2b(digest_size=8)
+    for file in sorted(package.rglob("*.py")):
+        digest.update(f"{file.relative_to(package)}\0".encode() + file.read_bytes())
+    return digest.hexdigest()
 
 
 def git_state(package: Path = Path(__file__).parent) -> tuple[str | None, bool | None]:

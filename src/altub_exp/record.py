@@ -16,7 +16,7 @@ from altub_exp.errors import UserError
 from altub_exp.metrics.stability import stability
 from altub_exp.pictures import auroc_curve
 from altub_exp.progress import log
-from altub_exp.provenance import git_state, versions
+from altub_exp.provenance import code_fingerprint, git_state, versions
 from altub_exp.runs import RunFolder, State, identity, now_ms
 from altub_exp.tracking import Tracker, prepare_store
 
@@ -29,6 +29,7 @@ def run_path(config: Config, images: ImageSet) -> Path:
     part: dict[str, Any] = asdict(config)
     for key in (
         "tracking",
+        "sweep",
         "device",
         "resume",
         "runs_dir",
@@ -92,7 +93,10 @@ def build_tracker(folder: RunFolder, config: Config, images: ImageSet, uri: str)
         "git_dirty": str(status["git_dirty"]),
         "device": str(status["device"]),
         "host": str(status["host"]),
+        "code_changed": str(status["code_changed"]),
     }
+    if config.tracking.sweep is not None:
+        tags["sweep"] = config.tracking.sweep
     return Tracker(
         uri=uri,
         experiment=config.tracking.experiment,
@@ -108,9 +112,13 @@ def start_status(folder: RunFolder, config: Config, images: ImageSet, device: to
     """Write what is known at the start: where, when, with which versions; and the configuration beside it."""
     OmegaConf.save(OmegaConf.create(plain(asdict(config))), folder.config)
     commit, dirty = git_state()
+    code = code_fingerprint()
+    if config.tracking.code not in (None, code):
+        log.warning("The program's code has changed since this sweep was started; this run computes with the new one.")
     folder.write_status(
         state=State.running,
         reason=None,
+        interrupted=False,
         resumed=now_ms() if done else None,
         checkpoint_epoch=done,
         device=f"{device}" if device.type == "cpu" else torch.cuda.get_device_name(device),
@@ -119,6 +127,8 @@ def start_status(folder: RunFolder, config: Config, images: ImageSet, device: to
         weights_sha256=weights_fingerprint(config),
         git_commit=commit,
         git_dirty=dirty,
+        code=code,
+        code_changed=config.tracking.code not in (None, code),
         versions=versions(),
     )
 
@@ -178,7 +188,7 @@ def fail(folder: RunFolder, error: BaseException) -> None:
     log.error("failed: %s; the same command goes on from the checkpoint.", reason)
     log.debug("where it happened:", exc_info=not interrupted)
     if folder.status() is not None:
-        folder.write_status(state=State.failed, reason=reason)
+        folder.write_status(state=State.failed, reason=reason, interrupted=interrupted)
         if tracker := Tracker.from_record(folder):
             tracker.finish(State.failed, {}, folder.artifacts())
 

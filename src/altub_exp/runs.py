@@ -25,6 +25,10 @@ from altub_exp.provenance import git_state, versions
 __all__ = ["Held", "RunFolder", "State", "git_state", "identity", "now_ms", "read_json", "versions", "write_json"]
 
 
+PROBE_SECONDS = 1.0
+"""A process that only looks whether a lock is held holds it for a moment itself: so long it is waited for."""
+
+
 class Held(UserError):
     """Another process holds the run's lock."""
 
@@ -157,7 +161,7 @@ class RunFolder:
             Held: another process holds it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / ".lock", timeout=0)
+        lock = FileLock(self.path / ".lock", timeout=PROBE_SECONDS)
         try:
             lock.acquire()
         except Timeout:
@@ -173,6 +177,19 @@ class RunFolder:
             yield
         finally:
             lock.release()
+
+    def held(self) -> bool:
+        """Whether a living process holds the run's lock."""
+        path = self.path / ".lock"
+        if not path.exists():
+            return False
+        lock = FileLock(path, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            return True
+        lock.release()
+        return False
 
     def status(self) -> dict[str, Any] | None:
         """What :meth:`write_status` has written, or None.

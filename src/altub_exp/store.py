@@ -232,6 +232,16 @@ def active_run(client: MlflowClient, run_id: str) -> Run | None:
     return run if run.info.lifecycle_stage == "active" else None
 
 
+def parent_run(client: MlflowClient, experiment: str, sweep: str) -> str | None:
+    """The id of the run that stands for a sweep in an experiment (by its id), or None.
+
+    Raises:
+        MlflowException: the server cannot be reached.
+    """
+    found = client.search_runs([experiment], f"tags.sweep_parent = '{sweep}'", max_results=1)
+    return str(found[0].info.run_id) if found else None
+
+
 def reason(error: BaseException) -> str:
     """Why a request failed, in a few words for the user."""
     import requests

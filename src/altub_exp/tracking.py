@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from altub_exp.runs import RunFolder, State, now_ms, read_json, write_json
-from altub_exp.store import active_run, connect, experiment_id, prepare_store, reason, resolve_uri, shown
+from altub_exp.store import active_run, connect, experiment_id, parent_run, prepare_store, reason, resolve_uri, shown
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -22,6 +22,9 @@ METRICS_PER_CALL = 1000
 PARAMS_PER_CALL = 100
 PARAM_LENGTH = 6000
 """MLflow's own limits; a longer value is cut."""
+
+PARENT = "mlflow.parentRunId"
+"""The tag by which MLflow shows a run below another."""
 
 FIRST_PAUSE = 5.0
 LONGEST_PAUSE = 60.0
@@ -218,9 +221,11 @@ class Tracker:
         params = [Param(key, value[:PARAM_LENGTH]) for key, value in self.params.items() if key not in run.data.params]
         for start in range(0, len(params), PARAMS_PER_CALL):
             client.log_batch(self._run_id, params=params[start : start + PARAMS_PER_CALL], synchronous=True)
-        tags = [
-            RunTag(*tag) for tag in {**self.tags, "status": state.value}.items() if run.data.tags.get(tag[0]) != tag[1]
-        ]
+        wanted = {**self.tags, "status": state.value}
+        if "sweep" in wanted and PARENT not in run.data.tags:
+            parent = parent_run(client, run.info.experiment_id, wanted["sweep"])
+            wanted |= {PARENT: parent} if parent else {}
+        tags = [RunTag(*tag) for tag in wanted.items() if run.data.tags.get(tag[0]) != tag[1]]
         if tags:
             client.log_batch(self._run_id, tags=tags, synchronous=True)
         if state == State.running and run.info.status != "RUNNING":  # resumed

@@ -6,7 +6,9 @@ import os
 import sys
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -18,7 +20,9 @@ from altub_exp.plugins import discover
 
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="train")
 def main(config: DictConfig) -> None:
-    """Run one experiment; under ``-m`` Hydra calls this once per job."""
+    """Run one experiment; under ``-m`` Hydra calls this once per job, and the sweep reports what fails."""
+    register_schema()  # a launcher may have brought this function alone to another process
+    discover()
     try:
         run = OmegaConf.to_object(config)
         assert isinstance(run, Config)
@@ -26,6 +30,8 @@ def main(config: DictConfig) -> None:
 
         run_experiment(run)
     except (UserError, OmegaConfBaseException) as error:
+        if HydraConfig.get().mode is RunMode.MULTIRUN:
+            raise
         sys.exit(f"error: {explain(error)}")  # here, because Hydra would print a line of its own before it
     except KeyboardInterrupt:
         sys.exit(130)  # the shell's status for it; the log has said what to do

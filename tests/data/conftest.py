@@ -24,10 +24,8 @@ def draw_pair(image, number, mask=None, defect=255):
     Image.fromarray(pixels.transpose(1, 2, 0).astype(np.uint8)).save(image)
 
 
-@pytest.fixture
-def btad_root(tmp_path):
+def draw_btad(root):
     """BTAD with 6 + 3 + 4 images per category: BMP in 01 and 03, PNG in 02; masks PNG in 01 and 02, BMP in 03."""
-    root = tmp_path / "btad"
     for category, image, mask in (("01", "bmp", "png"), ("02", "png", "png"), ("03", "bmp", "bmp")):
         for number in range(6):
             draw_pair(root / category / f"train/ok/{number:04}.{image}", number)
@@ -38,6 +36,12 @@ def btad_root(tmp_path):
             draw_pair(file, 20 + number, root / category / f"ground_truth/ko/{number:04}.{mask}")
     Image.new("L", (WIDTH, HEIGHT)).save(root / "03/ground_truth/ko/0003.bmp")  # an empty mask, as some are in 03
     return root
+
+
+@pytest.fixture
+def btad_root(tmp_path):
+    """See :func:`draw_btad`."""
+    return draw_btad(tmp_path / "btad")
 
 
 @pytest.fixture

@@ -1,0 +1,299 @@
+"""A sweep: many runs of which only the missing ones are computed, and of which one failing stops no other."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import statistics
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from rich.table import Table
+
+from altub_exp.config import Config, backbone_label, check
+from altub_exp.data import ImageSet, list_categories, open_category
+from altub_exp.errors import UserError
+from altub_exp.progress import console, duration
+from altub_exp.provenance import code_fingerprint
+from altub_exp.record import run_name, run_path
+from altub_exp.runs import RunFolder, State, now_ms
+from altub_exp.store import connect, experiment_id, parent_run, prepare_store, reason, resolve_uri, shown
+
+Compose = Callable[[list[str]], DictConfig]
+Launch = Callable[[Sequence[Sequence[str]], int], Sequence[JobReturn]]
+
+CATEGORY = "dataset.category"
+
+
+class Standing(StrEnum):
+    """How a run stands before a sweep: the states of a folder, and two that only a look from outside tells."""
+
+    new = "new"
+    half_done = "half-done"
+    failed = "failed"
+    computing = "computing"
+    finished = "finished"
+    crashed = "crashed"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a sweep.
+
+    Attributes:
+        overrides: what the launcher is given.
+        config: what they compose to.
+        folder: where the run is, or will be.
+    """
+
+    overrides: list[str]
+    config: Config
+    folder: RunFolder
+
+    @property
+    def name(self) -> str:
+        """What tells it from the others."""
+        return f"{run_name(self.config)} seed{self.config.seed}"
+
+    def standing(self) -> Standing:
+        """How the run stands now.
+
+        Raises:
+            UserError: its status is damaged.
+        """
+        status = self.folder.status()
+        state = status["state"] if status else None
+        if state in (State.finished, State.crashed):
+            return Standing(state)
+        if self.folder.held():
+            return Standing.computing
+        if status is None:
+            return Standing.new
+        return Standing.failed if state == State.failed and not status.get("interrupted") else Standing.half_done
+
+
+def run_sweep(arguments: Sequence[str], products: Sequence[list[str]], compose: Compose, launch: Launch) -> object:
+    """Compose all jobs, say how they stand, launch what is missing, and sum up.
+
+    Args:
+        arguments: the command line.
+        products: the overrides of each job, ``dataset.category=all`` among them perhaps.
+        compose: overrides → configuration.
+        launch: Hydra's launcher.
+
+    Returns:
+        What the launcher returned.
+
+    Raises:
+        UserError: an input of any of the jobs needs a person's attention; nothing was started.
+        SystemExit: 1, after the summary, if a run has failed.
+    """
+    jobs = compose_jobs(products, compose)
+    first = jobs[0].config
+    standings = [job.standing() for job in jobs]
+    due = {Standing.new, Standing.half_done} | ({Standing.failed} if first.sweep.retry_failed else set())
+    missing = [job for job, standing in zip(jobs, standings, strict=True) if standing in due]
+    announce(jobs, standings, missing)
+    if first.sweep.dry_run:
+        for job, standing in zip(jobs, standings, strict=True):
+            console.print(f"  {standing:9}  {job.folder.path}", highlight=False, soft_wrap=True)
+        return []
+    results: Sequence[JobReturn] = []
+    if missing:
+        name = first.tracking.sweep or sweep_name(arguments)
+        uri = resolve_uri(first.tracking.uri)
+        prepare_store(uri)
+        parent = Parent(uri, first.tracking.experiment, name, arguments)
+        extra = [f"tracking.sweep='{name}'", f"tracking.code={code_fingerprint()}"]
+        parent.open()
+        try:
+            results = launch([[*job.overrides, *extra] for job in missing], 0)
+        finally:
+            parent.close()
+    if sum_up(jobs, missing, results):
+        sys.exit(1)
+    return results
+
+
+def compose_jobs(products: Sequence[list[str]], compose: Compose) -> list[Job]:
+    """The jobs, ``all`` replaced by the categories of each job's own data set, equal ones taken once.
+
+    Raises:
+        UserError: a configuration cannot work, or its images are not there.
+    """
+    open_once = cache(lambda key: open_category(opened[key]))
+    opened: dict[str, Any] = {}
+
+    def images(config: Config) -> ImageSet:
+        key = repr(config.dataset)
+        opened[key] = config.dataset
+        return open_once(key)
+
+    jobs: dict[str, Job] = {}
+    for overrides in products:
+        for chosen, config in _expanded(overrides, compose(overrides)):
+            check(config)
+            path = run_path(config, images(config))
+            jobs.setdefault(str(path), Job(chosen, config, RunFolder(path)))
+    return list(jobs.values())
+
+
+def _expanded(overrides: list[str], composed: DictConfig) -> Iterator[tuple[list[str], Config]]:
+    """A job, or one per category where it says ``all``."""
+    with read_write(composed), open_dict(composed):
+        del composed["hydra"]
+    if OmegaConf.is_missing(composed.dataset, "category") or composed.dataset.category != "all":
+        yield overrides, _typed(composed)
+        return
+    categories = list_categories(_typed(composed).dataset)
+    if not categories:
+        raise UserError(f"{composed.dataset.root} holds no category for dataset.category=all.")
+    for category in categories:
+        composed.dataset.category = category  # what depends on it is resolved by _typed
+        others = [one for one in overrides if one.partition("=")[0] != CATEGORY]
+        yield [*others, f"{CATEGORY}={quoted(category)}"], _typed(composed)
+
+
+def _typed(composed: DictConfig) -> Config:
+    config = OmegaConf.to_object(composed)
+    assert isinstance(config, Config)
+    return config
+
+
+def quoted(value: str) -> str:
+    r"""A string as Hydra's overrides write it, in quotes where it would not be read as this string.
+
+    >>> quoted("screw"), quoted("01"), quoted("metal nut"), quoted("it's")
+    ('screw', "'01'", "'metal nut'", "'it\\'s'")
+    """
+    if re.fullmatch(r"[A-Za-z_][\w.-]*", value) and value.lower() not in ("null", "true", "false", "nan", "inf"):
+        return value
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def sweep_name(arguments: Sequence[str]) -> str:
+    """What a sweep is called: its file's name, else digits that stand for its command line.
+
+    >>> sweep_name(["+sweeps=table_a1", "seed=1"])
+    'table_a1'
+    """
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if key.lstrip("+") == "sweeps":
+            return value
+    text = " ".join(one for one in arguments if not one.startswith(("hydra", "sweep.")))
+    return f"sweep-{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"
+
+
+def announce(jobs: Sequence[Job], standings: Sequence[Standing], missing: Sequence[Job]) -> None:
+    """Say how many jobs there are, how they stand, and how much work is left."""
+    counts = Counter(standings)
+    listed = ", ".join(f"{counts[standing]} {standing}" for standing in Standing if counts[standing])
+    console.print(f"{len(jobs)} runs: {listed}; {len(missing)} to compute.", highlight=False)
+    if not missing:
+        return
+    speeds = seconds_per_epoch(jobs)
+    left = [(epochs_left(job), speeds.get(kind(job))) for job in missing]
+    epochs = sum(count for count, _ in left)
+    known = [count * speed for count, speed in left if speed is not None]
+    line = f"Work: {epochs:,} epochs"
+    if known:
+        line += f", about {duration(sum(known))} of computing, one run after the other"
+        if unknown := len(left) - len(known):
+            line += f", without {unknown} runs of kinds that have not been run here yet"
+    else:
+        line += " (no run of these kinds has been timed here yet)"
+    console.print(f"{line}.", highlight=False)
+
+
+def kind(job: Job) -> tuple[str, str, str, int]:
+    """Runs of one kind take about the same time per epoch and image."""
+    config = job.config
+    return config.dataset.name, config.model.name, backbone_label(config.backbone), config.dataset.image_size
+
+
+def seconds_per_epoch(jobs: Sequence[Job]) -> dict[tuple[str, str, str, int], float]:
+    """Median over the epochs of the runs of each kind that have begun."""
+    seconds: dict[tuple[str, str, str, int], list[float]] = {}
+    for job in jobs:
+        if job.folder.journal.exists():
+            seconds.setdefault(kind(job), []).extend(row["seconds"] for row in job.folder.rows() if "seconds" in row)
+    return {key: statistics.median(values) for key, values in seconds.items() if values}
+
+
+def epochs_left(job: Job) -> int:
+    """Epochs that a run still has to compute."""
+    return job.config.train.epochs - int((job.folder.status() or {}).get("checkpoint_epoch") or 0)
+
+
+def sum_up(jobs: Sequence[Job], missing: Sequence[Job], results: Sequence[JobReturn]) -> int:
+    """Print how all runs stand, and why those that failed did; returns how many failed."""
+    table = Table("run", "state", "why", box=None, title="not finished", title_justify="left")
+    errors = {
+        id(job): result._return_value
+        for job, result in zip(missing, results, strict=True)
+        if result.status is JobStatus.FAILED
+    }
+    counts: Counter[Standing] = Counter()
+    for job in jobs:
+        standing = job.standing()
+        if id(job) in errors and standing not in (Standing.finished, Standing.crashed, Standing.computing):
+            standing = Standing.failed
+        counts[standing] += 1
+        status = job.folder.status() or {}
+        if standing is not Standing.finished:
+            table.add_row(job.name, standing, str(status.get("reason") or errors.get(id(job)) or ""))
+    if table.row_count:
+        console.print(table, highlight=False)
+    listed = ", ".join(f"{counts[standing]} {standing}" for standing in Standing if counts[standing])
+    console.print(f"{len(jobs)} runs: {listed}.", highlight=False)
+    if counts[Standing.failed] and not all(job.config.sweep.retry_failed for job in jobs):
+        console.print("The same command with sweep.retry_failed=true tries the failed ones again.", highlight=False)
+    return counts[Standing.failed]
+
+
+@dataclass
+class Parent:
+    """The MLflow run that the runs of a sweep are children of; found again by its name when a sweep goes on.
+
+    Where MLflow cannot be reached the sweep goes on without.
+    """
+
+    uri: str
+    experiment: str
+    name: str
+    arguments: Sequence[str]
+    _run_id: str | None = None
+
+    def open(self) -> None:
+        """Find or create it."""
+        try:
+            client = connect(self.uri)
+            place = experiment_id(client, self.uri, self.experiment)
+            self._run_id = parent_run(client, place, self.name)
+            if self._run_id is None:
+                tags = {"sweep_parent": self.name, "mlflow.note.content": f"-m {' '.join(self.arguments)}"}
+                created = client.create_run(place, start_time=now_ms(), tags=tags, run_name=self.name)
+                self._run_id = str(created.info.run_id)
+            else:
+                client.update_run(self._run_id, status="RUNNING")
+        except UserError:
+            raise
+        except Exception as error:  # whatever MLflow or the network raise: the runs record themselves later
+            console.print(f"MLflow at {shown(self.uri)} does not record the sweep ({reason(error)}); its runs go on.")
+
+    def close(self) -> None:
+        """Mark it as ended."""
+        if self._run_id is None:
+            return
+        try:
+            connect(self.uri).set_terminated(self._run_id)
+        except Exception as error:  # as above
+            console.print(f"MLflow at {shown(self.uri)} does not record the sweep's end ({reason(error)}).")

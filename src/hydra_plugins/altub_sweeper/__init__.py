@@ -1,0 +1,40 @@
+"""The sweeper behind ``-m``: Hydra's basic one, with ``dataset.category=all`` and without what is finished."""
+
+# No torch here, which every start would import; and no `from __future__ import annotations`, which Hydra's dataclasses
+# do not survive.
+from dataclasses import dataclass
+from typing import Any, Dict, List, Optional  # noqa: UP035
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+
+@dataclass
+class AltubSweeperConf:
+    """``hydra/sweeper=altub``; params: what is swept, as on the command line."""
+
+    _target_: str = "hydra_plugins.altub_sweeper.AltubSweeper"
+    max_batch_size: Optional[int] = None  # noqa: UP045
+    params: Optional[Dict[str, str]] = None  # noqa: UP006, UP045
+
+
+ConfigStore.instance().store(group="hydra/sweeper", name="altub", node=AltubSweeperConf, provider="altub-exp")
+
+
+class AltubSweeper(BasicSweeper):
+    """Composes every job, says what there is to do, launches what is missing, sums up; see :mod:`altub_exp.sweep`."""
+
+    def sweep(self, arguments: List[str]) -> Any:  # noqa: UP006
+        """Run the product of all overrides."""
+        from altub_exp.sweep import run_sweep
+
+        assert self.hydra_context is not None
+        assert self.config is not None
+        assert self.launcher is not None
+        loader, master = self.hydra_context.config_loader, self.config
+        parser = OverridesParser.create(config_loader=loader)
+        (products,) = self.split_arguments(parser.parse_overrides([*self._parse_config(), *arguments]), None)
+        return run_sweep(
+            arguments, products, lambda overrides: loader.load_sweep_config(master, overrides), self.launcher.launch
+        )
