@@ -81,7 +81,7 @@ def run_experiment(config: Config) -> State:
             raise
         except BaseException as error:
             fail(folder, error)
-            if was_interrupted(error):
+            if was_interrupted(error) and not isinstance(error, SystemExit):
                 raise KeyboardInterrupt from error
             raise
 

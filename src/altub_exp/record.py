@@ -175,8 +175,11 @@ def add_to_summary(folder: RunFolder, measured: dict[str, float]) -> None:
 
 
 def was_interrupted(error: BaseException | None) -> bool:
-    """Whether the keyboard is behind an error; a library may have wrapped what it got in the middle of its work."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
+    """Whether the keyboard, or a cluster that wants its node back, is behind an error.
+
+    A library may have wrapped what it got in the middle of its work.
+    """
+    while error is not None and not isinstance(error, KeyboardInterrupt | SystemExit):
         error = error.__cause__ or error.__context__
     return error is not None
 

@@ -6,8 +6,9 @@ import hashlib
 import re
 import statistics
 import sys
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -23,13 +24,14 @@ from altub_exp.errors import UserError
 from altub_exp.progress import console, duration
 from altub_exp.provenance import code_fingerprint
 from altub_exp.record import run_name, run_path
-from altub_exp.runs import RunFolder, State, now_ms
+from altub_exp.runs import Held, RunFolder, State, now_ms
 from altub_exp.store import connect, experiment_id, parent_run, prepare_store, reason, resolve_uri, shown
 
 Compose = Callable[[list[str]], DictConfig]
 Launch = Callable[[Sequence[Sequence[str]], int], Sequence[JobReturn]]
 
 CATEGORY = "dataset.category"
+POLL_SECONDS = 2.0
 
 
 class Standing(StrEnum):
@@ -43,7 +45,7 @@ class Standing(StrEnum):
     crashed = "crashed"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Job:
     """One run of a sweep.
 
@@ -79,7 +81,7 @@ class Job:
         return Standing.failed if state == State.failed and not status.get("interrupted") else Standing.half_done
 
 
-def run_sweep(arguments: Sequence[str], products: Sequence[list[str]], compose: Compose, launch: Launch) -> object:
+def run_sweep(arguments: Sequence[str], products: Sequence[list[str]], compose: Compose, launch: Launch) -> None:
     """Compose all jobs, say how they stand, launch what is missing, and sum up.
 
     Args:
@@ -88,9 +90,6 @@ def run_sweep(arguments: Sequence[str], products: Sequence[list[str]], compose: 
         compose: overrides → configuration.
         launch: Hydra's launcher.
 
-    Returns:
-        What the launcher returned.
-
     Raises:
         UserError: an input of any of the jobs needs a person's attention; nothing was started.
         SystemExit: 1, after the summary, if a run has failed.
@@ -98,28 +97,55 @@ def run_sweep(arguments: Sequence[str], products: Sequence[list[str]], compose: 
     jobs = compose_jobs(products, compose)
     first = jobs[0].config
     standings = [job.standing() for job in jobs]
-    due = {Standing.new, Standing.half_done} | ({Standing.failed} if first.sweep.retry_failed else set())
-    missing = [job for job, standing in zip(jobs, standings, strict=True) if standing in due]
+    retried = {Standing.new, Standing.half_done} | ({Standing.failed} if first.sweep.retry_failed else set())
+    missing = [job for job, standing in zip(jobs, standings, strict=True) if standing in retried]
     announce(jobs, standings, missing)
     if first.sweep.dry_run:
         for job, standing in zip(jobs, standings, strict=True):
             console.print(f"  {standing:9}  {job.folder.path}", highlight=False, soft_wrap=True)
-        return []
-    results: Sequence[JobReturn] = []
-    if missing:
+        return
+    errors: dict[Job, str] = {}
+    if missing or Standing.computing in standings:
         name = first.tracking.sweep or sweep_name(arguments)
         uri = resolve_uri(first.tracking.uri)
         prepare_store(uri)
-        parent = Parent(uri, first.tracking.experiment, name, arguments)
-        extra = [f"tracking.sweep='{name}'", f"tracking.code={code_fingerprint()}"]
-        parent.open()
-        try:
-            results = launch([[*job.overrides, *extra] for job in missing], 0)
-        finally:
-            parent.close()
-    if sum_up(jobs, missing, results):
+        extra = [f"tracking.sweep={quoted(name)}", f"tracking.code={quoted(code_fingerprint())}"]
+        with Parent(uri, first.tracking.experiment, name, arguments):
+            errors = compute(jobs, retried, lambda some: launch([[*job.overrides, *extra] for job in some], 0))
+    if sum_up(jobs, errors):
         sys.exit(1)
-    return results
+
+
+def compute(
+    jobs: Sequence[Job], retried: set[Standing], launch: Callable[[Sequence[Job]], Sequence[JobReturn]]
+) -> dict[Job, str]:
+    """Launch what is missing, and wait for what other processes compute; what these leave half done is missing too.
+
+    Returns:
+        Why jobs ended by an error, for those that did.
+    """
+    errors: dict[Job, str] = {}
+    begun: set[Job] = set()
+    waiting = False
+    while True:
+        missing = [job for job in jobs if job not in begun and job.standing() in retried]
+        if missing:
+            begun.update(missing)
+            for job, result in zip(missing, launch(missing), strict=True):
+                if result.status is not JobStatus.FAILED:
+                    continue
+                if isinstance(result._return_value, Held):
+                    begun.discard(job)  # another process has begun it
+                else:
+                    errors[job] = str(result._return_value)
+            continue
+        elsewhere = [job for job in jobs if job.standing() is Standing.computing]
+        if not elsewhere:
+            return errors
+        if not waiting:
+            console.print(f"Waiting for {len(elsewhere)} runs that other processes compute …", highlight=False)
+            waiting = True
+        time.sleep(POLL_SECONDS)
 
 
 def compose_jobs(products: Sequence[list[str]], compose: Compose) -> list[Job]:
@@ -233,23 +259,18 @@ def epochs_left(job: Job) -> int:
     return job.config.train.epochs - int((job.folder.status() or {}).get("checkpoint_epoch") or 0)
 
 
-def sum_up(jobs: Sequence[Job], missing: Sequence[Job], results: Sequence[JobReturn]) -> int:
+def sum_up(jobs: Sequence[Job], errors: Mapping[Job, str]) -> int:
     """Print how all runs stand, and why those that failed did; returns how many failed."""
     table = Table("run", "state", "why", box=None, title="not finished", title_justify="left")
-    errors = {
-        id(job): result._return_value
-        for job, result in zip(missing, results, strict=True)
-        if result.status is JobStatus.FAILED
-    }
     counts: Counter[Standing] = Counter()
     for job in jobs:
         standing = job.standing()
-        if id(job) in errors and standing not in (Standing.finished, Standing.crashed, Standing.computing):
+        if job in errors and standing not in (Standing.finished, Standing.crashed):
             standing = Standing.failed
         counts[standing] += 1
-        status = job.folder.status() or {}
         if standing is not Standing.finished:
-            table.add_row(job.name, standing, str(status.get("reason") or errors.get(id(job)) or ""))
+            status = job.folder.status() or {}
+            table.add_row(job.name, standing, str(status.get("reason") or errors.get(job, "")))
     if table.row_count:
         console.print(table, highlight=False)
     listed = ", ".join(f"{counts[standing]} {standing}" for standing in Standing if counts[standing])
@@ -272,7 +293,7 @@ class Parent:
     arguments: Sequence[str]
     _run_id: str | None = None
 
-    def open(self) -> None:
+    def __enter__(self) -> Parent:
         """Find or create it."""
         try:
             client = connect(self.uri)
@@ -288,8 +309,9 @@ class Parent:
             raise
         except Exception as error:  # whatever MLflow or the network raise: the runs record themselves later
             console.print(f"MLflow at {shown(self.uri)} does not record the sweep ({reason(error)}); its runs go on.")
+        return self
 
-    def close(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """Mark it as ended."""
         if self._run_id is None:
             return

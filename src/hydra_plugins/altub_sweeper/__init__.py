@@ -35,6 +35,6 @@ class AltubSweeper(BasicSweeper):
         loader, master = self.hydra_context.config_loader, self.config
         parser = OverridesParser.create(config_loader=loader)
         (products,) = self.split_arguments(parser.parse_overrides([*self._parse_config(), *arguments]), None)
-        return run_sweep(
+        run_sweep(
             arguments, products, lambda overrides: loader.load_sweep_config(master, overrides), self.launcher.launch
         )
