@@ -37,7 +37,7 @@ class CrossConvolutions(nn.Module):
         self, inputs: Sequence[Shape], outputs: Sequence[int], *, hidden_channels: int, kernel_size: int
     ) -> None:
         super().__init__()
-        self._sizes = [shape[1:] for shape in inputs]
+        self._sizes = [(height, width) for _, height, width in inputs]
 
         def convolutions(
             pairs: Sequence[tuple[int, int]], strides: Sequence[tuple[int, int]] | None = None
