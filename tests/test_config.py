@@ -67,6 +67,22 @@ def test_protocol_of_cflow(compose):
     assert (config.dataset.interpolation, config.dataset.rotation) == ("lanczos", 5.0)
 
 
+def test_protocol_of_csflow(compose):
+    """The authors' config.py, train.py and utils.py."""
+    config = compose("model=csflow", "dataset.category=bottle")
+    check(config)
+    model, train = config.model, config.train
+    assert (model.steps, model.hidden_channels, model.kernel_size, model.last_kernel_size) == (4, 1024, 3, 5)
+    assert (model.affine_clamping, model.feature_norm) == (3.0, "none")
+    assert (train.epochs, train.batch_size, train.drop_last) == (240, 16, False)
+    assert (train.lr, train.final_lr, train.warmup_epochs, train.weight_decay) == (2e-4, 1.0, 0, 1e-5)
+    assert (train.betas, train.eps, train.grad_norm) == ([0.9, 0.999], 1e-4, 1.0)
+    assert (config.eval.first_epoch, config.eval.last_epoch, config.eval.every) == (80, 240, 1)
+    assert (config.altub.idle_epochs, config.altub.clip, config.altub.max_lr) == (0, "value", 0.05)
+    assert (config.dataset.image_size, config.dataset.interpolation, config.dataset.rotation) == (256, "antialias", 0.0)
+    assert config.backbone.stages == [2, 3, 4]
+
+
 def test_input_sizes_of_cflow(compose):
     sizes = {}
     for category in compose("dataset.category=bottle").dataset.categories:
@@ -101,6 +117,12 @@ def test_the_window_is_the_last_two_thirds(compose, epochs, first):
     config = compose(f"train.epochs={epochs}", "dataset.category=bottle")
     check(config)
     assert (config.eval.first_epoch, config.eval.last_epoch) == (first, epochs)
+
+
+@pytest.mark.parametrize("key", ["kernel_size", "last_kernel_size"])
+def test_even_kernels_of_csflow_are_refused(compose, key):
+    with pytest.raises(UserError, match=f"model.{key}=4 would change the size of the maps"):
+        check(compose("model=csflow", f"model.{key}=4", "dataset.category=bottle"))
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ import torch
 from altub_exp.base import BASES
 from altub_exp.density import Density, log_likelihood
 from altub_exp.flows.cflow import CFlow
+from altub_exp.flows.csflow import CSFlow
 from altub_exp.flows.fastflow import FastFlow
-from altub_exp.scoring import FibreProbability, LikelihoodMap
+from altub_exp.scoring import CrossScaleEnergy, FibreProbability, LikelihoodMap
 from tests import transcription
 
 TOLERANCE = 1e-5
@@ -93,3 +94,35 @@ def test_cflows_log_likelihood_and_map(permute_soft, base):
         likelihood = np.exp(per_dimension - per_dimension.max())
         expected = expected - np.stack([transcription.corners_aligned_bilinear(one, 12) for one in likelihood])
     np.testing.assert_allclose(ours, expected, rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("base", ["fixed", "learned"])
+def test_csflows_latents_log_det_and_scores(base):
+    torch.manual_seed(3)
+    shapes = [(6, 8, 8), (7, 4, 4), (5, 2, 2)]
+    options = {"hidden_channels": 6, "kernel_size": 3, "last_kernel_size": 5, "affine_clamping": 3.0}
+    flow = moved(CSFlow(shapes, steps=4, **options))
+    with torch.no_grad():
+        for block in flow.blocks:
+            for subnet in (block.of_first, block.of_second):
+                subnet.gamma.add_(0.2)
+    density = density_of(flow, base)
+    features = [torch.randn(2, *shape) for shape in shapes]
+    scoring = CrossScaleEnergy()
+    with torch.no_grad():
+        latents, positions = flow(features), scoring.positions(density(features))
+        maps = scoring.maps(positions, 16).numpy()
+        images = scoring.image_scores(positions, scoring.maps(positions, 16)).numpy()
+    for image in range(2):
+        expected, log_dets = transcription.csflow(flow, [maps[image].double().numpy() for maps in features], clamp=3.0)
+        energies = []
+        for scale, (latent, z) in enumerate(zip(latents, expected, strict=True)):
+            np.testing.assert_allclose(latent.z[image].numpy(), z, rtol=TOLERANCE, atol=TOLERANCE)
+            assert abs(latent.log_det[image].item() - log_dets[scale]) / z.size < TOLERANCE
+            mu, sigma = unit_parameters(density.bases[scale])
+            energies.append(0.5 * ((z - mu) / sigma) ** 2 + np.log(sigma))
+        assert np.abs(log_dets).min() > 0.01
+        finest = transcription.half_pixel_bilinear(2 * energies[0].mean(axis=0), 16)
+        np.testing.assert_allclose(maps[image], finest, rtol=TOLERANCE, atol=TOLERANCE)
+        score = np.concatenate([energy.ravel() for energy in energies]).mean()
+        np.testing.assert_allclose(images[image], score, rtol=TOLERANCE)

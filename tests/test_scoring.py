@@ -6,7 +6,7 @@ import torch
 from scipy.stats import norm
 
 from altub_exp.density import Units
-from altub_exp.scoring import FibreProbability, LikelihoodMap, image_score
+from altub_exp.scoring import FibreProbability, LikelihoodMap, largest_pixel
 from tests.transcription import corners_aligned_bilinear, half_pixel_bilinear
 
 
@@ -75,7 +75,7 @@ def test_float32_scores_of_tiny_sigma_neither_overflow_nor_lose_their_order():
 
 def test_image_score_is_the_largest_pixel():
     maps = torch.tensor([[[-1.0, -0.5], [-0.7, -0.9]], [[-0.2, -0.3], [-0.1, -0.8]]])
-    assert image_score(maps).tolist() == [-0.5, -0.10000000149011612]
+    assert largest_pixel(maps).tolist() == [-0.5, -0.10000000149011612]
 
 
 @pytest.mark.parametrize("reference", ["test", "train"])

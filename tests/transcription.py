@@ -1,6 +1,7 @@
 """The flows' equations once more, in numpy and scipy, float64, position by position where that is plainest.
 
-Written from the equations of FastFlow, CFLOW-AD and FrEIA 0.2's coupling block, without the program's own code.
+Written from the equations of FastFlow, CFLOW-AD, CS-Flow and FrEIA 0.2's coupling block, without the program's own
+code.
 """
 
 import numpy as np
@@ -89,6 +90,42 @@ def fibre(decoder, x, condition, clamp):
         x, log_det = block(state, x, subnet, clamp)
         total += log_det
     return x, total
+
+
+def cross_convolutions(state, prefix, maps):
+    """CS-Flow's subnet on one map [C, H, W] per scale, each half the size of the one before."""
+
+    def convolved(name, scale, x):
+        return convolution(state[f"{prefix}.{name}.{scale}.weight"], state[f"{prefix}.{name}.{scale}.bias"], x)
+
+    hidden = [convolved("inward", scale, x) for scale, x in enumerate(maps)]
+    hidden = [np.where(h > 0, h, 0.1 * h) for h in hidden]
+    out = []
+    for scale, h in enumerate(hidden):
+        total = convolved("outward", scale, h)
+        if scale + 1 < len(hidden):
+            up = np.stack([half_pixel_bilinear(plane, h.shape[1]) for plane in hidden[scale + 1]])
+            total = total + convolved("from_coarser", scale, up)
+        if scale > 0:
+            total = total + convolved("from_finer", scale - 1, hidden[scale - 1])[:, ::2, ::2]
+        out.append(state[f"{prefix}.gamma"][scale] * total)
+    return out
+
+
+def csflow(flow, maps, clamp):
+    """CS-Flow on one map [C, H, W] per scale → z and Σ ln e(s) per scale; the halves swap roles within a block."""
+    totals = np.zeros(len(maps))
+    for state in map(numpy_state, flow.blocks):
+        maps = [x[state[f"order{scale}"].astype(int)] for scale, x in enumerate(maps)]
+        halves = [[x[: len(x) // 2] for x in maps], [x[len(x) // 2 :] for x in maps]]
+        for moved, prefix in ((0, "of_second"), (1, "of_first")):
+            for scale, r in enumerate(cross_convolutions(state, prefix, halves[1 - moved])):
+                x = halves[moved][scale]
+                log_scale = clamp * 0.636 * np.arctan(r[: len(x)] / clamp)
+                halves[moved][scale] = np.exp(log_scale) * x + r[len(x) :]
+                totals[scale] += log_scale.sum()
+        maps = [np.concatenate(both) for both in zip(*halves, strict=True)]
+    return maps, totals
 
 
 def log_likelihood(z, log_det, mu=0.0, sigma=1.0):

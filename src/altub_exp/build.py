@@ -13,16 +13,27 @@ from torch import nn
 from altub_exp import plugins
 from altub_exp.altub import AlternatingOptimizer, Alternation
 from altub_exp.base import BASES
-from altub_exp.config import CFlowConfig, Clip, ClipPhase, Config, Device, FastFlowConfig, FeatureNorm, Optimizers
+from altub_exp.config import (
+    CFlowConfig,
+    Clip,
+    ClipPhase,
+    Config,
+    CSFlowConfig,
+    Device,
+    FastFlowConfig,
+    FeatureNorm,
+    Optimizers,
+)
 from altub_exp.density import Density
 from altub_exp.errors import UserError
 from altub_exp.features.backbone import Backbone
 from altub_exp.flows.cflow import CFlow
+from altub_exp.flows.csflow import CSFlow
 from altub_exp.flows.fastflow import FastFlow
 from altub_exp.flows.latent import Shape
 from altub_exp.learner import FibreLearner, ImageLearner, Learner
 from altub_exp.schedule import LearningRate
-from altub_exp.scoring import FibreProbability, LikelihoodMap, Scoring
+from altub_exp.scoring import CrossScaleEnergy, FibreProbability, LikelihoodMap, Scoring
 
 
 @dataclass(frozen=True)
@@ -66,6 +77,18 @@ def _cflow(model: CFlowConfig, shapes: Sequence[Shape]) -> nn.Module:
     )
 
 
+def _csflow(model: CSFlowConfig, shapes: Sequence[Shape]) -> nn.Module:
+    return CSFlow(
+        shapes,
+        steps=model.steps,
+        hidden_channels=model.hidden_channels,
+        kernel_size=model.kernel_size,
+        last_kernel_size=model.last_kernel_size,
+        affine_clamping=model.affine_clamping,
+        feature_norm=model.feature_norm,
+    )
+
+
 def _fibre_learner(
     model: CFlowConfig, density: Density, optimizer: AlternatingOptimizer, rate: LearningRate
 ) -> Learner:
@@ -75,6 +98,11 @@ def _fibre_learner(
 FAMILIES: dict[str, Family] = {
     "fastflow": Family(_fastflow),
     "cflow": Family(_cflow, lambda model: FibreProbability(model.score_reference), _fibre_learner),
+    "csflow": Family(
+        _csflow,
+        lambda model: CrossScaleEnergy(),
+        lambda model, density, optimizer, rate: ImageLearner(density, optimizer, rate, per_dimension=True),
+    ),
 }
 
 

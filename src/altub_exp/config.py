@@ -157,6 +157,17 @@ class CFlowConfig(ModelConfig):
 
 
 @dataclass
+class CSFlowConfig(ModelConfig):
+    """CS-Flow: coupling blocks over all scales at once, whose subnets exchange between neighbouring scales."""
+
+    steps: int
+    hidden_channels: int
+    kernel_size: int
+    last_kernel_size: int
+    affine_clamping: float
+
+
+@dataclass
 class FastFlowRow:
     """What FastFlow's configuration takes from the backbone: one column of the table in the method's section 1."""
 
@@ -309,7 +320,7 @@ class Config:
     checkpoint_seconds: float
 
 
-MODELS: dict[str, type[ModelConfig]] = {"fastflow": FastFlowConfig, "cflow": CFlowConfig}
+MODELS: dict[str, type[ModelConfig]] = {"fastflow": FastFlowConfig, "cflow": CFlowConfig, "csflow": CSFlowConfig}
 DATASETS: dict[str, type[DatasetConfig]] = {
     "dataset": DatasetConfig,
     "folder": FolderConfig,
@@ -374,6 +385,11 @@ def check(config: Config) -> None:
             f"model.condition_channels={config.model.condition_channels}: sine and cosine of two coordinates need a "
             "multiple of 4."
         )
+    if isinstance(config.model, CSFlowConfig):
+        for key in ("kernel_size", "last_kernel_size"):
+            size = getattr(config.model, key)
+            if size % 2 == 0:
+                raise UserError(f"model.{key}={size} would change the size of the maps: give an odd number.")
     if config.altub.count_from not in (0, 1):
         raise UserError(f"altub.count_from={config.altub.count_from}: epochs are counted from 1 (the default) or 0.")
     if not config.eval.first_epoch <= config.eval.last_epoch <= config.train.epochs:

@@ -50,10 +50,11 @@ class Detector:
     device: torch.device
 
     @torch.no_grad()
-    def maps(self, images: Tensor) -> Tensor:
-        """uint8 images [B, 3, S, S] → anomaly maps [B, S, S] on the CPU; higher is more anomalous."""
-        units = self.density(self.backbone(images.to(self.device)))
-        return self.scoring.maps(self.scoring.positions(units), self.size, self.extremes).cpu()
+    def scores(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 images [B, 3, S, S] → anomaly maps [B, S, S] and image scores [B], on the CPU; high is anomalous."""
+        positions = self.scoring.positions(self.density(self.backbone(images.to(self.device))))
+        maps = self.scoring.maps(positions, self.size, self.extremes)
+        return maps.cpu(), self.scoring.image_scores(positions, maps).cpu()
 
 
 def load_detector(path: Path, device: torch.device, weights: str | None = None) -> Detector:
@@ -118,7 +119,7 @@ def time_inference(detector: Detector, count: int) -> dict[str, float]:
     milliseconds = []
     for _ in range(WARM_UP + count):
         began = time.perf_counter()
-        detector.maps(image)
+        detector.scores(image)
         milliseconds.append(1000 * (time.perf_counter() - began))
     timed = milliseconds[WARM_UP:]
     return {

@@ -18,7 +18,7 @@ from altub_exp.flows.latent import Shape
 from altub_exp.metrics.auroc import auroc
 from altub_exp.metrics.kolmogorov import channel_ks
 from altub_exp.metrics.normality import UnitNormality
-from altub_exp.scoring import Scoring, image_score
+from altub_exp.scoring import Scoring
 
 IMAGES_AT_ONCE = 32  # maps are resized for so many images at a time
 
@@ -42,39 +42,51 @@ class TestSet:
     __test__ = False  # not a test class
 
 
+class Scores(NamedTuple):
+    """How anomalous N images are.
+
+    Attributes:
+        maps: one score per pixel, [N, S, S], on the CPU.
+        images: one per image, [N], on the CPU.
+        extremes: of the images that both are relative to, see :class:`~altub_exp.scoring.Scoring`.
+    """
+
+    maps: Tensor
+    images: Tensor
+    extremes: list[float]
+
+
 @torch.no_grad()
 def positions(density: Density, scoring: Scoring, features: FeatureMaps) -> list[Tensor]:
-    """One number per position of each scale, [N, H, W] on the device, of all images."""
+    """What the scores of all images are made of, [N, H, W] each, on the device."""
     batches = [scoring.positions(density(features.batch(rows))) for rows in features.batches()]
     return [torch.cat(scale) for scale in zip(*batches, strict=True)]
 
 
-class AnomalyMaps(NamedTuple):
-    """Maps [N, S, S] of the test images, on the CPU, and the extremes of the images that they are relative to."""
-
-    maps: Tensor
-    extremes: list[float]
-
-
-def anomaly_maps(density: Density, scoring: Scoring, test: TestSet, train: FeatureMaps) -> AnomalyMaps:
-    """Anomaly maps of all test images; ``train`` is read only where scores refer to it."""
+def anomaly_scores(density: Density, scoring: Scoring, test: TestSet, train: FeatureMaps) -> Scores:
+    """Scores of all test images; ``train`` is read only where they refer to it."""
     of_test = positions(density, scoring, test.features)
     extremes = scoring.extremes(positions(density, scoring, train) if scoring.reference == "train" else of_test)
     chunks = zip(*(torch.split(scale, IMAGES_AT_ONCE) for scale in of_test), strict=True)
-    return AnomalyMaps(torch.cat([scoring.maps(chunk, test.size, extremes).cpu() for chunk in chunks]), extremes)
+    made = []
+    for chunk in chunks:
+        maps = scoring.maps(chunk, test.size, extremes)
+        made.append((maps.cpu(), scoring.image_scores(chunk, maps).cpu()))
+    maps, images = (torch.cat(parts) for parts in zip(*made, strict=True))
+    return Scores(maps, images, extremes)
 
 
-def detection(maps: Tensor, test: TestSet) -> Iterator[tuple[str, float]]:
+def detection(scores: Scores, test: TestSet) -> Iterator[tuple[str, float]]:
     """``image_auroc`` and, where there are masks, ``pixel_auroc`` over all pixels of all test images; fractions.
 
     Raises:
         Divergence: a score is NaN.
     """
-    if torch.isnan(maps).any():
+    if torch.isnan(scores.maps).any() or torch.isnan(scores.images).any():
         raise Divergence("an anomaly score became NaN")
     if test.masks is not None:
-        yield "pixel_auroc", auroc(maps.numpy(), test.masks)
-    yield "image_auroc", auroc(image_score(maps).numpy(), test.defective)
+        yield "pixel_auroc", auroc(scores.maps.numpy(), test.masks)
+    yield "image_auroc", auroc(scores.images.numpy(), test.defective)
 
 
 def normality(

@@ -17,7 +17,7 @@ from altub_exp.data import ImageSet, load_images, load_masks, open_category
 from altub_exp.density import Density
 from altub_exp.detector import load_detector, time_inference
 from altub_exp.errors import Divergence, UserError
-from altub_exp.evaluation import TestSet, anomaly_maps, detection, normality, unit_normality
+from altub_exp.evaluation import TestSet, anomaly_scores, detection, normality, unit_normality
 from altub_exp.features.maps import FeatureMaps
 from altub_exp.learner import Learner
 from altub_exp.metrics.shapiro import FEWEST_VALUES
@@ -202,10 +202,10 @@ def train(
             write_unit_normality(config, density, material, folder)
     except Divergence as error:
         return finish(config, folder, tracker, State.crashed, reason=f"{error} in epoch {epoch}")
-    maps, extremes = anomaly_maps(density, scoring, material.test, material.train)
-    map_sheet(images.test, material.pixels, material.test.masks, maps, folder.path / "maps.png")
-    limits = float(maps.min()), float(maps.max())
-    trained = Trained(density.state_dict(), material.train.shapes, extremes, limits)
+    scores = anomaly_scores(density, scoring, material.test, material.train)
+    map_sheet(images.test, material.pixels, material.test.masks, scores.maps, folder.path / "maps.png")
+    limits = float(scores.maps.min()), float(scores.maps.max())
+    trained = Trained(density.state_dict(), material.train.shapes, scores.extremes, limits)
     save_trained(folder.checkpoint, config.train.epochs, trained)
     return finish(config, folder, tracker, State.finished)
 
@@ -256,7 +256,7 @@ def evaluate(config: Config, epoch: int, density: Density, scoring: Scoring, mat
     """The metrics that are due after this epoch."""
     metrics: dict[str, float] = {}
     if epoch % config.eval.every == 0:
-        metrics |= detection(anomaly_maps(density, scoring, material.test, material.train).maps, material.test)
+        metrics |= detection(anomaly_scores(density, scoring, material.test, material.train), material.test)
     if config.eval.ks_every and epoch % config.eval.ks_every == 0:
         memory_gb = config.latent_memory_gb
         metrics |= normality(density, material.train, memory_gb=memory_gb)

@@ -46,18 +46,34 @@ class Learner(Protocol):
 
 
 class ImageLearner:
-    """One step per batch on the mean negative log-likelihood of its images (paper: Eq. 5)."""
+    """One step per batch on the mean negative log-likelihood of its images (paper: Eq. 5).
 
-    def __init__(self, density: Density, optimizer: AlternatingOptimizer, rate: LearningRate) -> None:
-        self.density, self.optimizer, self._rate = density, optimizer, rate
+    Args:
+        density: of any flow.
+        optimizer: with one part.
+        rate: η₁.
+        per_dimension: divide the loss of the joint epochs by the number of latent units, as CS-Flow's published code
+            does: its bound on the gradient's norm, its ε and its weight decay refer to that. η₂ and the clipping of ψ
+            were chosen for a loss in nats (paper: section 5.6), which is what the ψ-only epochs minimise all the same.
+    """
+
+    def __init__(
+        self, density: Density, optimizer: AlternatingOptimizer, rate: LearningRate, *, per_dimension: bool = False
+    ) -> None:
+        self.density, self.optimizer, self._rate, self._per_dimension = density, optimizer, rate, per_dimension
 
     def learn(self, features: Sequence[Tensor], moment: Moment, generator: torch.Generator) -> Lesson:
         """One step; nothing is random."""
         self.optimizer.set_lr(self._rate.at(moment))
+        dimensions = sum(math.prod(maps.shape[1:]) for maps in features)
+        divided = self._per_dimension and not self.optimizer.psi_only(moment.epoch)
         loss = self.optimizer.step(
-            lambda frozen: negative_log_likelihood(self.density(features, freeze_flow=frozen)), moment.epoch
+            lambda frozen: (
+                negative_log_likelihood(self.density(features, freeze_flow=frozen)) / (dimensions if divided else 1)
+            ),
+            moment.epoch,
         )
-        return Lesson(loss.double() / sum(math.prod(maps.shape[1:]) for maps in features))
+        return Lesson(loss.double() / (1 if divided else dimensions))
 
     def check(self, shapes: Sequence[Shape], batch_size: int) -> None:
         """One image is enough."""

@@ -16,12 +16,11 @@ EPILOG = """examples:
   python -m altub_exp.predict runs/folder/bolts/fastflow-r18/alternating/seed25-1a2b3c4d new/bolts
   python -m altub_exp.predict RUN part1.png part2.png --output today --maps tiff --no-overlays
 
-OUTPUT/scores.csv has a row per image: file, score (the larger the more anomalous: the map's largest pixel), map,
-overlay, error. OUTPUT/maps/ has one map per image at the model's input size: 16-bit PNG on the scale of the run's own
-test images (0: their smallest value, 65535: their largest; what lies beyond is cut off; the texts minimum and maximum
-of the file say both), or TIFF with the values themselves. OUTPUT/overlays/ has the map as colours over the image, on
-the same scale. A file that cannot be read is named in the column error; the others are scored, and the exit status is
-1."""
+OUTPUT/scores.csv has a row per image: file, score (the larger the more anomalous), map, overlay, error.
+OUTPUT/maps/ has one map per image at the model's input size: 16-bit PNG on the scale of the run's own test images (0:
+their smallest value, 65535: their largest; what lies beyond is cut off; the texts minimum and maximum of the file say
+both), or TIFF with the values themselves. OUTPUT/overlays/ has the map as colours over the image, on the same scale.
+A file that cannot be read is named in the column error; the others are scored, and the exit status is 1."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

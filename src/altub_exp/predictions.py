@@ -18,7 +18,6 @@ from altub_exp.errors import UserError
 from altub_exp.features.maps import PIXELS_AT_ONCE
 from altub_exp.pictures import overlay, write_map
 from altub_exp.progress import console
-from altub_exp.scoring import image_score
 
 
 class Item(NamedTuple):
@@ -47,12 +46,12 @@ def score(
     batches = [items[start : start + at_once] for start in range(0, len(items), at_once)]
     for batch in track(batches, "scoring", console=console, transient=True, disable=not console.is_terminal):
         pixels, errors = _read(batch, detector)
-        scored = iter(detector.maps(torch.stack(pixels))) if pixels else iter(())
+        scored = zip(*detector.scores(torch.stack(pixels)), strict=True) if pixels else iter(())
         for item, error in zip(batch, errors, strict=True):
             row = {"file": str(item.file), "error": error}
             if not error:
-                values = next(scored)
-                row["score"] = repr(float(image_score(values[None])))
+                values, image_score = next(scored)
+                row["score"] = repr(float(image_score))
                 if maps != "none":
                     row["map"] = str(write_map(values, output / "maps" / item.name, maps, detector.limits))
                 if overlays:

@@ -1,4 +1,4 @@
-"""From standardised latents to anomaly map and image score: one number per position and scale, then one per pixel."""
+"""From standardised latents to anomaly map and image score: numbers per position, then per pixel and per image."""
 
 from __future__ import annotations
 
@@ -24,13 +24,16 @@ class Scoring(Protocol):
     reference: str | None
 
     def positions(self, units: Sequence[Units]) -> list[Tensor]:
-        """One number per position, [B, H, W] for each scale."""
+        """What maps and image scores are made of: one number per position, [B, H, W] for each scale or as it takes."""
 
     def extremes(self, positions: Sequence[Tensor]) -> list[float]:
         """What :meth:`maps` must know of the reference images, from their positions."""
 
     def maps(self, positions: Sequence[Tensor], size: int, extremes: Sequence[float]) -> Tensor:
         """Anomaly maps [B, size, size]."""
+
+    def image_scores(self, positions: Sequence[Tensor], maps: Tensor) -> Tensor:
+        """One score per image, [B], from the positions or the maps made of them."""
 
 
 class LikelihoodMap:
@@ -60,6 +63,10 @@ class LikelihoodMap:
             for energy in positions
         ]
         return torch.stack(scales, dim=-1).mean(dim=-1).squeeze(1)
+
+    def image_scores(self, positions: Sequence[Tensor], maps: Tensor) -> Tensor:
+        """The largest pixel."""
+        return largest_pixel(maps)
 
 
 class FibreProbability:
@@ -92,7 +99,41 @@ class FibreProbability:
             total = total + F.interpolate(likelihood, size=(size, size), mode="bilinear", align_corners=True)
         return len(positions) - total.squeeze(1)
 
+    def image_scores(self, positions: Sequence[Tensor], maps: Tensor) -> Tensor:
+        """The largest pixel."""
+        return largest_pixel(maps)
 
-def image_score(maps: Tensor) -> Tensor:
+
+class CrossScaleEnergy:
+    r"""CS-Flow's scores, with the learned base distribution put in as Eq. 6 of the paper does.
+
+    The energy of a unit is :math:`\frac{1}{2}q^2 + \ln\sigma`. The map is twice its mean over the channels of the
+    first scale, the finest, resized bilinearly (``align_corners=False``): with ln σ = 0 the mean of z². The image's
+    score is its mean over all units of all scales. Both without log-determinant, as in the published code.
+    """
+
+    reference: str | None = None
+
+    def positions(self, units: Sequence[Units]) -> list[Tensor]:
+        """Mean over the channels at every position of the finest scale, [B, H, W], and over the image, [B, 1, 1]."""
+        energies = [0.5 * u.q**2 + u.log_sigma for u in units]
+        image = torch.cat([energy.flatten(1) for energy in energies], dim=1).mean(dim=1)
+        return [energies[0].mean(dim=1), image[:, None, None]]
+
+    def extremes(self, positions: Sequence[Tensor]) -> list[float]:
+        """Nothing."""
+        return []
+
+    def maps(self, positions: Sequence[Tensor], size: int, extremes: Sequence[float] = ()) -> Tensor:
+        """[B, size, size]."""
+        finest = 2 * positions[0].unsqueeze(1)
+        return F.interpolate(finest, size=(size, size), mode="bilinear", align_corners=False).squeeze(1)
+
+    def image_scores(self, positions: Sequence[Tensor], maps: Tensor) -> Tensor:
+        """The mean over all units."""
+        return positions[1].flatten()
+
+
+def largest_pixel(maps: Tensor) -> Tensor:
     """Largest pixel of each map [B, H, W] → [B], as anomalib 0.3 and CFLOW-AD; the paper has none for FastFlow."""
     return maps.amax(dim=(1, 2))

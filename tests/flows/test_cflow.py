@@ -1,11 +1,9 @@
-"""CFLOW-AD's flow: where a fibre is, its Jacobian, its size; single positions against whole maps."""
+"""CFLOW-AD's flow: where a fibre is, its size, its evaluation in pieces, its orthogonal matrices."""
 
 import numpy as np
 import pytest
 import torch
 
-from altub_exp.base import BASES
-from altub_exp.density import Density, log_likelihood
 from altub_exp.flows.cflow import CFlow, positional_encoding
 from altub_exp.flows.coupling import CouplingBlock, random_orthogonal
 
@@ -47,26 +45,6 @@ def test_size_of_the_published_model():
     assert [(layer.in_features, layer.out_features) for layer in (first[0], first[2])] == [(384, 768), (768, 512)]
 
 
-@pytest.mark.parametrize("permute_soft", [True, False])
-def test_log_det_of_a_fibre_equals_autograds_jacobian(permute_soft):
-    flow = small(permute_soft=permute_soft).double()
-    x = torch.randn(1, 6, dtype=torch.float64)
-    for position in (0, 7):
-        at = torch.tensor([position])
-        jacobian = torch.autograd.functional.jacobian(lambda v, at=at: flow.fibres(0, v, at).z, x).reshape(6, 6)
-        log_det = flow.fibres(0, x, at).log_det.item()
-        assert log_det == pytest.approx(torch.linalg.slogdet(jacobian)[1].item(), abs=1e-7 if permute_soft else 1e-10)
-        assert abs(log_det) > 1e-3
-    assert not torch.equal(flow.fibres(0, x, torch.tensor([0])).z, flow.fibres(0, x, torch.tensor([7])).z)
-
-
-def test_inverse_gives_back_the_features():
-    """As far as the orthogonal matrices are, in float32."""
-    flow, maps = small().double(), random_maps()
-    for back, x in zip(flow.inverse([latent.z for latent in flow(maps)]), maps, strict=True):
-        torch.testing.assert_close(back, x, rtol=1e-5, atol=1e-5)
-
-
 def test_evaluation_in_pieces_gives_the_same(monkeypatch):
     flow, maps = small().double(), random_maps()
     whole = flow(maps)
@@ -76,21 +54,6 @@ def test_evaluation_in_pieces_gives_the_same(monkeypatch):
     for a, b in zip(whole, pieces, strict=True):
         torch.testing.assert_close(a.z, b.z, rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(a.log_det, b.log_det, rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.parametrize("base", BASES)
-def test_fibres_equal_the_maps_at_their_positions_for_every_base(base):
-    flow, maps = small().double(), random_maps()
-    density = Density(flow, [BASES[base](shape) for shape in SHAPES]).double()
-    with torch.no_grad():
-        for parameter in density.psi():
-            parameter.normal_(std=0.3)
-    for scale, units in enumerate(density(maps)):
-        rows = torch.randperm(len(maps[0]) * units.log_det[0].numel())
-        fibres = density.fibres(scale, maps[scale], rows)
-        expected = log_likelihood(units).flatten()[rows]
-        torch.testing.assert_close(log_likelihood(fibres), expected, rtol=1e-10, atol=1e-10)
-        torch.testing.assert_close(fibres.q, units.q.movedim(1, -1).reshape(len(rows), -1)[rows])
 
 
 def test_orthogonal_matrices_are_orthogonal_seeded_and_uniform():

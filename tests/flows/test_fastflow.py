@@ -1,4 +1,4 @@
-"""FastFlow: Jacobian, inverse, gradients, and the parameter counts of the method's table."""
+"""FastFlow: its norms, its kernels, and the parameter counts of the method's table."""
 
 import numpy as np
 import pytest
@@ -19,29 +19,6 @@ def small(feature_norm="none", **changes):
 def random_maps(batch=2, dtype=torch.float64):
     generator = torch.Generator().manual_seed(2)
     return [torch.randn(batch, *shape, dtype=dtype, generator=generator) for shape in ((4, 3, 3), (5, 2, 2))]
-
-
-@pytest.mark.parametrize("conv3x3_only", [True, False])
-@pytest.mark.parametrize("hidden_ratio", [0.16 * 4, 1.0])
-def test_log_det_equals_autograds_jacobian(conv3x3_only, hidden_ratio):
-    flow = small(conv3x3_only=conv3x3_only, hidden_ratio=hidden_ratio).double()
-    maps = random_maps(batch=1)
-    latents = flow(maps)
-    for scale, latent in enumerate(latents):
-        jacobian = torch.autograd.functional.jacobian(
-            lambda x, scale=scale: flow([x if k == scale else m for k, m in enumerate(maps)])[scale].z, maps[scale]
-        )
-        n = maps[scale].numel()
-        _, log_abs_det = torch.linalg.slogdet(jacobian.reshape(n, n))
-        assert latent.log_det.item() == pytest.approx(log_abs_det.item(), abs=1e-9)
-        assert abs(log_abs_det.item()) > 1e-3  # an identity would pass for any sign
-
-
-def test_inverse_gives_back_what_entered():
-    flow = small(feature_norm="trainable").double()
-    latents = flow(random_maps())
-    for back, latent in zip(flow.inverse([latent.z for latent in latents]), latents, strict=True):
-        torch.testing.assert_close(back, latent.x, rtol=1e-10, atol=1e-10)
 
 
 def test_kernel_sizes_alternate_beginning_with_3x3():
@@ -110,17 +87,6 @@ def test_no_inverse_behind_output_norm():
     flow = small(output_norm="layernorm")
     with pytest.raises(ValueError, match="no inverse"):
         flow.inverse(random_maps(dtype=torch.float32))
-
-
-@pytest.mark.parametrize("base", BASES)
-def test_gradients_reach_every_parameter(base):
-    flow = small(feature_norm="trainable")
-    density = Density(flow, [BASES[base](shape) for shape in flow.shapes])
-    units = density(random_maps(dtype=torch.float32))
-    sum((u.q**2 + u.log_sigma).sum() - u.log_det.sum() for u in units).backward()
-    for name, parameter in density.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.abs().sum() > 0, name
 
 
 MAPS = {

@@ -21,7 +21,21 @@ class _Permute(torch.autograd.Function):
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor, None, None]:
         order, inverse = ctx.saved_tensors  # type: ignore[attr-defined]
-        return _Permute.apply(grads[0], inverse, order), None, None
+        return permuted(grads[0], inverse, order), None, None
+
+
+def permuted(x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
+    """The channels of x [B, C, …] in another order.
+
+    Args:
+        x: any tensor of at least two dimensions.
+        order: which channel comes at each place, [C].
+        inverse: ``order.argsort()``.
+
+    >>> permuted(torch.tensor([[5, 6, 7]]), torch.tensor([1, 2, 0]), torch.tensor([2, 0, 1]))
+    tensor([[6, 7, 5]])
+    """
+    return cast("Tensor", _Permute.apply(x, order, inverse))
 
 
 class CouplingBlock(AllInOneBlock):  # type: ignore[misc]  # FrEIA has no types
@@ -83,7 +97,7 @@ class CouplingBlock(AllInOneBlock):  # type: ignore[misc]  # FrEIA has no types
     def _mix(self, x: Tensor, rev: bool) -> Tensor:
         if hasattr(self, "order"):
             there, back = (self.inverse_order, self.order) if rev else (self.order, self.inverse_order)
-            return cast("Tensor", _Permute.apply(x, there, back))
+            return permuted(x, there, back)
         return cast("Tensor", self.permute_function(x, self.w_perm.transpose(0, 1) if rev else self.w_perm))
 
 

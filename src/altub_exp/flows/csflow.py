@@ -1,0 +1,215 @@
+"""CS-Flow (Rudolph et al. 2022): one flow for all scales at once, whose coupling subnets exchange between them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from altub_exp.flows.coupling import permuted
+from altub_exp.flows.fastflow import NORMS
+from altub_exp.flows.latent import Latent, Shape
+
+LEAKY_SLOPE = 0.1  # as in the published code
+
+
+class CrossConvolutions(nn.Module):
+    r"""The subnet over all scales: two convolutions each, the second also of the neighbouring scales' hidden maps.
+
+    With :math:`h_l = \mathrm{LeakyReLU}(\mathrm{conv}(x_l))`, scale :math:`l + 1` the next coarser and
+    :math:`\uparrow` bilinear upsampling, every sum of convolutions of its own,
+
+    .. math:: r_l = \gamma_l\,[\mathrm{conv}(h_l) + \mathrm{conv}(\uparrow h_{l+1}) + \mathrm{conv}_{/2}(h_{l-1})];
+
+    γ is learned and starts at zero. The stride of the last term is the ratio of the two resolutions, 2 in the published
+    code; where it does not lead to the coarser scale's size, its result is resized bilinearly.
+
+    Args:
+        inputs: (C, H, W) that enters, of each scale.
+        outputs: channels that come out, of each scale.
+        hidden_channels: of every :math:`h_l`.
+        kernel_size: of every convolution; odd.
+    """
+
+    def __init__(
+        self, inputs: Sequence[Shape], outputs: Sequence[int], *, hidden_channels: int, kernel_size: int
+    ) -> None:
+        super().__init__()
+        self._sizes = [(height, width) for _, height, width in inputs]
+
+        def convolutions(
+            pairs: Sequence[tuple[int, int]], strides: Sequence[tuple[int, int]] | None = None
+        ) -> nn.ModuleList:
+            return nn.ModuleList(
+                nn.Conv2d(*pair, kernel_size, stride, padding=kernel_size // 2)
+                for pair, stride in zip(pairs, strides or [(1, 1)] * len(pairs), strict=True)
+            )
+
+        hidden_to = [(hidden_channels, channels) for channels in outputs]
+        strides = [
+            (max(1, round(fine[0] / coarse[0])), max(1, round(fine[1] / coarse[1])))
+            for fine, coarse in zip(self._sizes[:-1], self._sizes[1:], strict=True)
+        ]
+        self.inward = convolutions([(shape[0], hidden_channels) for shape in inputs])
+        self.outward = convolutions(hidden_to)
+        self.from_coarser = convolutions(hidden_to[:-1])
+        self.from_finer = convolutions(hidden_to[1:], strides)
+        self.gamma = nn.Parameter(torch.zeros(len(inputs)))
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """One map [B, C, H, W] per scale → one [B, outputs, H, W] per scale."""
+        hidden = [F.leaky_relu(convolve(x), LEAKY_SLOPE) for convolve, x in zip(self.inward, maps, strict=True)]
+        out = [convolve(h) for convolve, h in zip(self.outward, hidden, strict=True)]
+        for scale, convolve in enumerate(self.from_coarser):
+            out[scale] = out[scale] + convolve(_resized(hidden[scale + 1], self._sizes[scale]))
+        for scale, convolve in enumerate(self.from_finer, start=1):
+            out[scale] = out[scale] + _resized(convolve(hidden[scale - 1]), self._sizes[scale])
+        return [gamma * r for gamma, r in zip(self.gamma, out, strict=True)]
+
+
+def _resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    if maps.shape[2:] == size:
+        return maps
+    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+
+
+class CrossScaleBlock(nn.Module):
+    r"""One step of the flow: a fixed random permutation of each scale's channels, then both halves coupled.
+
+    With the permuted maps split into :math:`x_1` (the first ⌊C/2⌋ channels) and :math:`x_2`, all scales at once,
+
+    .. math::
+        y_1 = e(s_2) \odot x_1 + t_2, \; (s_2, t_2) = r_2(x_2); \qquad
+        y_2 = e(s_1) \odot x_2 + t_1, \; (s_1, t_1) = r_1(y_1); \qquad
+        \ln e(s) = 0.636\,\alpha \arctan(s / \alpha).
+
+    The published code also clamps y to ±10⁶, beyond which it would be no bijection; here y is what the equations say.
+    It draws each block's permutations from a seed of its own, the same in every run; here they follow PyTorch's.
+
+    Args:
+        shapes: (C, H, W) of each scale.
+        hidden_channels: of the subnets.
+        kernel_size: of the subnets.
+        affine_clamping: α.
+    """
+
+    def __init__(
+        self, shapes: Sequence[Shape], *, hidden_channels: int, kernel_size: int, affine_clamping: float
+    ) -> None:
+        super().__init__()
+        self._clamp = affine_clamping
+        first = [(channels // 2, height, width) for channels, height, width in shapes]
+        second = [(channels - channels // 2, height, width) for channels, height, width in shapes]
+
+        def subnet(inputs: Sequence[Shape], transformed: Sequence[Shape]) -> nn.Module:
+            twice = [2 * shape[0] for shape in transformed]
+            return CrossConvolutions(inputs, twice, hidden_channels=hidden_channels, kernel_size=kernel_size)
+
+        self.of_second, self.of_first = subnet(second, first), subnet(first, second)
+        for scale, (channels, _, _) in enumerate(shapes):
+            order = torch.randperm(channels)
+            self.register_buffer(f"order{scale}", order)
+            self.register_buffer(f"inverse_order{scale}", order.argsort())
+
+    def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """One map [B, C, H, W] per scale → y of the same shape, and the sum of ln e(s) [B], per scale."""
+        x1, x2 = self._halves([permuted(x, *self._orders(scale)) for scale, x in enumerate(maps)])
+        y1, log_det2 = self._coupled(x1, self.of_second(x2))
+        y2, log_det1 = self._coupled(x2, self.of_first(y1))
+        y = [torch.cat(halves, dim=1) for halves in zip(y1, y2, strict=True)]
+        return y, [a + b for a, b in zip(log_det2, log_det1, strict=True)]
+
+    def inverse(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Y per scale → the maps."""
+        y1, y2 = self._halves(maps)
+        x2 = self._uncoupled(y2, self.of_first(y1))
+        x1 = self._uncoupled(y1, self.of_second(x2))
+        return [
+            permuted(torch.cat(halves, dim=1), *reversed(self._orders(scale)))
+            for scale, halves in enumerate(zip(x1, x2, strict=True))
+        ]
+
+    def _coupled(self, maps: Sequence[Tensor], parameters: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        log_scales, shifts = self._scales_and_shifts(parameters)
+        y = [torch.exp(s) * x + t for s, x, t in zip(log_scales, maps, shifts, strict=True)]
+        return y, [s.sum(dim=(1, 2, 3)) for s in log_scales]
+
+    def _uncoupled(self, maps: Sequence[Tensor], parameters: Sequence[Tensor]) -> list[Tensor]:
+        log_scales, shifts = self._scales_and_shifts(parameters)
+        return [(y - t) * torch.exp(-s) for s, y, t in zip(log_scales, maps, shifts, strict=True)]
+
+    def _scales_and_shifts(self, parameters: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        s, t = zip(*(r.chunk(2, dim=1) for r in parameters), strict=True)
+        return [self._clamp * 0.636 * torch.atan(one / self._clamp) for one in s], list(t)
+
+    def _orders(self, scale: int) -> tuple[Tensor, Tensor]:
+        return self.get_buffer(f"order{scale}"), self.get_buffer(f"inverse_order{scale}")
+
+    @staticmethod
+    def _halves(maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        first = [x[:, : x.shape[1] // 2] for x in maps]
+        return first, [x[:, x.shape[1] // 2 :] for x in maps]
+
+
+class CSFlow(nn.Module):
+    """Coupling blocks over all scales at once; at its start the flow is their permutations alone.
+
+    The published code reads one stage of EfficientNet-B5 (304 channels) at three sizes of the image, each half the one
+    before; this reads the backbone's stages, whose numbers of channels differ, from the finest to the coarsest. With a
+    single scale nothing is exchanged.
+
+    Args:
+        shapes: (C, H, W) of each scale, at least two channels.
+        steps: coupling blocks.
+        hidden_channels: of the subnets.
+        kernel_size: of the subnets of all blocks but the last.
+        last_kernel_size: of the last block's.
+        affine_clamping: α of the coupling.
+        feature_norm: as in :class:`~altub_exp.flows.fastflow.FastFlow`, outside the log-determinant.
+
+    >>> options = {"hidden_channels": 8, "kernel_size": 3, "last_kernel_size": 5, "affine_clamping": 3.0}
+    >>> flow = CSFlow([(4, 8, 8), (6, 4, 4)], steps=2, **options)
+    >>> fine, coarse = flow([torch.randn(3, 4, 8, 8), torch.randn(3, 6, 4, 4)])
+    >>> fine.z.shape, coarse.z.shape, coarse.log_det.shape
+    (torch.Size([3, 4, 8, 8]), torch.Size([3, 6, 4, 4]), torch.Size([3]))
+    """
+
+    def __init__(
+        self,
+        shapes: Sequence[Shape],
+        *,
+        steps: int,
+        hidden_channels: int,
+        kernel_size: int,
+        last_kernel_size: int,
+        affine_clamping: float,
+        feature_norm: str = "none",
+    ) -> None:
+        super().__init__()
+        self.shapes = [tuple(shape) for shape in shapes]
+        self.norms = nn.ModuleList(NORMS[feature_norm](shape) for shape in shapes)
+        self.blocks = nn.ModuleList(
+            CrossScaleBlock(shapes, hidden_channels=hidden_channels, kernel_size=size, affine_clamping=affine_clamping)
+            for size in [kernel_size] * (steps - 1) + [last_kernel_size]
+        )
+
+    def forward(self, features: Sequence[Tensor]) -> list[Latent]:
+        """Feature maps [B, C, H, W] per scale → z of the same shape and its part of the log-determinant [B].
+
+        The Jacobian is that of all scales together; its log|det| is the sum of the parts, which mean nothing alone.
+        """
+        entering = [norm(maps) for norm, maps in zip(self.norms, features, strict=True)]
+        z, log_dets = entering, [maps.new_zeros(len(maps)) for maps in entering]
+        for block in self.blocks:
+            z, parts = block(z)
+            log_dets = [log_det + part for log_det, part in zip(log_dets, parts, strict=True)]
+        return [Latent(*one) for one in zip(z, log_dets, entering, strict=True)]
+
+    def inverse(self, z: Sequence[Tensor]) -> list[Tensor]:
+        """z per scale → what entered the flow (behind the normalisation)."""
+        maps = list(z)
+        for block in reversed(self.blocks):
+            maps = block.inverse(maps)  # type: ignore[operator]
+        return maps
