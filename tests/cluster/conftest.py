@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,7 @@ def _running(accounting: bool) -> Iterator[Slurm]:
         pytest.skip(why)
     with tempfile.TemporaryDirectory(prefix="slurm-") as folder:  # pytest's own paths are too long for sockets
         slurm = Slurm(Path(folder), accounting)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # tests that are ended end their cluster
         slurm.start()
         try:
             yield slurm

@@ -312,6 +312,16 @@ class Slurm:
         self.scancel("--user=root")
         wait_until(lambda: not self.squeue(), seconds, "the end of cancelled jobs")
 
+    def wait_saved(self, job: str, seconds: float = 20) -> None:
+        """Return when the controller has written what it knows of a job to disk: some seconds after each change.
+
+        Killed before that, it forgets that the job was started, starts it once more and drains the node.
+        """
+        state = self.folder / "state" / "job_state"
+        before = state.stat().st_mtime_ns if state.exists() else 0
+        self.scontrol("update", f"jobid={job}", "comment=saved")
+        wait_until(lambda: state.exists() and state.stat().st_mtime_ns > before, seconds, "the controller's writing")
+
     def show(self, job: str) -> dict[str, str]:
         """The fields of ``scontrol show job``, which the controller knows for 300 s after the end."""
         text = self.scontrol("show", "job", "--oneliner", job)
