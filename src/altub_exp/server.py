@@ -29,7 +29,7 @@ DEFAULT_PORT = 5000
 
 EPILOG = """examples:
   python -m altub_exp.server
-  python -m altub_exp.server --backend-store-uri postgresql://USER:PASSWORD@localhost/mlflow --host 0.0.0.0
+  MLFLOW_BACKEND_STORE_URI=postgresql://USER:PASSWORD@localhost/mlflow python -m altub_exp.server --host 0.0.0.0
   MLFLOW_AUTH_ADMIN_PASSWORD=... python -m altub_exp.server --app-name basic-auth
 
 Runs reach it by tracking.uri=http://HOST:PORT. With basic-auth, everybody needs MLFLOW_TRACKING_USERNAME and
@@ -42,48 +42,51 @@ def environment(present: Mapping[str, str]) -> dict[str, str]:
     return {**ENVIRONMENT, **present}
 
 
-def command(store: str, host: str, port: int, *more: str) -> list[str]:
-    """The command line of the server.
+def command(host: str, port: int, *more: str) -> list[str]:
+    """The command line of the server; its database stands in the environment, where other users see no password.
 
     Args:
-        store: the address of the database, SQLite or PostgreSQL.
         host: the address to listen on.
         port: the port to listen on.
         more: further options of ``mlflow server``.
     """
-    # one worker: each has a pool of its own, and SQLite one writer
-    fixed = ["-m", "mlflow", "server", "--workers", "1", "--backend-store-uri", store]
-    return [sys.executable, *fixed, "--host", host, "--port", str(port), *more]
+    # one worker: each has a pool of its own
+    return [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", host, "--port", str(port), *more]
 
 
-def prepare(store: str, app: str | None, present: Mapping[str, str]) -> tuple[str, dict[str, str]]:
-    """What the server needs before it can start: its database and, with authentication, its secrets.
+def prepare(store: str, app: str | None, present: Mapping[str, str]) -> dict[str, str]:
+    """Make ready what the server needs before it can start: its database and, with authentication, its secrets.
+
+    Args:
+        store: the address of the database, SQLite or PostgreSQL.
+        app: ``basic-auth``, or None for a server that is open to everybody who reaches it.
+        present: the environment of this process.
 
     Returns:
-        The address of the database, a SQLite path made absolute, and the environment of the server.
+        The environment of the server.
 
     Raises:
         UserError: the database cannot be used, its driver or a library is missing, or there is no password.
     """
     store = resolve_uri(store, environment=False)
-    if store.startswith("http"):
+    if store.startswith(("http", "databricks")):
         raise UserError(f"{store} is a server itself; --backend-store-uri names the database behind one.")
     if store.startswith("postgresql") and importlib.util.find_spec("psycopg") is None:
         raise UserError("A PostgreSQL store needs psycopg: pip install 'psycopg[binary]'.")
-    values = environment(present)
+    values = environment(present) | {"MLFLOW_BACKEND_STORE_URI": store}
     if app == "basic-auth":
         if importlib.util.find_spec("flask_wtf") is None:
             raise UserError("MLflow's authentication needs Flask-WTF: pip install 'mlflow[auth]'.")
-        if not ({"MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_AUTH_CONFIG_PATH"} & present.keys()):
+        if not {"MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_AUTH_CONFIG_PATH"} & present.keys():
             raise UserError(
-                "Set MLFLOW_AUTH_ADMIN_PASSWORD (12 characters or more): with it the user admin is created, "
-                "and without it nobody gets in."
+                "Set MLFLOW_AUTH_ADMIN_PASSWORD (12 characters or more): the first start creates the user "
+                "admin with it."
             )
-        # for the forms of the web interface; a new one at each start only makes open forms invalid
+        # it signs the forms of the web interface: a new one at each start only makes open forms invalid
         values.setdefault("MLFLOW_FLASK_SERVER_SECRET_KEY", secrets.token_hex(32))
     if database(store):
         prepare_store(store)
-    return store, values
+    return values
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -94,27 +97,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(
         prog="python -m altub_exp.server",
-        description=__doc__.partition("  ")[0],
+        description="Starts an MLflow server that many runs can write to at once.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--backend-store-uri",
-        default=DEFAULT_STORE,
+        default=os.environ.get("MLFLOW_BACKEND_STORE_URI") or DEFAULT_STORE,
         metavar="URI",
-        help=f"where the numbers are kept: sqlite:///PATH (default {DEFAULT_STORE}) or postgresql://…",
+        help=f"where the numbers are kept: sqlite:///PATH or postgresql://… (default {DEFAULT_STORE}; a password is "
+        "better given in MLFLOW_BACKEND_STORE_URI, since every user of the machine sees command lines)",
     )
     parser.add_argument("--host", default=DEFAULT_HOST, help="address to listen on (default %(default)s)")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="port to listen on (default %(default)s)")
     parser.add_argument("--app-name", choices=["basic-auth"], help="ask everybody for a name and a password")
     chosen, more = parser.parse_known_args(arguments)
     try:
-        store, values = prepare(chosen.backend_store_uri, chosen.app_name, os.environ)
+        values = prepare(chosen.backend_store_uri, chosen.app_name, os.environ)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     more += ["--app-name", chosen.app_name] if chosen.app_name else []
-    os.execve(sys.executable, command(store, chosen.host, chosen.port, *more), values)
+    os.execve(sys.executable, command(chosen.host, chosen.port, *more), values)
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ def test_scancel(cluster: Slurm):
     wait_until(lambda: cluster.sacct(job) == {job: "CANCELLED"}, 15, "the cancelled job in sacct")
 
 
-def test_failure_and_time_limit(cluster: Slurm):
+def test_failure(cluster: Slurm):
     failing = cluster.sbatch("exit 3")
     cluster.wait(failing)
     assert cluster.show(failing)["ExitCode"] == "3:0"
@@ -147,7 +147,7 @@ def test_submitit_notices_a_cancelled_job_by_sacct(of_the_cluster: Slurm, tmp_pa
     wait_until(lambda: running(of_the_cluster, job.job_id))
     of_the_cluster.scancel("--signal=KILL", job.job_id)
     wait_until(lambda: job.done(force_check=True), 30, "submitit's notice")
-    assert job.state == "FAILED"
+    assert job.state == "CANCELLED by 0"
     with pytest.raises(submitit.core.utils.UncompletedJobError):
         job.result()
 
@@ -171,7 +171,7 @@ def test_submitit_without_accounting_waits_for_a_killed_job_for_ever(without_acc
     known = submitit.SlurmJob(tmp_path, job)
     assert not known.done(force_check=True)
     assert known.state == "UNKNOWN"
-    assert without_accounting.show(job)["JobState"] == "FAILED", "the controller would have known"
+    assert without_accounting.show(job)["JobState"] == "CANCELLED", "the controller would have known"
 
 
 def test_stop_leaves_no_process_and_no_port():
@@ -199,7 +199,7 @@ def test_stop_leaves_no_process_and_no_port():
             cluster.stop()
         assert not [process for process in processes if process.is_running()]
         assert not cluster.processes()
-        taken = {connection.laddr.port for connection in psutil.net_connections() if connection.laddr}
+        taken = {link.laddr.port for link in psutil.net_connections() if link.status == psutil.CONN_LISTEN}
         assert not taken & set(cluster.ports.values())
 
 
