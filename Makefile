@@ -3,12 +3,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
+HOST ?= 127.0.0.1
+PORT ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types pytest test-slow bench ui lock clean
+.PHONY: help setup demo test lint types pytest test-slow test-slurm test-server bench ui server lock clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.ready ## create .venv from requirements.lock and install the program into it
 
@@ -35,16 +37,27 @@ types: setup ## mypy --strict on src/
 	$(BIN)/mypy
 
 pytest: setup ## doctests and tests, WORKERS processes at once
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not slow" -rs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not slow and not slurm and not server" -rs
 
 test-slow: setup ## the tests that take minutes: the real data set where it is present
 	$(BIN)/python -m pytest -q -m slow -rs
+
+test-slurm: setup ## the tests that start a Slurm cluster of their own; installs Debian's Slurm where it is missing (root)
+	tests/install.sh slurm
+	$(BIN)/python -m pytest -q -m slurm -rs
+
+test-server: setup ## forty writers at once, over PostgreSQL; installs Debian's PostgreSQL where it is missing (root)
+	tests/install.sh postgresql
+	$(BIN)/python -m pytest -q -m server -rs
 
 bench: setup ## speed, as ratios measured in one run on this machine
 	$(BIN)/python -m bench
 
 ui: setup ## MLflow's web interface on http://127.0.0.1:5000
 	$(BIN)/mlflow ui --host 127.0.0.1 --port 5000 --workers 1 --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}
+
+server: setup ## MLflow server for many writers; BACKEND_STORE_URI, HOST, PORT and OPTIONS=... may be given
+	@$(if $(BACKEND_STORE_URI),MLFLOW_BACKEND_STORE_URI='$(BACKEND_STORE_URI)') $(BIN)/python -m altub_exp.server --host $(HOST) --port $(PORT) $(OPTIONS)
 
 lock: ## resolve pyproject.toml anew into requirements.lock (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-header --no-annotate pyproject.toml -o requirements.lock

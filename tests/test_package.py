@@ -65,7 +65,7 @@ def test_lock_file_names_every_dependency_and_no_address():
     locked = {line.split("==")[0].lower().replace("_", "-") for line in lock.splitlines() if "==" in line}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for wanted in project["dependencies"] + project["optional-dependencies"]["dev"]:
-        name = wanted.split(">")[0].split("=")[0].split("<")[0].strip().lower().replace("_", "-")
+        name = wanted.split("[")[0].split(">")[0].split("=")[0].split("<")[0].strip().lower().replace("_", "-")
         assert name in locked, name
 
 

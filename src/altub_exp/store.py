@@ -254,4 +254,6 @@ def reason(error: BaseException) -> str:
         return f"no answer within {os.environ['MLFLOW_HTTP_REQUEST_TIMEOUT']} s"
     if any(isinstance(cause, requests.ConnectionError) for cause in chain):
         return "no connection"
+    if any(getattr(cause, "error_code", None) == "UNAUTHENTICATED" for cause in chain):
+        return "it asks for a name and a password: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

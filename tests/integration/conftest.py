@@ -1,4 +1,4 @@
-"""A real MLflow server on this machine, and a proxy that loses replies."""
+"""Real MLflow servers on this machine, over SQLite and PostgreSQL, and a proxy that loses replies."""
 
 from __future__ import annotations
 
@@ -10,25 +10,37 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from altub_exp.tracking import prepare_store
+from tests.integration.postgresql import PostgreSQL, missing
 
 
 class Server:
-    """`mlflow server` over a SQLite store, which can be killed and started again at the same address."""
+    """`python -m altub_exp.server`, which can be killed and started again at the same address.
 
-    def __init__(self, folder: Path):
+    Args:
+        folder: for log and artifacts.
+        store: its database; a SQLite file in the folder unless given.
+        options: further options of the command line.
+        environment: further variables.
+    """
+
+    def __init__(self, folder: Path, store: str = "", options: Sequence[str] = (), **environment: str):
         self.folder = folder
-        self.store = f"sqlite:///{folder}/mlflow.db"
+        self.store = store or f"sqlite:///{folder}/mlflow.db"
+        self.options = options
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
+        self.environment = kept | {"MLFLOW_BACKEND_STORE_URI": self.store} | environment
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.uri = f"http://127.0.0.1:{self.port}"
@@ -36,14 +48,11 @@ class Server:
 
     def start(self) -> None:
         """Returns when the server answers; takes about 14 s."""
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
-        command += ["--workers", "1", "--backend-store-uri", self.store]
+        command = [sys.executable, "-m", "altub_exp.server", "--port", str(self.port), *self.options]
         command += ["--artifacts-destination", str(self.folder / "artifacts")]
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
-        environment |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
-                command, cwd=self.folder, env=environment, stdout=log, stderr=log, start_new_session=True
+                command, cwd=self.folder, env=self.environment, stdout=log, stderr=log, start_new_session=True
             )
         deadline = time.monotonic() + 120
         while not self.answers():
@@ -64,6 +73,31 @@ class Server:
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
             self.process = None
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """Debian's PostgreSQL with a password, empty."""
+    if why := missing():
+        pytest.skip(why)
+    with tempfile.TemporaryDirectory(prefix="postgresql-") as folder:  # where its own user may enter
+        database = PostgreSQL(Path(folder))
+        try:
+            database.start()
+            yield database
+        finally:
+            database.stop()
+
+
+@pytest.fixture(scope="session")
+def postgresql_server(postgresql: PostgreSQL, tmp_path_factory) -> Iterator[Server]:
+    """A server over PostgreSQL."""
+    server = Server(tmp_path_factory.mktemp("server"), postgresql.uri)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,125 @@
+"""Starts an MLflow server that many runs can write to at once.   python -m altub_exp.server --help"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import secrets
+import sys
+from collections.abc import Mapping, Sequence
+
+from altub_exp.errors import UserError
+from altub_exp.store import database, prepare_store, resolve_uri
+
+ENVIRONMENT = {
+    # Each log_batch holds two connections. Of SQLAlchemy's own 15, some 15 requests at once block one another for 30 s
+    # and are then refused: points are lost.
+    "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": "50",
+    "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": "50",
+    # background jobs for traces and evaluations, which nothing here uses; half of the memory and of the start
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+"""What holds under many writers; the user's environment wins."""
+
+DEFAULT_STORE = "sqlite:///mlflow.db"
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 5000
+
+EPILOG = """examples:
+  python -m altub_exp.server
+  MLFLOW_BACKEND_STORE_URI=postgresql://USER:PASSWORD@localhost/mlflow python -m altub_exp.server --host 0.0.0.0
+  MLFLOW_AUTH_ADMIN_PASSWORD=... python -m altub_exp.server --app-name basic-auth
+
+Runs reach it by tracking.uri=http://HOST:PORT. With basic-auth, everybody needs MLFLOW_TRACKING_USERNAME and
+MLFLOW_TRACKING_PASSWORD; the first start creates the user "admin" with MLFLOW_AUTH_ADMIN_PASSWORD.
+Whatever else `mlflow server` understands may follow, such as --artifacts-destination."""
+
+
+def environment(present: Mapping[str, str]) -> dict[str, str]:
+    """The environment of the server: the present one with :data:`ENVIRONMENT` below it."""
+    return {**ENVIRONMENT, **present}
+
+
+def command(host: str, port: int, *more: str) -> list[str]:
+    """The command line of the server; its database stands in the environment, where other users see no password.
+
+    Args:
+        host: the address to listen on.
+        port: the port to listen on.
+        more: further options of ``mlflow server``.
+    """
+    # one worker: each has a pool of its own
+    return [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", host, "--port", str(port), *more]
+
+
+def prepare(store: str, app: str | None, present: Mapping[str, str]) -> dict[str, str]:
+    """Make ready what the server needs before it can start: its database and, with authentication, its secrets.
+
+    Args:
+        store: the address of the database, SQLite or PostgreSQL.
+        app: ``basic-auth``, or None for a server that is open to everybody who reaches it.
+        present: the environment of this process.
+
+    Returns:
+        The environment of the server.
+
+    Raises:
+        UserError: the database cannot be used, its driver or a library is missing, or there is no password.
+    """
+    store = resolve_uri(store, environment=False)
+    if store.startswith(("http", "databricks")):
+        raise UserError(f"{store} is a server itself; --backend-store-uri names the database behind one.")
+    if store.startswith("postgresql") and importlib.util.find_spec("psycopg") is None:
+        raise UserError("A PostgreSQL store needs psycopg: pip install 'psycopg[binary]'.")
+    values = environment(present) | {"MLFLOW_BACKEND_STORE_URI": store}
+    if app == "basic-auth":
+        if importlib.util.find_spec("flask_wtf") is None:
+            raise UserError("MLflow's authentication needs Flask-WTF: pip install 'mlflow[auth]'.")
+        if not {"MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_AUTH_CONFIG_PATH"} & present.keys():
+            raise UserError(
+                "Set MLFLOW_AUTH_ADMIN_PASSWORD (12 characters or more): the first start creates the user "
+                "admin with it."
+            )
+        # it signs the forms of the web interface: a new one at each start only makes open forms invalid
+        values.setdefault("MLFLOW_FLASK_SERVER_SECRET_KEY", secrets.token_hex(32))
+    if database(store):
+        prepare_store(store)
+    return values
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Become ``mlflow server``.
+
+    Returns:
+        1 with one sentence on stderr where it cannot start; otherwise it does not return.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m altub_exp.server",
+        description="Starts an MLflow server that many runs can write to at once.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--backend-store-uri",
+        default=os.environ.get("MLFLOW_BACKEND_STORE_URI") or DEFAULT_STORE,
+        metavar="URI",
+        help=f"where the numbers are kept: sqlite:///PATH or postgresql://… (default {DEFAULT_STORE}; a password is "
+        "better given in MLFLOW_BACKEND_STORE_URI, since every user of the machine sees command lines)",
+    )
+    parser.add_argument("--host", default=DEFAULT_HOST, help="address to listen on (default %(default)s)")
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="port to listen on (default %(default)s)")
+    parser.add_argument("--app-name", choices=["basic-auth"], help="ask everybody for a name and a password")
+    chosen, more = parser.parse_known_args(arguments)
+    try:
+        values = prepare(chosen.backend_store_uri, chosen.app_name, os.environ)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    more += ["--app-name", chosen.app_name] if chosen.app_name else []
+    os.execve(sys.executable, command(chosen.host, chosen.port, *more), values)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

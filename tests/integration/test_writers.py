@@ -1,0 +1,87 @@
+"""Many writers at once to a server over PostgreSQL, and a server that asks for a password."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+
+import pytest
+
+from altub_exp import store
+from altub_exp.runs import RunFolder, State
+from altub_exp.tracking import Tracker
+from tests.integration.conftest import Server
+
+pytestmark = pytest.mark.server
+
+WRITERS = 40
+EPOCHS = 200
+METRICS = 10
+PASSWORD = "correct horse battery"
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in ("MLFLOW_TRACKING_URI", *store.ENVIRONMENT):
+        monkeypatch.delenv(key, raising=False)
+
+
+def tracker(uri: str, experiment: str, path: Path) -> Tracker:
+    folder = RunFolder(path)
+    folder.write_status(state=State.running)
+    return Tracker(uri, experiment, path.name, {"model": "fastflow"}, {"seed": 25}, folder, 1_700_000_000_000)
+
+
+def test_forty_writers_at_once_lose_and_double_no_point(postgresql_server, postgresql, tmp_path, monkeypatch, caplog):
+    # a burst of 40 keeps two cores busy for longer than the tracker waits; here only the server's own errors count
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "120")
+    store.import_mlflow()  # before the threads, which would import it all at once
+    finished = []
+
+    def write(number: int) -> None:
+        track = tracker(postgresql_server.uri, "writers", tmp_path / "runs" / f"{number}")
+        for epoch in range(1, EPOCHS + 1):
+            track.folder.append({"epoch": epoch} | {f"metric{index}": number + epoch for index in range(METRICS)})
+            if epoch % 10 == 0:
+                track.flush(epoch)
+        finished.append(track.finish(State.finished, {}, []))
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(WRITERS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [record.getMessage() for record in caplog.records] == []
+    assert finished == [True] * WRITERS
+    counts = "SELECT run_uuid, count(*), count(DISTINCT (key, step)), sum(value - step) FROM metrics GROUP BY run_uuid"
+    rows = postgresql.query(counts)
+    assert [row[1:3] for row in rows] == [(EPOCHS * METRICS, EPOCHS * METRICS)] * WRITERS
+    assert sorted(row[3] for row in rows) == [number * EPOCHS * METRICS for number in range(WRITERS)]
+
+
+def test_a_server_that_asks_for_a_password(tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO, logger="altub_exp")
+    server = Server(tmp_path, options=["--app-name", "basic-auth"], MLFLOW_AUTH_ADMIN_PASSWORD=PASSWORD)
+    try:
+        server.start()
+        track = tracker(server.uri, "secret", tmp_path / "runs" / "seed25")
+        track.folder.append({"epoch": 1, "loss": 1.5})
+        assert not track.flush(1)
+        assert [record.getMessage() for record in caplog.records] == [
+            f"MLflow at {server.uri} does not record (it asks for a name and a password: set MLFLOW_TRACKING_USERNAME "
+            "and MLFLOW_TRACKING_PASSWORD); training goes on, the points stay in the run's folder and are sent later."
+        ]
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "wrong")
+        assert not track.finish(State.finished, {}, [])
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
+        picture = track.folder.path / "auroc.png"
+        picture.write_bytes(b"png")
+        assert track.finish(State.finished, {}, [picture])
+        client = store.import_mlflow()(tracking_uri=server.uri)
+        (run,) = client.search_runs([client.get_experiment_by_name("secret").experiment_id])
+        assert run.data.metrics == {"loss": 1.5}
+        assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["auroc.png"]
+    finally:
+        server.kill()

@@ -1,0 +1,54 @@
+"""What `python -m altub_exp.server` says and does before it becomes MLflow's server."""
+
+import sys
+
+import pytest
+
+from altub_exp import server
+from altub_exp.errors import UserError
+from tests.commandline import run
+
+
+def test_help_has_examples(tmp_path):
+    text, _ = run(tmp_path, "--help", module="altub_exp.server")
+    assert "python -m altub_exp.server --app-name basic-auth" in text
+    assert "sqlite:///mlflow.db" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--backend-store-uri", "http://127.0.0.1:1"], "is a server itself"),
+        (["--backend-store-uri", "folder"], "MLflow cannot record at 'folder'"),
+        (["--app-name", "basic-auth"], "Set MLFLOW_AUTH_ADMIN_PASSWORD"),
+    ],
+)
+def test_what_cannot_work_is_one_sentence(tmp_path, arguments, sentence):
+    _, said = run(tmp_path, *arguments, module="altub_exp.server", expect=1)
+    assert said.startswith("error: ")
+    assert sentence in said
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("library", "store", "app", "remedy"),
+    [
+        ("psycopg", "postgresql://localhost/mlflow", None, r"pip install 'psycopg\[binary\]'"),
+        ("flask_wtf", "postgresql://localhost/mlflow", "basic-auth", r"pip install 'mlflow\[auth\]'"),
+    ],
+)
+def test_missing_library_is_named(monkeypatch, library, store, app, remedy):
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(UserError, match=remedy):
+        server.prepare(store, app, {"MLFLOW_AUTH_ADMIN_PASSWORD": "correct horse battery"})
+
+
+def test_the_users_environment_wins():
+    values = server.prepare("postgresql://localhost/mlflow", None, {"MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": "7"})
+    assert values["MLFLOW_SQLALCHEMYSTORE_POOL_SIZE"] == "7"
+    assert values["MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW"] == "50"
+    assert values["MLFLOW_BACKEND_STORE_URI"] == "postgresql://localhost/mlflow"
+
+
+def test_a_password_does_not_stand_in_the_command_line():
+    assert "postgresql" not in " ".join(server.command("127.0.0.1", 5000))
