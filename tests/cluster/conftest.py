@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import submitit
 
 from tests.cluster.slurm import Slurm, missing
 
@@ -58,5 +59,6 @@ def without_accounting(cluster_without_accounting: Slurm, monkeypatch: pytest.Mo
 
 
 def _client(slurm: Slurm, monkeypatch: pytest.MonkeyPatch) -> Slurm:
+    submitit.SlurmJob.watcher.clear()  # it keeps states by job id, and both clusters count from 1
     monkeypatch.setenv("SLURM_CONF", slurm.environment()["SLURM_CONF"])
     return slurm
