@@ -36,7 +36,7 @@ def environment(**changes):
     return kept | {"COLUMNS": "200", "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"} | changes
 
 
-def run(cwd, *arguments, module="altub_exp.train", expect=0, **changes):
+def run(cwd, *arguments, module="altub_exp.train", expect=0, seconds=240, **changes):
     """Run a command to its end and return (stdout, stderr); its exit status is checked."""
     done = subprocess.run(
         command(*arguments, module=module),
@@ -44,7 +44,7 @@ def run(cwd, *arguments, module="altub_exp.train", expect=0, **changes):
         env=environment(**changes),
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=seconds,
     )
     assert done.returncode == expect, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout, done.stderr

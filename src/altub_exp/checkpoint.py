@@ -94,11 +94,15 @@ def _read(path: Path, remedy: str) -> dict[str, Any]:
 
 def _write(path: Path, state: dict[str, Any]) -> None:
     temporary = path.with_name(path.name + ".part")
-    with temporary.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:  # a full disk is not to stay full
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _random_states() -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,12 @@ def build_tracker(folder: RunFolder, config: Config, images: ImageSet, uri: str)
     )
 
 
+def slurm_job() -> str | None:
+    """The id by which Slurm's commands know this job, such as ``7_3`` of an array; None outside of Slurm."""
+    array, task = (os.environ.get(f"SLURM_ARRAY_{part}_ID") for part in ("JOB", "TASK"))
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
+
+
 def start_status(folder: RunFolder, config: Config, images: ImageSet, device: torch.device, done: int) -> None:
     """Write what is known at the start: where, when, with which versions; and the configuration beside it."""
     OmegaConf.save(OmegaConf.create(plain(asdict(config))), folder.config)
@@ -123,6 +130,7 @@ def start_status(folder: RunFolder, config: Config, images: ImageSet, device: to
         checkpoint_epoch=done,
         device=f"{device}" if device.type == "cpu" else torch.cuda.get_device_name(device),
         threads=torch.get_num_threads(),
+        slurm_job=slurm_job(),
         data=images.fingerprint(),
         weights_sha256=weights_fingerprint(config),
         git_commit=commit,
@@ -190,10 +198,13 @@ def fail(folder: RunFolder, error: BaseException) -> None:
     reason = "interrupted" if interrupted else f"{type(error).__name__}: {error}"
     log.error("failed: %s; the same command goes on from the checkpoint.", reason)
     log.debug("where it happened:", exc_info=not interrupted)
-    if folder.status() is not None:
-        folder.write_status(state=State.failed, reason=reason, interrupted=interrupted)
-        if tracker := Tracker.from_record(folder):
-            tracker.finish(State.failed, {}, folder.artifacts())
+    try:
+        if folder.status() is not None:
+            folder.write_status(state=State.failed, reason=reason, interrupted=interrupted)
+            if tracker := Tracker.from_record(folder):
+                tracker.finish(State.failed, {}, folder.artifacts())
+    except OSError as full:  # the disk, perhaps the very reason: then the run looks like one that was killed
+        log.error("that could not be written down either (%s).", full)
 
 
 def report_done(folder: RunFolder, status: dict[str, Any], config: Config, images: ImageSet, uri: str) -> State:

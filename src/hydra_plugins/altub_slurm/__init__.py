@@ -1,0 +1,1 @@
+"""Hydra's launcher ``slurm``: a sweep as an array of jobs on a cluster."""

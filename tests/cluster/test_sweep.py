@@ -1,0 +1,186 @@
+"""Sweeps on a real Slurm cluster, undisturbed by nothing: what a night on a cluster may bring, in minutes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+from mlflow import MlflowClient
+
+from tests.cluster.slurm import Slurm, wait_until
+from tests.commandline import TINY, command, environment, equal_models, folders, journal, run, status
+
+pytestmark = pytest.mark.slurm
+
+EPOCHS = 60
+SMALL = [*TINY, f"train.epochs={EPOCHS}", "eval.ks_every=0", "eval.unit_normality=false", "dataset.train_images=6"]
+ON_SLURM = [
+    "hydra/launcher=slurm",
+    "hydra.launcher.gpus_per_node=null",
+    "hydra.launcher.cpus_per_task=2",
+    "hydra.launcher.mem_gb=1",
+    "hydra.launcher.timeout_min=30",
+    "hydra.launcher.array_parallelism=4",
+    "hydra.launcher.poll_seconds=1",
+    "hydra.launcher.lost_seconds=5",
+]
+
+
+def sweep(seeds, *more):
+    return ["-m", *SMALL, "altub=none,alternating", f"seed=range(1,{seeds + 1})", "tracking.sweep=night", *more]
+
+
+class Caller:
+    """`-m` in the background."""
+
+    def __init__(self, cwd: Path, *arguments: str):
+        self.log = cwd / f"caller-{time.monotonic_ns()}.log"
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(command(*arguments), cwd=cwd, env=environment(), stdout=log, stderr=log)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def end(self, expect: int, seconds: float = 900) -> str:
+        code = self.process.wait(seconds)
+        text = self.log.read_text()
+        assert code == expect, text
+        assert "Traceback" not in text
+        return text
+
+
+def computing(cwd: Path) -> list[Path]:
+    """Folders of runs that are in the middle of their epochs."""
+    found = []
+    for folder in folders(cwd):
+        state = status(folder)
+        rows = len((folder / "metrics.jsonl").read_text().splitlines()) if (folder / "metrics.jsonl").exists() else 0
+        if state["state"] == "running" and 2 <= rows < EPOCHS - 15 and psutil.pid_exists(state["pid"]):
+            found.append(folder)
+    return found
+
+
+def one_computing(cwd: Path, but: set[Path]) -> Path:
+    """Wait for a run in the middle of its epochs that is not one of ``but``, and add it to these."""
+    found: list[Path] = []
+
+    def look() -> bool:
+        found.extend(folder for folder in computing(cwd) if folder not in but)
+        return bool(found)
+
+    wait_until(look, 300, "a run in the middle of its epochs")
+    but.add(found[0])
+    return found[0]
+
+
+def assert_as_undisturbed(cwd: Path, undisturbed: Path) -> None:
+    """Every run is finished, with the same numbers bit for bit, and MLflow holds every epoch exactly once."""
+    ours, theirs = folders(cwd), folders(undisturbed)
+    assert [f.relative_to(cwd) for f in ours] == [f.relative_to(undisturbed) for f in theirs]
+    for mine, reference in zip(ours, theirs, strict=True):
+        assert status(mine)["state"] == "finished"
+        assert journal(mine) == journal(reference), mine
+        assert equal_models(mine, reference)
+    run(cwd, module="altub_exp.sync")
+    client = MlflowClient(f"sqlite:///{cwd}/mlflow.db")
+    runs = client.search_runs([client.get_experiment_by_name("demo").experiment_id])
+    children = {r.data.tags["run_key"]: r for r in runs if "run_key" in r.data.tags}
+    parents = [r for r in runs if "sweep_parent" in r.data.tags]
+    assert len(children) == len(ours) == len(runs) - 1
+    for folder in ours:
+        child = children[folder.name]
+        assert child.info.status == "FINISHED"
+        assert child.data.tags["mlflow.parentRunId"] == parents[0].info.run_id
+        rows = journal(folder)
+        for metric in ("loss", "pixel_auroc", "image_auroc"):
+            points = client.get_metric_history(child.info.run_id, metric)
+            assert Counter(p.step for p in points) == Counter(range(1, EPOCHS + 1)), (folder, metric)
+            assert {p.step: p.value for p in points} == {row["epoch"]: row[metric] for row in rows}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """24 runs one after the other in one process, and the first 8 of them."""
+    cwd = tmp_path_factory.mktemp("undisturbed")
+    run(cwd, *sweep(12), seconds=1200)
+    return cwd
+
+
+@pytest.fixture(scope="module")
+def first_eight(undisturbed, tmp_path_factory):
+    cwd = tmp_path_factory.mktemp("eight")
+    for folder in folders(undisturbed):
+        if int(folder.name.split("-")[0].removeprefix("seed")) <= 4:
+            (cwd / folder.relative_to(undisturbed)).parent.mkdir(parents=True, exist_ok=True)
+            os.symlink(folder, cwd / folder.relative_to(undisturbed))
+    return cwd
+
+
+def test_a_night_of_faults(of_the_cluster: Slurm, undisturbed: Path, tmp_path: Path):
+    """24 jobs, four at once: one killed, one preempted, one cancelled, one requeued, the controller restarted."""
+    cluster = of_the_cluster
+    caller = Caller(tmp_path, *sweep(12), *ON_SLURM)
+    struck: set[Path] = set()
+    killed = one_computing(tmp_path, struck)
+    os.kill(status(killed)["pid"], signal.SIGKILL)
+    preempted = one_computing(tmp_path, struck)
+    cluster.scancel("--signal=USR2", status(preempted)["slurm_job"])
+    cancelled = one_computing(tmp_path, struck)
+    cluster.scancel(status(cancelled)["slurm_job"])
+    cluster.restart(cluster.slurmctld)
+    requeued = one_computing(tmp_path, struck)
+    cluster.scontrol("requeue", status(requeued)["slurm_job"])
+    said = caller.end(1)
+    assert "24 runs: 24 new; 24 to compute." in said
+    assert "24 runs: 2 failed, 22 finished." in said
+    assert said.count("ended without a result") == 2
+    for folder in (preempted, requeued):
+        assert status(folder)["resumed"] or "from epoch" in (folder / "train.log").read_text()
+    said = Caller(tmp_path, *sweep(12), *ON_SLURM).end(0)
+    assert "24 runs: 2 half-done, 22 finished; 2 to compute." in said
+    assert "24 runs: 24 finished." in said
+    assert_as_undisturbed(tmp_path, undisturbed)
+
+
+def test_the_caller_is_killed_twice(of_the_cluster: Slurm, first_eight: Path, tmp_path: Path):
+    seen: set[Path] = set()
+    for _ in range(2):
+        caller = Caller(tmp_path, *sweep(4), *ON_SLURM)
+        one_computing(tmp_path, seen)
+        caller.kill()
+    said = Caller(tmp_path, *sweep(4), *ON_SLURM).end(0)
+    assert "8 runs: 8 finished." in said
+    wait_until(lambda: not of_the_cluster.squeue(), 300, "the jobs of the callers that were killed")
+    assert_as_undisturbed(tmp_path, first_eight)
+
+
+def test_two_callers_at_once(of_the_cluster: Slurm, first_eight: Path, tmp_path: Path):
+    callers = [Caller(tmp_path, *sweep(4), *ON_SLURM) for _ in range(2)]
+    for caller in callers:
+        assert "8 runs: 8 finished." in caller.end(0)
+    assert_as_undisturbed(tmp_path, first_eight)
+
+
+def test_without_accounting_a_killed_job_is_noticed(without_accounting: Slurm, tmp_path: Path):
+    caller = Caller(tmp_path, *sweep(1), *ON_SLURM)
+    killed = one_computing(tmp_path, set())
+    os.kill(status(killed)["pid"], signal.SIGKILL)
+    said = caller.end(1, seconds=240)
+    assert "2 runs: 1 failed, 1 finished." in said
+    assert "ended without a result" in said
+    assert "2 runs: 2 finished." in Caller(tmp_path, *sweep(1), *ON_SLURM).end(0)
+
+
+def test_a_cluster_that_refuses_the_jobs_is_one_sentence(of_the_cluster: Slurm, tmp_path: Path):
+    said = Caller(tmp_path, *sweep(1), *ON_SLURM, "hydra.launcher.partition=nowhere").end(1, seconds=240)
+    (error,) = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert "Slurm does not take the jobs" in error
+    assert "partition" in error
+    assert not list(tmp_path.glob("runs/synthetic"))
