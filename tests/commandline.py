@@ -66,7 +66,7 @@ def recorded(cwd, experiment="demo"):
 
     client = MlflowClient(f"sqlite:///{cwd}/mlflow.db")
     found = client.get_experiment_by_name(experiment)
-    runs = client.search_runs([found.experiment_id], "tags.run_key != ''")  # without the sweep's own
+    runs = client.search_runs([found.experiment_id], "tags.altub != ''")  # without the sweep's own
     histories = {
         run.data.tags["altub"]: {
             metric: [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, metric)]

@@ -40,10 +40,25 @@ def test_the_wheel_brings_its_configuration_and_works_from_any_folder(installed,
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_wheel_brings_the_launcher_into_a_namespace_that_it_shares(installed, tmp_path):
+    brought = {path.name for path in (installed / "hydra_plugins").iterdir()}
+    assert "altub_gpu_pool" in brought
+    assert "__init__.py" not in brought
+    of = "import hydra_plugins.altub_gpu_pool.launcher as one; print(one.__file__)"
+    assert Path(run(installed, tmp_path, "-c", of).strip()).is_relative_to(installed)
+    arguments = ["-m", "altub_exp.train", "experiment=demo", "hydra/launcher=gpu_pool", "--cfg", "hydra"]
+    composed = run(installed, tmp_path, *arguments, "--package", "hydra.launcher")
+    assert "_target_: hydra_plugins.altub_gpu_pool.launcher.GpuPool" in composed
+    loaded = "import sys, hydra_plugins.altub_gpu_pool.launcher; print('torch' in sys.modules)"
+    assert run(installed, tmp_path, "-c", loaded).strip() == "False", "every start of Hydra imports it"
+
+
 def test_help_explains_the_groups_with_examples(installed, tmp_path):
     text = run(installed, tmp_path, "-m", "altub_exp.train", "--help")
     options = {
-        path.stem for group in ("model", "backbone", "dataset", "altub") for path in ROOT.glob(f"conf/{group}/*.yaml")
+        path.stem
+        for group in ("model", "backbone", "dataset", "altub", "hydra/launcher")
+        for path in ROOT.glob(f"conf/{group}/*.yaml")
     }
     assert {"r18", "mvtec", "alternating"} <= options
     for option in options:

@@ -9,13 +9,15 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from enum import IntEnum, StrEnum
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from altub_exp.errors import UserError
-from altub_exp.runs import Held, RunFolder, State, git_state, identity, versions
+from altub_exp.runs import DIED, Held, RunFolder, State, git_state, identity, versions
 
 HOLDER = """
 import sys, time
@@ -176,6 +178,73 @@ def test_lock_of_an_ended_run_says_so(folder: RunFolder):
     folder.write_status(state=State.finished)
     with folder.lock(), pytest.raises(Held, match="try again"):
         RunFolder(folder.path).lock().__enter__()
+
+
+def test_only_a_run_that_nobody_computes_is_dead(folder: RunFolder):
+    assert not folder.dead()
+    assert list(folder.path.iterdir()) == [], "a look leaves nothing behind"
+    folder.write_status(state=State.finished)
+    assert not folder.dead()
+    with folder.lock():
+        assert not folder.bury()
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(folder.path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "held\n"
+        assert not folder.dead()
+    finally:
+        holder.kill()
+        holder.wait()
+        holder.stdout.close()
+    since = folder.status()["since"]
+    assert folder.dead()
+    assert folder.status()["state"] == "running", "looking marks nothing"
+    with folder.lock():
+        assert folder.bury()
+        assert not folder.bury()
+    after = folder.status()
+    assert (after["state"], after["reason"], after["pid"]) == ("failed", DIED, holder.pid)
+    assert since - 1000 <= after["ended"] <= since + 1000
+    assert not folder.dead()
+
+
+def test_a_look_at_the_lock_does_not_stop_a_run_that_starts(folder: RunFolder):
+    looking, looked = threading.Event(), threading.Event()
+
+    def look():
+        with RunFolder(folder.path).lock():
+            looking.set()
+            looked.wait(0.1)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    looking.wait()
+    with pytest.raises(Held), folder.lock(patience=0):
+        pass
+    with folder.lock():
+        thread.join()
+
+
+def test_the_lock_of_a_folder_put_aside_meanwhile_is_not_taken_for_that_of_its_successor(
+    folder: RunFolder, monkeypatch
+):
+    with folder.lock():
+        folder.write_status(state=State.running)
+    successors = []
+
+    class Slow(FileLock):
+        def acquire(self, *args, **rest):
+            taken = super().acquire(*args, **rest)
+            if not successors:  # as if between opening the file and locking it
+                folder.put_aside()
+                folder.write_status(state=State.running)
+                successors.append(FileLock(folder.path / ".lock"))
+                successors[0].acquire(timeout=0)
+            return taken
+
+    monkeypatch.setattr("altub_exp.runs.FileLock", Slow)
+    assert not folder.dead()
+    successors[0].release()
+    assert folder.dead()
 
 
 def test_put_aside_keeps_everything(folder: RunFolder):

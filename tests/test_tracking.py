@@ -184,6 +184,7 @@ with engine.begin() as connection:
 """
 
 
+@pytest.mark.slow
 def test_store_of_an_older_mlflow_is_upgraded(tmp_path: Path, folder: RunFolder):
     path = tmp_path / "mlflow.db"
     subprocess.run([sys.executable, "-c", OLD_STORE, f"sqlite:///{path}"], check=True, capture_output=True)
@@ -461,11 +462,12 @@ def test_sync_sends_what_is_missing(uri: str, folder: RunFolder, wire: Counter, 
         counts = [f"{number} points sent" for number in sent] if sent else ["nothing missing"] * 3
         assert told["a"] == counts[0]
         assert told["b"] == counts[1]
-        assert told["c"].startswith(counts[2] + "; its process has died")
+        died = "; its process has died: marked as failed, the same command goes on" if sent else ""
+        assert told["c"] == counts[2] + died
         assert told["d"] == "still computing, skipped"
         assert told["e"] == "ended before anything was recorded, skipped"
     found = {run.info.run_name: run for run in runs(uri)}
-    assert {name: run.info.status for name, run in found.items()} == {"a": "FINISHED", "b": "FAILED", "c": "RUNNING"}
+    assert {name: run.info.status for name, run in found.items()} == {"a": "FINISHED", "b": "FAILED", "c": "FAILED"}
     assert found["a"].data.metrics["pixel_auroc_mean"] == 0.5
     assert found["a"].info.end_time == finished.status()["ended"]
     assert [file.path for file in client(uri).list_artifacts(found["a"].info.run_id)] == ["config.yaml"]
@@ -542,6 +544,7 @@ for attempt in range(20):
 """
 
 
+@pytest.mark.slow
 def test_eight_processes_open_a_fresh_store_at_once(tmp_path: Path):
     command = [sys.executable, "-c", WORKER]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}

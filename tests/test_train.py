@@ -156,6 +156,7 @@ def test_stability_table_of_nothing(undisturbed, arguments, sentence):
     assert "Traceback" not in stderr
 
 
+@pytest.mark.slow
 def test_on_a_terminal_a_bar_shows_the_time_left(tmp_path):
     import pty
 
@@ -234,6 +235,7 @@ def test_interrupted_by_the_keyboard_is_said_recorded_and_resumable(undisturbed,
     assert [step for step, _ in sorted(histories["alternating"]["loss"])] == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.slow
 def test_the_main_job_on_real_images_and_a_real_backbone(shared, tmp_path):
     _, stderr = run(
         tmp_path,
@@ -319,6 +321,9 @@ def test_bad_images_are_one_sentence_before_any_training(tmp_path, spoil):
         (["eval.first_epoch=9"], "does not lie within the 6 epochs"),
         (["dataset.category=tartan"], "tartan"),
         (["dataset.category=all"], "-m"),
+        (["+sweeps=fig4"], "+sweeps=… is a list of runs: add -m"),
+        (["sweeps=fig4"], "add it, +sweeps=fig4"),
+        (["+sweeps=fig5"], "sweeps=fig5 does not exist: choose one of fig1, fig3"),
         (["dataset=mvtec", "dataset.category=screw", "dataset.root=nowhere"], "nowhere"),
         (["backbone.weights=absent.safetensors"], "absent.safetensors is no file"),
         (["backbone.weights=pretrained"], "could not be fetched from the Hugging Face hub"),

@@ -337,7 +337,9 @@ def conf_dir() -> str:
 
 def options(group: str) -> list[str]:
     """The names that can be chosen for a group: the program's own and those of plug-ins."""
-    stored = ConfigStore.instance().repo.get(group, {})
+    stored = ConfigStore.instance().repo
+    for part in group.split("/"):
+        stored = stored.get(part, {})
     own = {path.stem for path in (Path(conf_dir()) / group).glob("*.yaml")}
     return sorted(own | {name.removesuffix(".yaml") for name, node in stored.items() if not isinstance(node, dict)})
 

@@ -2,7 +2,13 @@
 
 
 class UserError(Exception):
-    """Something a person got wrong: one clear sentence that names the remedy, shown without a traceback."""
+    """Something a person got wrong: one clear sentence that names the remedy, shown without a traceback.
+
+    Attributes:
+        status: the program's exit status.
+    """
+
+    status = 1
 
 
 class Divergence(Exception):

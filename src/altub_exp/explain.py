@@ -23,6 +23,8 @@ def explain(error: Exception) -> str:
     if found := re.search(r"Could not find '([^']+)'", text):
         group, _, option = found[1].rpartition("/")
         return _choose(f"{group}={option} does not exist", option, options(group))
+    if added := _first(r"To append to your default list use (\+\S+)", text):
+        return f"{added[1:]} is not there to be replaced: add it, {added}."
     if found := re.search(
         r"Could not override '([^']+)'|Could not append to config\. An item is already at '([^']+)'", text
     ):

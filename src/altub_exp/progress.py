@@ -18,12 +18,14 @@ SHOWN = ("loss", "objective", "pixel_auroc", "image_auroc", "ks")  # the journal
 
 log = logging.getLogger("altub_exp")
 console = Console(stderr=True)
+if not console.is_terminal:
+    console.width = 10_000  # in a file or a pipe a line stays one line
 
 
 @contextmanager
-def logging_to(path: Path) -> Iterator[None]:
-    """Send the program's log to a file, with dates, and to the terminal, plainly."""
-    file = logging.FileHandler(path, encoding="utf-8")
+def logging_to(path: Path | None) -> Iterator[None]:
+    """Send the program's log to the terminal, plainly, and to a file, if one is named, with dates."""
+    file = logging.NullHandler() if path is None else logging.FileHandler(path, encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     screen = (
         RichHandler(console=console, show_time=False, show_path=False, show_level=False, markup=False)

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import time
@@ -22,15 +23,31 @@ from filelock import FileLock, Timeout
 from altub_exp.errors import UserError
 from altub_exp.provenance import git_state, versions
 
-__all__ = ["Held", "RunFolder", "State", "git_state", "identity", "now_ms", "read_json", "versions", "write_json"]
+__all__ = [
+    "DIED",
+    "Held",
+    "RunFolder",
+    "State",
+    "git_state",
+    "identity",
+    "now_ms",
+    "read_json",
+    "run_folders",
+    "versions",
+    "write_json",
+]
 
+DIED = "its process ended without a word (killed, out of memory, or the machine went down)"
+"""Why a run failed that could not say so itself, see :meth:`RunFolder.bury`."""
 
-PROBE_SECONDS = 1.0
-"""A process that only looks whether a lock is held holds it for a moment itself: so long it is waited for."""
+PATIENCE = 0.5
+"""Seconds to wait for a lock: far longer than a look at it takes, so that a look never stops a run that starts."""
 
 
 class Held(UserError):
-    """Another process holds the run's lock."""
+    """Another process holds the run's lock; by its status a launcher knows it from other errors (EX_TEMPFAIL)."""
+
+    status = 75
 
 
 def now_ms() -> int:
@@ -112,6 +129,12 @@ def _replace(path: Path, text: str) -> None:
         raise
 
 
+def _inode(file: Path) -> int | None:
+    with contextlib.suppress(FileNotFoundError):
+        return file.stat().st_ino
+    return None
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The folder of one run. All times in its files are Unix milliseconds."""
@@ -148,22 +171,29 @@ class RunFolder:
         """Tests of normality of the latent units, where they were asked for."""
         return self.path / "normality.json"
 
+    @property
+    def aside(self) -> bool:
+        """Whether this is a run that :meth:`put_aside` has put aside."""
+        return re.search(r"\.old-\d+$", self.path.name) is not None
+
     def artifacts(self) -> list[Path]:
         """The files that belong into MLflow, as far as they are there: configuration, tests of normality, pictures."""
         files = (self.config, self.normality, *sorted(self.path.glob("*.png")))
         return [path for path in files if path.is_file()]
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self, patience: float = PATIENCE) -> Iterator[None]:
         """Hold the run's lock; the system frees it when the process dies, however it dies.
+
+        Args:
+            patience: seconds to wait for another process to let go.
 
         Raises:
             Held: another process holds it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / ".lock", timeout=PROBE_SECONDS)
         try:
-            lock.acquire()
+            lock = self._acquired(patience)
         except Timeout:
             status = self.status() or {}
             if status.get("state") != State.running:  # being put aside, or sent to MLflow
@@ -179,17 +209,56 @@ class RunFolder:
             lock.release()
 
     def held(self) -> bool:
-        """Whether a living process holds the run's lock."""
-        path = self.path / ".lock"
-        if not path.exists():
+        """Whether a living process holds the run's lock; a look that leaves nothing behind."""
+        if not (self.path / ".lock").exists():
             return False
-        lock = FileLock(path, timeout=0)
         try:
-            lock.acquire()
-        except Timeout:
+            with self.lock(patience=0):
+                return False
+        except Held:
             return True
-        lock.release()
-        return False
+
+    def _acquired(self, patience: float) -> FileLock:
+        file = self.path / ".lock"
+        while True:
+            before = _inode(file)
+            lock = FileLock(file, timeout=patience)
+            lock.acquire()
+            # whoever puts the folder aside takes the lock along: what was opened before may be the lock of that one
+            if before is None or _inode(file) == before:
+                return lock
+            lock.release()
+
+    def dead(self) -> bool:
+        """Whether the run's process has died: the status says running, and nobody holds the lock.
+
+        A run takes its lock before it writes a status, so one that only starts is never taken for dead.
+
+        Raises:
+            UserError: the status is damaged.
+        """
+        return self._says_running() and not self.held() and self._says_running()  # it may have ended meanwhile
+
+    def bury(self) -> bool:
+        """Mark a run as failed whose process has died; call it while holding the lock, which proves the death.
+
+        The run ended when it last wrote a file; the same command resumes it.
+
+        Returns:
+            Whether the status said running until now.
+
+        Raises:
+            UserError: the status is damaged.
+        """
+        if not self._says_running():
+            return False
+        files = [file for file in (self.status_file, self.journal, self.log) if file.exists()]
+        ended = max(file.stat().st_mtime_ns for file in files) // 1_000_000
+        self.write_status(state=State.failed, reason=DIED, interrupted=True, ended=ended)
+        return True
+
+    def _says_running(self) -> bool:
+        return (self.status() or {}).get("state") == State.running
 
     def status(self) -> dict[str, Any] | None:
         """What :meth:`write_status` has written, or None.
@@ -284,3 +353,14 @@ class RunFolder:
         while (aside := self.path.with_name(f"{self.path.name}.old-{number}")).exists():
             number += 1
         return self.path.rename(aside)
+
+
+def run_folders(root: Path) -> list[RunFolder]:
+    """Every run below a folder, in order of their paths, those that were put aside too.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    if not root.is_dir():
+        raise UserError(f"There is no folder {root}; name the one that holds the runs.")
+    return [RunFolder(path) for path in sorted(file.parent for file in root.rglob("status.json"))]

@@ -16,11 +16,11 @@ from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
-from rich.table import Table
 
 from altub_exp.config import Config, backbone_label, check
 from altub_exp.data import ImageSet, list_categories, open_category
 from altub_exp.errors import UserError
+from altub_exp.overview import read, table
 from altub_exp.progress import console, duration
 from altub_exp.provenance import code_fingerprint
 from altub_exp.record import run_name, run_path
@@ -64,6 +64,17 @@ class Job:
         """What tells it from the others."""
         return f"{run_name(self.config)} seed{self.config.seed}"
 
+    def due(self, standings: set[Standing]) -> bool:
+        """Whether there is something to compute: the run stands so, or its inference is still to be timed.
+
+        Raises:
+            UserError: its status is damaged.
+        """
+        standing = self.standing()
+        if standing is Standing.finished and self.config.eval.timing_images:
+            return "inference_ms" not in (self.folder.status() or {}).get("summary", {})
+        return standing in standings
+
     def standing(self) -> Standing:
         """How the run stands now.
 
@@ -98,7 +109,7 @@ def run_sweep(arguments: Sequence[str], products: Sequence[list[str]], compose: 
     first = jobs[0].config
     standings = [job.standing() for job in jobs]
     retried = {Standing.new, Standing.half_done} | ({Standing.failed} if first.sweep.retry_failed else set())
-    missing = [job for job, standing in zip(jobs, standings, strict=True) if standing in retried]
+    missing = [job for job in jobs if job.due(retried)]
     announce(jobs, standings, missing)
     if first.sweep.dry_run:
         for job, standing in zip(jobs, standings, strict=True):
@@ -128,7 +139,7 @@ def compute(
     begun: set[Job] = set()
     waiting = False
     while True:
-        missing = [job for job in jobs if job not in begun and job.standing() in retried]
+        missing = [job for job in jobs if job not in begun and job.due(retried)]
         if missing:
             begun.update(missing)
             for job, result in zip(missing, launch(missing), strict=True):
@@ -261,18 +272,14 @@ def epochs_left(job: Job) -> int:
 
 def sum_up(jobs: Sequence[Job], errors: Mapping[Job, str]) -> int:
     """Print how all runs stand, and why those that failed did; returns how many failed."""
-    table = Table("run", "state", "why", box=None, title="not finished", title_justify="left")
+    console.print(table([read(job.folder) for job in jobs if job.folder.status_file.exists()]), highlight=False)
     counts: Counter[Standing] = Counter()
     for job in jobs:
         standing = job.standing()
         if job in errors and standing not in (Standing.finished, Standing.crashed):
             standing = Standing.failed
+            console.print(f"{job.name}: {errors[job]}", highlight=False, markup=False)
         counts[standing] += 1
-        if standing is not Standing.finished:
-            status = job.folder.status() or {}
-            table.add_row(job.name, standing, str(status.get("reason") or errors.get(job, "")))
-    if table.row_count:
-        console.print(table, highlight=False)
     listed = ", ".join(f"{counts[standing]} {standing}" for standing in Standing if counts[standing])
     console.print(f"{len(jobs)} runs: {listed}.", highlight=False)
     if counts[Standing.failed] and not all(job.config.sweep.retry_failed for job in jobs):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from altub_exp.errors import UserError
-from altub_exp.runs import Held, RunFolder, State
+from altub_exp.runs import Held, RunFolder, State, run_folders
 from altub_exp.store import reason, resolve_uri, shown
 from altub_exp.tracking import Tracker
 
@@ -17,36 +17,35 @@ EPILOG = """example:
   python -m altub_exp.sync runs --uri http://tracking.example:5000
 
 Each run goes to the place that it was recorded for (MLFLOW_TRACKING_URI wins), or to --uri and --experiment.
-Nothing is sent twice; runs that are still computing are left alone."""
+Nothing is sent twice. Runs still computing are left alone; those whose process is gone are marked as failed."""
 
 
 def sync_run(folder: RunFolder, uri: str | None = None, experiment: str | None = None) -> str:
     """Send what MLflow lacks of one run; returns what was done, in a few words.
 
-    A run whose process has died stays open in MLflow and gets its points up to the checkpoint: a resumed run computes
-    the later ones again.
+    A run whose process has died is marked as failed. As of every failed run, MLflow gets its points up to the
+    checkpoint: a resumed run computes the later ones again.
 
     Raises:
         Held: another process computes this run.
         UserError: a file of it is damaged, or its experiment was deleted.
         Unreachable: the server does not record.
     """
-    with folder.lock():
+    with folder.lock(patience=0):
+        died = folder.bury()
         status = folder.status() or {}
         tracker = Tracker.from_record(folder, uri, experiment)
         if tracker is None or "state" not in status:
             return "ended before anything was recorded, skipped"
         state = State(status["state"])
         try:
-            ended = state != State.running
-            summary, artifacts = (status.get("summary", {}), folder.artifacts()) if ended else ({}, [])
-            tracker.send(folder.settled(state), state, summary, artifacts)
+            tracker.send(folder.settled(state), state, status.get("summary", {}), folder.artifacts())
         except UserError:
             raise
         except Exception as error:
             raise Unreachable(tracker.uri, error) from error
     done = f"{tracker.sent} points sent" if tracker.sent else "nothing missing"
-    return done + ("; its process has died, run the command again to go on" if state == State.running else "")
+    return done + ("; its process has died: marked as failed, the same command goes on" if died else "")
 
 
 class Unreachable(Exception):
@@ -75,19 +74,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("altub_exp").addHandler(logging.NullHandler())  # the lines below say it all
     failed = False
     try:
-        if not options.runs_dir.is_dir():
-            raise UserError(f"There is no folder {options.runs_dir}; name the one that holds the runs.")
+        folders = run_folders(options.runs_dir)
         uri = resolve_uri(options.uri, environment=False) if options.uri else None
-        paths = sorted(file.parent for file in options.runs_dir.rglob("status.json"))
-        if not paths:
+        if not folders:
             print(f"There are no runs below {options.runs_dir}.")
-        for path in paths:
+        for folder in folders:
             try:
-                print(f"{path}: {sync_run(RunFolder(path), uri, options.experiment)}", flush=True)
+                print(f"{folder.path}: {sync_run(folder, uri, options.experiment)}", flush=True)
             except Held:
-                print(f"{path}: still computing, skipped", flush=True)
+                print(f"{folder.path}: still computing, skipped", flush=True)
             except UserError as error:
-                print(f"{path}: {error}", flush=True)
+                print(f"{folder.path}: {error}", flush=True)
                 failed = True
     except (UserError, Unreachable) as error:
         print(f"error: {error}", file=sys.stderr)

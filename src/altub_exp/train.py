@@ -24,6 +24,8 @@ def main(config: DictConfig) -> None:
     register_schema()  # a launcher may have brought this function alone to another process
     discover()
     try:
+        if "sweeps" in HydraConfig.get().runtime.choices and HydraConfig.get().mode is RunMode.RUN:
+            raise UserError("+sweeps=… is a list of runs: add -m.")
         run = OmegaConf.to_object(config)
         assert isinstance(run, Config)
         from altub_exp.experiment import run_experiment  # after Hydra: --help and --cfg need no torch
@@ -32,7 +34,8 @@ def main(config: DictConfig) -> None:
     except (UserError, OmegaConfBaseException) as error:
         if HydraConfig.get().mode is RunMode.MULTIRUN:
             raise
-        sys.exit(f"error: {explain(error)}")  # here, because Hydra would print a line of its own before it
+        print(f"error: {explain(error)}", file=sys.stderr)  # here, because Hydra would print a line before it
+        sys.exit(error.status if isinstance(error, UserError) else UserError.status)
     except KeyboardInterrupt:
         sys.exit(130)  # the shell's status for it; the log has said what to do
 

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections import Counter
 from pathlib import Path
+from typing import ClassVar
 
 import psutil
 import pytest
@@ -37,12 +38,15 @@ def sweep(seeds, *more):
 
 
 class Caller:
-    """`-m` in the background."""
+    """`-m` in the background; what a failing test leaves is ended by :func:`no_caller_stays`."""
+
+    started: ClassVar[list[subprocess.Popen[bytes]]] = []
 
     def __init__(self, cwd: Path, *arguments: str):
         self.log = cwd / f"caller-{time.monotonic_ns()}.log"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(command(*arguments), cwd=cwd, env=environment(), stdout=log, stderr=log)
+        self.started.append(self.process)
 
     def kill(self) -> None:
         self.process.kill()
@@ -54,6 +58,15 @@ class Caller:
         assert code == expect, text
         assert "Traceback" not in text
         return text
+
+
+@pytest.fixture(autouse=True)
+def no_caller_stays():
+    yield
+    while Caller.started:
+        process = Caller.started.pop()
+        process.kill()
+        process.wait()
 
 
 def computing(cwd: Path) -> list[Path]:

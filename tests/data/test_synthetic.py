@@ -97,6 +97,7 @@ def test_what_cannot_be_drawn(tmp_path, category, changes, words):
         draw(tmp_path, category, Drawing(**{**vars(SMALL), **changes}))
 
 
+@pytest.mark.slow
 def test_several_processes_at_once_draw_it_once(tmp_path):
     context = multiprocessing.get_context("spawn")
     workers = [context.Process(target=draw, args=(tmp_path, "grain", SMALL)) for _ in range(4)]

@@ -9,50 +9,46 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from altub_exp.tracking import prepare_store
+from altub_exp.server import command, prepare
 from tests.integration.postgresql import PostgreSQL, missing
 
 
 class Server:
-    """`python -m altub_exp.server`, which can be killed and started again at the same address.
+    """What `python -m altub_exp.server` becomes; can be killed and started again at the same address.
 
     Args:
         folder: for log and artifacts.
         store: its database; a SQLite file in the folder unless given.
-        options: further options of the command line.
-        environment: further variables.
     """
 
-    def __init__(self, folder: Path, store: str = "", options: Sequence[str] = (), **environment: str):
+    def __init__(self, folder: Path, store: str = ""):
         self.folder = folder
         self.store = store or f"sqlite:///{folder}/mlflow.db"
-        self.options = options
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
-        self.environment = kept | {"MLFLOW_BACKEND_STORE_URI": self.store} | environment
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.uri = f"http://127.0.0.1:{self.port}"
+        clean = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
+        self.environment = prepare(self.store, None, clean)
+        artifacts = ["--artifacts-destination", str(folder / "artifacts")]
+        self.command = command("127.0.0.1", self.port, *artifacts)
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Returns when the server answers; takes about 14 s."""
-        command = [sys.executable, "-m", "altub_exp.server", "--port", str(self.port), *self.options]
-        command += ["--artifacts-destination", str(self.folder / "artifacts")]
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
-                command, cwd=self.folder, env=self.environment, stdout=log, stderr=log, start_new_session=True
+                self.command, cwd=self.folder, env=self.environment, stdout=log, stderr=log, start_new_session=True
             )
         deadline = time.monotonic() + 120
         while not self.answers():
@@ -103,7 +99,6 @@ def postgresql_server(postgresql: PostgreSQL, tmp_path_factory) -> Iterator[Serv
 @pytest.fixture(scope="session")
 def server(tmp_path_factory) -> Iterator[Server]:
     server = Server(tmp_path_factory.mktemp("server"))
-    prepare_store(server.store)
     try:
         server.start()
         yield server

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from pathlib import Path
 
@@ -62,7 +63,17 @@ def test_forty_writers_at_once_lose_and_double_no_point(postgresql_server, postg
 
 def test_a_server_that_asks_for_a_password(tmp_path, monkeypatch, caplog):
     caplog.set_level(logging.INFO, logger="altub_exp")
-    server = Server(tmp_path, options=["--app-name", "basic-auth"], MLFLOW_AUTH_ADMIN_PASSWORD=PASSWORD)
+    server = Server(tmp_path)
+    options = [
+        "--port",
+        str(server.port),
+        "--app-name",
+        "basic-auth",
+        "--artifacts-destination",
+        str(tmp_path / "files"),
+    ]
+    server.command = [sys.executable, "-m", "altub_exp.server", *options]
+    server.environment["MLFLOW_AUTH_ADMIN_PASSWORD"] = PASSWORD
     try:
         server.start()
         track = tracker(server.uri, "secret", tmp_path / "runs" / "seed25")

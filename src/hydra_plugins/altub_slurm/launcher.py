@@ -123,7 +123,9 @@ class SlurmLauncher(BaseSubmititLauncher):  # type: ignore[misc]
                     )
             running = sum(state != "PENDING" for state in (queued or {}).values())
             now = f"{array}: {len(results)} of {len(jobs)} jobs have ended, {running} are running"
-            if now != said and queued is not None:
+            if queued is None:
+                now = f"{array}: squeue does not answer; waiting"
+            if now != said:
                 console.print(now, highlight=False)
                 said = now
             if len(results) < len(jobs):

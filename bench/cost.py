@@ -1,0 +1,315 @@
+"""Estimate what the sweeps cost on a GPU, without one: ``python -m bench.cost``.
+
+Nothing here is measured on a GPU. Each kind of step (features of a batch, training step, ψ-only step, evaluation) is
+executed on PyTorch's meta device, which computes shapes and no numbers, and every operation is charged the longest of
+its multiply-adds at ``FLOPS``, its bytes at ``BANDWIDTH`` and one ``LAUNCH``. What the processor does beside it is
+added: copies of kept features, AUROC, Kolmogorov-Smirnov statistics, start. How often each happens follows from the
+composed configuration and the published numbers of images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+from altub_exp.altub import Alternation
+from altub_exp.build import base, build_backbone, family
+from altub_exp.config import CFlowConfig, Config, Optimizers
+from altub_exp.data import btad, mvtec
+from altub_exp.density import Density, log_likelihood, negative_log_likelihood
+from altub_exp.evaluation import passes
+from altub_exp.flows import coupling
+from bench import grid
+
+# of an NVIDIA A100 in float32 proper: half its peak of 19.5 TFLOP/s, two thirds of its 1.6 TB/s
+FLOPS = 10e12
+BANDWIDTH = 1e12
+LAUNCH = 10e-6  # seconds from one operation of eager PyTorch to the next
+COPY = 4e9  # bytes per second from memory that is not pinned to the GPU
+AUROC = 8e-9  # seconds per pixel; this and the next measured on two CPU cores (AMD EPYC)
+KS = 20e-9  # seconds per latent value
+UNIT_TESTS = 60e-9  # seconds per latent value
+TURN = 3e-3 / 512**2  # seconds per pixel of an image that is turned
+START = 30.0  # seconds: start, decoding, pictures, record
+ADAM_BYTES = 32  # per parameter and step: its gradient twice, the parameter and two moments, read and written
+
+COUNTS = {"mvtec": mvtec.COUNTS, "btad": btad.COUNTS}
+ORDER = ["table1", "table2", "table_a1", "table3", "table4", "table6", "table5", "fig4", "fig1", "fig3", "table7"]
+
+
+class Meter(TorchDispatchMode):
+    """Adds up, operation by operation, what would be computed.
+
+    Attributes:
+        flops: floating-point operations of products and convolutions, two per multiply-add.
+        seconds: on the assumed GPU.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flops, self.seconds = 0.0, 0.0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Execute and charge one operation; composed ones fall apart first."""
+        kwargs = kwargs or {}
+        if func._overloadpacket not in flop_registry:
+            with self:
+                parts = func.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
+        result = func(*args, **kwargs)
+        if not func.is_view:
+            count = flop_registry.get(func._overloadpacket)
+            flops = count(*args, **kwargs, out_val=result) if count else 0
+            moved = sum(leaf.nbytes for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, Tensor))
+            self.flops += flops
+            self.seconds += max(flops / FLOPS, moved / BANDWIDTH, LAUNCH)
+        return result
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What one run's parts take; seconds on the assumed GPU.
+
+    Attributes:
+        features: per image through the backbone.
+        joint: training per image.
+        psi_only: the same in a ψ-only epoch.
+        forward: per image through the flow, without gradients.
+        gigaflops: per image, of the backbone and of the flow forward.
+        shapes: (C, H, W) of each scale.
+    """
+
+    features: float
+    joint: float
+    psi_only: float
+    forward: float
+    gigaflops: tuple[float, float]
+    shapes: tuple[tuple[int, int, int], ...]
+
+    @property
+    def latent_bytes(self) -> int:
+        """Per image; the features of the flows here are as large."""
+        return 4 * sum(math.prod(shape) for shape in self.shapes)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of one run, by what they are spent on."""
+
+    training: float
+    evaluation: float
+    statistics: float
+    start: float = START
+
+    @property
+    def hours(self) -> float:
+        """All of it."""
+        return (self.training + self.evaluation + self.statistics + self.start) / 3600
+
+
+@contextmanager
+def on_meta() -> Iterator[None]:
+    """Tensors without numbers; orthogonal matrices are not drawn."""
+    original, coupling.random_orthogonal = coupling.random_orthogonal, lambda size: torch.eye(size, device="cpu")
+    try:
+        with torch.device("meta"):
+            yield
+    finally:
+        coupling.random_orthogonal = original
+
+
+def metered(work: Callable[[], object]) -> Meter:
+    """What the work would take."""
+    with Meter() as meter:
+        work()
+    return meter
+
+
+def steps(config: Config) -> Steps:
+    """The parts of a run; computed once for all runs that differ in images and schedule alone."""
+    parts = (config.model, config.backbone, config.altub)
+    key = (config.dataset.image_size, config.train.batch_size, repr(parts))
+    if key not in _steps:
+        _steps[key] = _metered_steps(config)
+    return _steps[key]
+
+
+_steps: dict[Any, Steps] = {}
+
+
+def _metered_steps(config: Config) -> Steps:
+    size, batch = config.dataset.image_size, config.train.batch_size
+    with on_meta():
+        untrained = replace(config, backbone=replace(config.backbone, weights="random"))
+        backbone = build_backbone(untrained).to("meta")
+        images = torch.empty(batch, 3, size, size, dtype=torch.uint8)
+        maps = [m.shape for m in backbone(images)]
+        through_backbone = metered(lambda: backbone(images))
+        shapes = tuple((m[1], m[2], m[3]) for m in maps)
+        flow = family(config).flow(config.model, shapes)
+        density = Density(flow, [base(config)(shape) for shape in shapes]).to("meta")
+        features = [torch.empty(m) for m in maps]
+
+        def evaluate() -> None:
+            with torch.no_grad():
+                density(features)
+
+        learn = _fibre_lesson if isinstance(config.model, CFlowConfig) else _image_lesson
+        joint = learn(config, density, features, False)
+        psi_only = learn(config, density, features, True) if config.altub.alternating else joint
+        forward = metered(evaluate)
+    return Steps(
+        through_backbone.seconds / batch,
+        joint / batch,
+        psi_only / batch,
+        forward.seconds / batch,
+        (through_backbone.flops / batch / 1e9, forward.flops / batch / 1e9),
+        shapes,
+    )
+
+
+def _image_lesson(config: Config, density: Density, features: list[Tensor], psi_only: bool) -> float:
+    """Seconds of one step on a batch of images."""
+    learned = metered(lambda: negative_log_likelihood(density(features, freeze_flow=psi_only)).backward())  # type: ignore[no-untyped-call]
+    return learned.seconds + (0 if psi_only else _adam(density, list(density.parameters())))
+
+
+def _fibre_lesson(config: Config, density: Density, features: list[Tensor], psi_only: bool) -> float:
+    """Seconds of all steps on the fibres of a batch of images."""
+    model = config.model
+    assert isinstance(model, CFlowConfig)
+    joint = model.optimizers is Optimizers.joint
+    total = 0.0
+    for scale, maps in enumerate(features):
+        rows = torch.empty(model.fibre_batch, dtype=torch.int64)
+
+        def learn(scale: int = scale, maps: Tensor = maps, rows: Tensor = rows) -> None:
+            log_p = log_likelihood(density.fibres(scale, maps, rows, freeze_flow=psi_only)) / maps.shape[1]
+            (-torch.nn.functional.logsigmoid(log_p).mean()).backward()  # type: ignore[no-untyped-call]
+
+        parts = density if joint else torch.nn.ModuleList([density.flow.scales[scale], density.bases[scale]])  # type: ignore[index]
+        adam = 0 if psi_only else _adam(density, list(parts.parameters()))
+        total += (maps.numel() // maps.shape[1] // model.fibre_batch) * (metered(learn).seconds + adam)
+    return total
+
+
+def _adam(density: Density, parameters: list[torch.nn.Parameter]) -> float:
+    moving = sum(p.numel() for p in parameters if p.requires_grad)
+    return moving * ADAM_BYTES / BANDWIDTH
+
+
+def cost(config: Config) -> Cost:
+    """What one run would take."""
+    train, good, defective = COUNTS[config.dataset.name][config.dataset.category]
+    test = good + defective
+    part, size, epochs, altub = steps(config), config.dataset.image_size, config.train.epochs, config.altub
+    turned = config.dataset.rotation > 0
+    room = config.feature_memory_gb * 2**30 / (test if turned else train + test)  # per image
+    kept = part.latent_bytes <= room
+    fetch = part.latent_bytes / COPY  # of an image's features
+    recompute = part.features + 3 * size**2 / COPY
+    per_test = fetch if kept else recompute
+    per_train = recompute + TURN * size**2 if turned else per_test
+
+    batch = config.train.batch_size
+    learned = train // batch * batch if config.train.drop_last else train
+    alternation = Alternation(
+        altub.freezing_interval if altub.alternating else None, altub.count_from, altub.idle_epochs
+    )
+    alone = sum(alternation.psi_only(epoch) for epoch in range(1, epochs + 1))
+    training = learned * (epochs * per_train + (epochs - alone) * part.joint + alone * part.psi_only)
+    if not turned and kept:
+        training += train * part.features
+    evaluation = (epochs // config.eval.every) * test * (per_test + part.forward + size**2 * (4 / COPY + AUROC))
+    if kept:
+        evaluation += test * part.features
+
+    often = epochs // config.eval.ks_every if config.eval.ks_every else 0
+    statistics = 0.0
+    for count, one in ((train, recompute if turned else per_test), (good, per_test)):
+        through = len(passes(part.shapes, count, config.latent_memory_gb)) * (one + part.forward)
+        values = part.latent_bytes / 4
+        statistics += count * often * (through + part.latent_bytes / COPY + values * KS)
+        if config.eval.unit_normality:
+            statistics += count * (through + part.latent_bytes / COPY + values * UNIT_TESTS)
+    return Cost(training, evaluation, statistics)
+
+
+@cache
+def sweep(name: str) -> dict[Any, float]:
+    """GPU-hours of each run of a sweep, by the run's folder."""
+    return {job.run: cost(job.config).hours for job in grid.jobs(name)}
+
+
+def hours(value: float) -> str:
+    """Two digits: more would pretend to know.
+
+    >>> hours(123.4), hours(0.127), hours(4.26)
+    ('120', '0.13', '4.3')
+    """
+    return f"{float(f'{value:.2g}'):g}"
+
+
+def main() -> None:
+    """Print the parts and the sweeps."""
+    parser = argparse.ArgumentParser(prog="python -m bench.cost", description=__doc__)
+    parser.parse_args()
+    console = Console()
+    console.width = max(console.width, 130)
+    console.print("Estimated, not measured on a GPU: see `python -m bench.cost --help`.")
+    heads = [
+        "model",
+        "px",
+        "backbone GFLOP",
+        "flow GFLOP",
+        "ms joint",
+        "ms ψ-only",
+        "GPU-h",
+        "training",
+        "evaluation",
+        "KS",
+    ]
+    parts = Table(
+        *heads, title="per image, and per run of `capsule` (CFLOW-AD: `capsule`, `screw`)", box=box.SIMPLE_HEAD
+    )
+    shown = {"capsule", "01", "03"}
+    for name in ("table1", "table3"):
+        for job in grid.jobs(name):
+            c = job.config
+            if c.altub.alternating and (
+                c.dataset.category in shown or (c.model.name, c.dataset.category) == ("cflow", "screw")
+            ):
+                part, spent = steps(c), cost(c)
+                label = f"{c.model.name}-{c.backbone.key} {c.dataset.name}/{c.dataset.category}"
+                share = [f"{x / spent.hours / 36:.0f} %" for x in (spent.training, spent.evaluation, spent.statistics)]
+                numbers = [*part.gigaflops, 1000 * part.joint, 1000 * part.psi_only, spent.hours]
+                parts.add_row(label, str(c.dataset.image_size), *(f"{x:.2f}" for x in numbers), *share)
+    console.print(parts)
+    table = Table("sweep", "jobs", "GPU-h", "not in those above: jobs", "GPU-h", title="sweeps", box=box.SIMPLE_HEAD)
+    known: dict[Any, float] = {}
+    for name in ORDER:
+        found = sweep(name)
+        new = {run: value for run, value in found.items() if run not in known}
+        known |= new
+        table.add_row(name, str(len(found)), hours(sum(found.values())), str(len(new)), hours(sum(new.values())))
+    table.add_row("all", "", "", str(len(known)), hours(sum(known.values())))
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""The jobs that a file of ``sweeps/`` stands for, composed as ``python -m altub_exp.train -m +sweeps=NAME`` does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from altub_exp.config import Config, conf_dir, register_schema
+from altub_exp.record import run_path
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a sweep.
+
+    Attributes:
+        overrides: what the sweep sets for it.
+        config: what it composes to.
+    """
+
+    overrides: tuple[str, ...]
+    config: Config
+
+    @property
+    def run(self) -> Path:
+        """Where its run lies, for equal images: jobs of several sweeps that agree in it are computed once."""
+        return run_path(self.config, _SameImages())  # type: ignore[arg-type]
+
+
+class _SameImages:
+    def fingerprint(self) -> str:
+        return ""
+
+
+def names() -> list[str]:
+    """All sweeps, the paper's tables first."""
+    found = sorted(path.stem for path in (Path(conf_dir()) / "sweeps").glob("*.yaml"))
+    return sorted(found, key=lambda name: (not name.startswith("table"), name))
+
+
+def header(name: str) -> str:
+    """The comment that a sweep's file opens with."""
+    lines = (Path(conf_dir()) / "sweeps" / f"{name}.yaml").read_text().splitlines()
+    opening = []
+    for line in lines[1:]:  # behind the directive of its package
+        if not line.startswith("#"):
+            break
+        opening.append(line.removeprefix("#").strip())
+    return "\n".join(opening)
+
+
+def jobs(name: str, *arguments: str) -> list[Job]:
+    """The jobs of a sweep, with further arguments of the command line, in the order in which they run."""
+    register_schema()
+    with initialize_config_dir(conf_dir(), version_base="1.3"):
+        return list(_jobs(f"+sweeps={name}", *arguments))
+
+
+def _jobs(*arguments: str) -> Iterator[Job]:
+    parser = OverridesParser.create()
+    single = [one.input_line for one in parser.parse_overrides(list(arguments)) if not one.is_sweep_override()]
+    params = compose("train", [str(one) for one in single], return_hydra_config=True).hydra.sweeper.params
+    every = [*(f"{key}={value}" for key, value in params.items()), *arguments]
+    ((*products,),) = BasicSweeper.split_arguments(parser.parse_overrides(every), max_batch_size=None)
+    for overrides in products:
+        composed = compose("train", overrides)
+        category = composed.dataset.category
+        for one in composed.dataset.categories if category == ALL else [category]:  # those of the job's own dataset
+            composed.dataset.category = one
+            named = [f"dataset.category={one}" if word == f"dataset.category={ALL}" else word for word in overrides]
+            yield Job(tuple(named), cast("Config", OmegaConf.to_object(composed)))

@@ -1,0 +1,190 @@
+"""Where runs stand: one row per run, read from its folder, and the table of them."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from altub_exp.errors import UserError
+from altub_exp.progress import duration
+from altub_exp.runs import RunFolder, State, now_ms
+
+__all__ = ["DAMAGED", "STATES", "Row", "counts", "read", "table"]
+
+DAMAGED = "damaged"
+STYLES = {"running": "cyan", "finished": "green", "failed": "red", "crashed": "yellow", DAMAGED: "bold red"}
+STATES = tuple(STYLES)
+"""What :attr:`Row.state` may be, in the order of their counts."""
+
+RECENT = 40
+"""Epochs whose mean duration is that of the coming ones: whole cycles of evaluations, statistics and freezing."""
+
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where libyaml is
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run. None stands for what is not known, not reached yet, or damaged.
+
+    Attributes:
+        folder: path of the run's folder.
+        backbone: the group's name, or timm's.
+        sweep: the sweep that it belongs to.
+        state: one of :data:`STATES`.
+        epoch: the last one in the journal, from 1; 0: none yet.
+        epochs: how many it is to have.
+        pixel_auroc: of the last epoch that was evaluated, a fraction.
+        image_auroc: likewise.
+        seconds_left: of a running one.
+        started: Unix milliseconds, as ``ended``.
+        reason: why it failed or crashed.
+        damage: what could not be read of its folder.
+    """
+
+    folder: str
+    dataset: str | None
+    category: str | None
+    model: str | None
+    backbone: str | None
+    altub: str | None
+    seed: int | None
+    sweep: str | None
+    state: str
+    epoch: int | None
+    epochs: int | None
+    pixel_auroc: float | None
+    image_auroc: float | None
+    seconds_left: float | None
+    host: str | None
+    started: int | None
+    ended: int | None
+    reason: str | None
+    damage: str | None
+
+
+def read(folder: RunFolder) -> Row:
+    """Where a run stands, as its files say; what is damaged is left out and named in ``damage``."""
+    damage: list[str] = []
+
+    def readable(content: Callable[[], T]) -> T | None:
+        try:
+            return content()
+        except (UserError, OSError) as error:
+            damage.append(str(error))
+            return None
+
+    status = readable(folder.status) or {}
+    config = readable(lambda: _configuration(folder.config)) or {}
+    journal = readable(folder.rows)
+    state = status.get("state")
+    if state not in tuple(State):
+        if not damage:
+            damage.append(f"{folder.status_file} names no state.")
+        state = DAMAGED
+    model, key = _at(config, "model.name", str), _at(config, "backbone.key", str)
+    named_by_key = folder.path.absolute().parent.parent.name == f"{model}-{key}"  # else by timm's name, see run_path
+    epochs = _at(config, "train.epochs", int)
+    return Row(
+        folder=str(folder.path),
+        dataset=_at(config, "dataset.name", str),
+        category=_at(config, "dataset.category", str),
+        model=model,
+        backbone=key if named_by_key else _at(config, "backbone.name", str),
+        altub=_at(config, "altub.name", str),
+        seed=_at(config, "seed", int),
+        sweep=_at(config, "tracking.sweep", str),
+        state=state,
+        epoch=None if journal is None else journal[-1]["epoch"] if journal else 0,
+        epochs=epochs,
+        pixel_auroc=_last(journal or (), "pixel_auroc"),
+        image_auroc=_last(journal or (), "image_auroc"),
+        seconds_left=_left(journal, epochs) if state == State.running and journal and epochs else None,
+        host=_at(status, "host", str),
+        started=_at(status, "started", int),
+        ended=_at(status, "ended", int),
+        reason=_at(status, "reason", str),
+        damage=" ".join(damage) or None,
+    )
+
+
+def _configuration(file: Path) -> Mapping[str, Any]:
+    # without the schema and its types: a run of another version of the program has its row too
+    try:
+        config = yaml.load(file.read_bytes(), LOADER)
+    except yaml.YAMLError:
+        config = None
+    if not isinstance(config, dict):
+        raise UserError(f"{file} is damaged.")
+    return config
+
+
+def _at(node: Any, key: str, kind: type[T]) -> T | None:
+    """The value at a dotted key, where it is there and of this kind."""
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, Mapping) else None
+    return node if isinstance(node, kind) else None
+
+
+def _last(journal: Sequence[Mapping[str, Any]], metric: str) -> float | None:
+    value = next((row[metric] for row in reversed(journal) if metric in row), None)
+    return value if isinstance(value, float) and math.isfinite(value) else None
+
+
+def _left(journal: Sequence[Mapping[str, Any]], epochs: int) -> float | None:
+    """Seconds until the last epoch ends."""
+    seconds = [row["seconds"] for row in journal[-RECENT:] if isinstance(row.get("seconds"), int | float)]
+    if not seconds:
+        return None
+    last = journal[-1]
+    since = (now_ms() - last["time"]) / 1000 if isinstance(last.get("time"), int) else 0.0
+    return float(max(0.0, sum(seconds) / len(seconds) * (epochs - last["epoch"]) - since))
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """A line per run; AUROC in percent."""
+    columns = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    for name in ("run", "model", "base", "seed", "state", "epoch", "pixel", "image", "left", "host", "why"):
+        number = name in ("seed", "epoch", "pixel", "image", "left")
+        columns.add_column(
+            name, justify="right" if number else "left", no_wrap=number or name == "state", overflow="fold"
+        )
+    for row in rows:
+        columns.add_row(
+            _joined("/", row.dataset, row.category) or row.folder,
+            _joined("-", row.model, row.backbone),
+            row.altub,
+            _shown(row.seed),
+            Text(row.state, style=STYLES[row.state]),
+            f"{_shown(row.epoch)}/{_shown(row.epochs)}",
+            *("" if auroc is None else f"{100 * auroc:.2f}" for auroc in (row.pixel_auroc, row.image_auroc)),
+            "" if row.seconds_left is None else duration(row.seconds_left),
+            row.host,
+            Text(" ".join(_joined("; ", row.reason, row.damage).split())),
+        )
+    return columns
+
+
+def counts(rows: Sequence[Row]) -> str:
+    """How many runs there are in each state."""
+    number = Counter(row.state for row in rows)
+    found = ", ".join(f"{number[state]} {state}" for state in STATES if number[state])
+    return f"{len(rows)} run{'s' * (len(rows) != 1)}: {found}"
+
+
+def _joined(between: str, *parts: str | None) -> str:
+    return between.join(part for part in parts if part)
+
+
+def _shown(value: int | None) -> str:
+    return "?" if value is None else str(value)

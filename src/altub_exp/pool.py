@@ -1,0 +1,216 @@
+"""A pool of slots on one machine: commands in a queue, each a process of its own on its share of GPUs or cores."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from altub_exp.progress import duration, log
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place for one process at a time.
+
+    Attributes:
+        number: counted from 0.
+        gpu: what CUDA_VISIBLE_DEVICES names it, as it was given; None: the CPU alone.
+        threads: its share of the cores.
+    """
+
+    number: int
+    gpu: str | None
+    threads: int
+
+    def __str__(self) -> str:
+        return f"slot {self.number}, {'CPU' if self.gpu is None else f'GPU {self.gpu}'}"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command, what it is called, and where its output goes while it runs; kept where it fails."""
+
+    name: str
+    command: Sequence[str]
+    log: Path
+    needs_gpu: bool = True
+
+
+@dataclass
+class Outcome:
+    """How a job ended: ``error`` is None where all went well, else one sentence.
+
+    ``status`` is the process's as Python gives it: negative after a signal; None where it could not be started.
+    """
+
+    seconds: float
+    status: int | None
+    error: str | None
+
+
+def slots(gpus: Sequence[str], jobs_per_gpu: int, cpu_slots: int | None) -> list[Slot]:
+    """The slots of this machine: ``jobs_per_gpu`` on every GPU; without a GPU ``cpu_slots``, or one per four cores.
+
+    The first jobs go to different GPUs. The cores are divided among all slots.
+    """
+    cores = len(os.sched_getaffinity(0))
+    if gpus:
+        places: list[str | None] = [gpu for _ in range(jobs_per_gpu) for gpu in gpus]
+    else:
+        places = [None] * (cpu_slots if cpu_slots is not None else max(1, cores // 4))
+    return [Slot(number, gpu, max(1, cores // len(places))) for number, gpu in enumerate(places)]
+
+
+def environment(slot: Slot, needs_gpu: bool = True) -> dict[str, str]:
+    """The environment of a process in this slot; OMP_NUM_THREADS stays as a person has set it."""
+    changed = dict(os.environ)
+    changed.setdefault("OMP_NUM_THREADS", str(slot.threads))
+    if "CUDA_VISIBLE_DEVICES" not in os.environ:
+        changed.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # so that numbers are those of nvidia-smi
+    changed["CUDA_VISIBLE_DEVICES"] = slot.gpu if slot.gpu is not None and needs_gpu else ""
+    return changed
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM: the queue was dropped and the processes have ended. Its argument is the signal's number."""
+
+
+@dataclass
+class _Running:
+    job: int
+    slot: Slot
+    process: subprocess.Popen[bytes]
+    began: float = field(default_factory=time.monotonic)
+
+
+class Pool:
+    """Runs jobs on slots, in the order given, whatever becomes of one of them.
+
+    Each process has a session of its own: it outlives this one, however that ends, unless by Ctrl-C or SIGTERM, which
+    pass SIGINT on to all and wait for them.
+    """
+
+    def __init__(self, slots: Sequence[Slot], poll_seconds: float) -> None:
+        self._slots, self._poll_seconds = list(slots), poll_seconds
+
+    def run(self, jobs: Sequence[Job]) -> list[Outcome]:
+        """Run all jobs to their ends.
+
+        Returns:
+            One outcome per job, in the order of the jobs.
+
+        Raises:
+            Interrupted: see there.
+        """
+        queue, free = deque(range(len(jobs))), deque(self._slots)
+        running: list[_Running] = []
+        outcomes: dict[int, Outcome] = {}
+        told = 0  # signals that were passed on
+        with _signals() as received:
+            while running or (queue and not received):
+                while queue and free and not received:
+                    number = queue.popleft()
+                    try:
+                        running.append(_Running(number, free[0], _start(jobs[number], free[0])))
+                        log.info("%s: started (%s)", jobs[number].name, free.popleft())
+                    except OSError as error:  # the machine's, such as too many processes
+                        outcomes[number] = Outcome(0.0, None, f"{jobs[number].name} cannot be started: {error}.")
+                time.sleep(self._poll_seconds)
+                if len(received) > told:
+                    _pass_on(signal.SIGKILL if told else signal.SIGINT, running)
+                    told = len(received)
+                for one in [one for one in running if one.process.poll() is not None]:
+                    running.remove(one)
+                    free.append(one.slot)
+                    job, outcome = jobs[one.job], _outcome(jobs[one.job], one)
+                    outcomes[one.job] = outcome
+                    spent = duration(outcome.seconds)
+                    state = f"done in {spent}" if outcome.error is None else f"failed after {spent}"
+                    state += f", see {job.log}" if job.log.exists() else ""
+                    left = _left(outcomes.values(), running, len(queue), len(self._slots))
+                    log.info("%s: %s; %d of %d ended%s", job.name, state, len(outcomes), len(jobs), left)
+        if received:
+            raise Interrupted(received[0])
+        return [outcomes[number] for number in range(len(jobs))]
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM. One that is ignored stays so here, but not in the processes started meanwhile."""
+    received: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def collect(number: int, frame: FrameType | None) -> None:
+        if before[signal.Signals(number)] is not signal.SIG_IGN:
+            received.append(number)
+
+    for number in before:
+        signal.signal(number, collect)
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _start(job: Job, slot: Slot) -> subprocess.Popen[bytes]:
+    job.log.unlink(missing_ok=True)  # an older process that still writes there keeps its file
+    with job.log.open("wb") as output:
+        return subprocess.Popen(
+            job.command,
+            env=environment(slot, job.needs_gpu),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def _pass_on(number: signal.Signals, running: Sequence[_Running]) -> None:
+    if number is signal.SIGINT:
+        log.warning("interrupted: waiting for the %d that run to stop; once more kills them", len(running))
+    for one in running:
+        one.process.send_signal(number)
+
+
+def _left(outcomes: Iterable[Outcome], running: Sequence[_Running], queued: int, slots: int) -> str:
+    """The time left, if those to come take as long as those that went well."""
+    spent = [outcome.seconds for outcome in outcomes if outcome.error is None]
+    if not spent or not (running or queued):
+        return ""
+    mean, now = sum(spent) / len(spent), time.monotonic()
+    work = queued * mean + sum(max(0.0, mean - (now - one.began)) for one in running)
+    return f", about {duration(work / min(slots, queued + len(running)))} left"
+
+
+def _outcome(job: Job, one: _Running) -> Outcome:
+    seconds, status = time.monotonic() - one.began, one.process.returncode
+    if status in (0, 130, -signal.SIGINT):
+        error = None if status == 0 else f"{job.name} was interrupted: the same command goes on from its checkpoint."
+        job.log.unlink(missing_ok=True)
+        return Outcome(seconds, status, error)
+    lines = [line.strip() for line in _end_of(job.log).splitlines() if line.strip()]
+    sentences = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    if sentences:
+        return Outcome(seconds, status, sentences[-1])
+    if status < 0:
+        why = f"was ended by signal {-status} ({signal.strsignal(-status)})"
+        why += ", perhaps for want of memory" if -status == signal.SIGKILL else ""
+    else:
+        why = f"ended with exit status {status}" + (f" ({lines[-1]})" if lines else "")
+    return Outcome(seconds, status, f"{job.name} {why}; see {job.log}.")
+
+
+def _end_of(path: Path, size: int = 65536) -> str:
+    try:
+        return path.read_bytes()[-size:].decode(errors="replace")
+    except OSError:  # removed by somebody
+        return ""

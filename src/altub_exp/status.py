@@ -1,0 +1,172 @@
+"""Shows where all runs stand, and marks those whose process is gone.   python -m altub_exp.status --help"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from rich.console import Console, Group
+from rich.live import Live
+
+from altub_exp.errors import UserError
+from altub_exp.overview import STATES, Row, counts, read, table
+from altub_exp.runs import DIED, Held, RunFolder, State, run_folders
+from altub_exp.sync import Unreachable, sync_run
+
+EPILOG = """examples:
+  python -m altub_exp.status                                 every run below runs/
+  python -m altub_exp.status --state failed,crashed          what needs a look
+  python -m altub_exp.status --sweep table1 --watch 10       one sweep, again every 10 seconds
+  python -m altub_exp.status --json | jq '.[] | select(.state == "failed") | .folder'
+
+A run whose status says running, but whose lock nobody holds, has lost its process: it is marked as failed, here and in
+MLflow, and the same command resumes it. On several hosts that needs a file system whose locks (flock) reach all of
+them; elsewhere look with --dry-run. JSON has AUROCs as fractions, times in Unix milliseconds."""
+
+ONE_LINE = 10_000
+"""Width of the table where nobody sees it: a pipe gets each run on one line."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Show the runs below a folder; returns the exit status, 1 where there is no such folder."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.watch and options.json:
+        parser.error("--watch is for people, --json for programs: give one of them")
+    console = Console(markup=False, highlight=False, emoji=False)
+    try:
+        if options.watch and console.is_terminal:
+            return _watch(options, console)
+        rows, died = _collect(options)
+        if options.json:
+            print(json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False))
+        else:
+            if not console.is_terminal:
+                console.width = ONE_LINE
+            console.print(_view(rows, options.folder))
+        for note in _settle(died, options):
+            print(note, file=sys.stderr)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _collect(options: argparse.Namespace) -> tuple[list[Row], list[RunFolder]]:
+    """The rows that were asked for, and the runs whose process is gone: marked, unless it is a dry run."""
+    rows, dead = [], []
+    for folder in run_folders(options.folder):
+        if folder.aside and not options.all:
+            continue
+        row = read(folder)
+        if not folder.status_file.exists():
+            continue  # put aside or discarded in this moment
+        if options.sweep is not None and row.sweep != options.sweep:
+            continue
+        if row.state == State.running:
+            row, died = _verified(folder, row, options.dry_run)
+            dead += [folder] * died
+        if row.state in options.state:
+            rows.append(row)
+    return rows, dead
+
+
+def _verified(folder: RunFolder, row: Row, dry_run: bool) -> tuple[Row, bool]:
+    """The row of a run that is said to be running as it really is, and whether its process has died."""
+    try:
+        if dry_run:
+            died = folder.dead()
+        else:
+            with folder.lock(patience=0):
+                died = folder.bury()
+    except Held:
+        return row, False
+    except (UserError, OSError) as error:
+        return replace(row, damage=f"Whether its process lives cannot be told: {error}"), False
+    row = read(folder)  # it died, or has ended since the first look
+    if died and dry_run:
+        row = replace(row, state=State.failed.value, reason=DIED, seconds_left=None)
+    return row, died
+
+
+def _settle(died: Sequence[RunFolder], options: argparse.Namespace) -> list[str]:
+    """Finish the records of the marked runs in MLflow; returns what there is to say, in sentences."""
+    if not died:
+        return []
+    some = "1 run was said to be running but has" if len(died) == 1 else f"{len(died)} runs were said to run but have"
+    if options.dry_run:
+        return [f"{some} no process any more; without --dry-run that is marked as failed."]
+    said = [f"{some} no process any more: marked as failed; the same command goes on from the checkpoint."]
+    for folder in died:
+        try:
+            sync_run(folder)
+        except Held:
+            pass  # resumed meanwhile
+        except UserError as error:
+            said.append(f"{folder.path}: {error}")
+        except Unreachable as error:
+            said.append(f"{error} `python -m altub_exp.sync {options.folder}` tells it later.")
+            break
+    return said
+
+
+def _view(rows: Sequence[Row], root: Path) -> Group | str:
+    return Group(table(rows), counts(rows)) if rows else f"There are no such runs below {root}."
+
+
+def _watch(options: argparse.Namespace, console: Console) -> int:
+    """Show the runs again and again, until Ctrl-C; the running ones first, since what does not fit is cut off."""
+    try:
+        with Live(console=console, auto_refresh=False, vertical_overflow="ellipsis") as live:
+            while True:
+                rows, died = _collect(options)
+                rows.sort(key=lambda row: STATES.index(row.state))
+                live.update(Group(counts(rows), table(rows)), refresh=True)
+                for note in _settle(died, options):
+                    console.print(note)
+                time.sleep(options.watch)
+    except KeyboardInterrupt:
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m altub_exp.status",
+        description="Show where all runs stand: epochs, last AUROCs, time left, and why they ended.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", nargs="?", default="runs", type=Path, help="folder of the runs (default: runs)")
+    parser.add_argument("--state", type=_states, default=STATES, help=f"only these, of {','.join(STATES)}")
+    parser.add_argument("--sweep", metavar="NAME", help="only the runs of this sweep (tracking.sweep)")
+    parser.add_argument("--all", action="store_true", help="also the runs put aside by resume=never")
+    parser.add_argument("--dry-run", action="store_true", help="mark no run, only show")
+    parser.add_argument("--json", action="store_true", help="one JSON array, an object per run")
+    parser.add_argument("--watch", metavar="SECONDS", type=_seconds, help="refresh on a terminal until Ctrl-C")
+    return parser
+
+
+def _states(text: str) -> tuple[str, ...]:
+    chosen = tuple(text.split(","))
+    if wrong := [state for state in chosen if state not in STATES]:
+        raise argparse.ArgumentTypeError(f"there is no state {wrong[0]!r}: choose from {','.join(STATES)}")
+    return chosen
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return seconds
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,157 @@
+"""The launcher ``hydra/launcher=gpu_pool``: each job of a sweep is a fresh process on a slot of this machine.
+
+Hydra imports this module at every start of every program of the environment: what is heavy is imported where it is
+used. Postponed annotations would keep Hydra from finding the dataclass: there are none.
+"""
+
+import hashlib
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn, JobStatus, configure_log, filter_overrides, setup_globals
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+PROGRAM = "altub_exp.train"
+
+
+@dataclass
+class GpuPoolConfig:
+    """The types of ``conf/hydra/launcher/gpu_pool.yaml``, where the values stand."""
+
+    gpus: list[str] | None
+    jobs_per_gpu: int
+    cpu_slots: int | None
+    poll_seconds: float
+    _target_: str = "hydra_plugins.altub_gpu_pool.launcher.GpuPool"
+
+
+ConfigStore.instance().store(group="hydra/launcher/schema", name="gpu_pool", node=GpuPoolConfig, provider="altub-exp")
+
+
+class GpuPool(Launcher):
+    """Runs the jobs on slots, each as ``python -m altub_exp.train OVERRIDES``.
+
+    Args:
+        gpus: the GPUs to use, as CUDA_VISIBLE_DEVICES names them; None: all that may be used.
+        jobs_per_gpu: how many jobs share a GPU.
+        cpu_slots: how many jobs run at once where no GPU is used; None: one per four cores.
+        poll_seconds: how often the processes are looked at.
+    """
+
+    def __init__(
+        self, gpus: Sequence[str] | None, jobs_per_gpu: int, cpu_slots: int | None, poll_seconds: float
+    ) -> None:
+        self._gpus, self._jobs_per_gpu = gpus, jobs_per_gpu
+        self._cpu_slots, self._poll_seconds = cpu_slots, poll_seconds
+        self._config: DictConfig | None = None
+        self._context: HydraContext | None = None
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Take what Hydra gives; the task itself is found by the processes.
+
+        Raises:
+            UserError: the launcher's values are wrong.
+        """
+        from altub_exp.errors import UserError
+        from altub_exp.gpus import visible_gpus
+
+        self._config, self._context = config, hydra_context
+        for key, value in {
+            "jobs_per_gpu": self._jobs_per_gpu,
+            "cpu_slots": self._cpu_slots,
+            "poll_seconds": self._poll_seconds,
+        }.items():
+            if value is not None and not value > 0:
+                raise UserError(f"hydra.launcher.{key}={value} is too small: give a number above 0.")
+        if self._gpus:
+            visible_gpus(self._gpus)  # wrong names fail here
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run the jobs of one batch.
+
+        Returns:
+            One per job, in the order given; that of a failed one raises when its value is asked for: ``Held`` where
+            another process computes this run, else a ``UserError``.
+
+        Raises:
+            UserError: a job wants a GPU and there is none; nothing was started.
+            SystemExit: after Ctrl-C (130) or SIGTERM (143), when all processes have ended.
+        """
+        from altub_exp.errors import UserError
+        from altub_exp.gpus import visible_gpus
+        from altub_exp.pool import Interrupted, Job, Pool, slots
+        from altub_exp.progress import log, logging_to
+        from altub_exp.runs import Held
+
+        assert self._config is not None
+        if not job_overrides:
+            return []
+        setup_globals()
+        configure_log(self._config.hydra.hydra_logging, self._config.hydra.verbose)
+        returns = [self._compose(overrides, initial_job_idx + n) for n, overrides in enumerate(job_overrides)]
+        devices = [str(one.cfg.device) for one in returns if one.cfg is not None]
+        gpus = [] if set(devices) == {"cpu"} else visible_gpus(self._gpus)
+        if "cuda" in devices and not gpus:
+            raise UserError("device=cuda was asked for, but there is no GPU here to use: set device=cpu or auto.")
+        places = slots(gpus, self._jobs_per_gpu, self._cpu_slots)
+        logs = Path(str(self._config.hydra.sweep.dir))
+        logs.mkdir(parents=True, exist_ok=True)
+        common = set.intersection(*(set(overrides) for overrides in job_overrides))
+        jobs = []
+        for number, (overrides, device) in enumerate(zip(job_overrides, devices, strict=True), start=initial_job_idx):
+            name = " ".join([f"#{number}", *(override for override in overrides if override not in common)])
+            # the digest, because other sweeps keep their logs in the same folder
+            digest = hashlib.blake2b("\n".join(overrides).encode(), digest_size=4).hexdigest()
+            stem = re.sub(r"[^\w.=,+-]", "_", name.removeprefix("#")[:100], flags=re.ASCII)
+            log_file = logs / f"{stem}_{digest}.log"
+            jobs.append(Job(name, self._command(overrides), log_file, needs_gpu=device != "cpu"))
+        with logging_to(None):
+            log.info("%d jobs, %d at once", len(jobs), min(len(jobs), len(places)))
+            try:
+                outcomes = Pool(places, self._poll_seconds).run(jobs)
+            except Interrupted as interrupt:
+                sys.exit(128 + interrupt.args[0])  # the shell's status for it
+        for one, outcome in zip(returns, outcomes, strict=True):
+            one.status = JobStatus.COMPLETED if outcome.error is None else JobStatus.FAILED
+            if outcome.error is not None:
+                one.return_value = (Held if outcome.status == Held.status else UserError)(outcome.error)
+        return returns
+
+    def _compose(self, overrides: Sequence[str], number: int) -> JobReturn:
+        assert self._config is not None
+        assert self._context is not None
+        config = self._context.config_loader.load_sweep_config(self._config, list(overrides))
+        with open_dict(config):
+            config.hydra.job.id = config.hydra.job.num = number
+        task = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+        return JobReturn(
+            overrides=list(config.hydra.overrides.task),
+            cfg=task,
+            hydra_cfg=OmegaConf.masked_copy(config, "hydra"),
+            working_dir=str(Path.cwd()),
+            task_name=config.hydra.job.name,
+        )
+
+    def _command(self, overrides: Sequence[str]) -> list[str]:
+        """The command of one job: where the sweep found its configuration, the job finds it too."""
+        assert self._config is not None
+        hydra = self._config.hydra
+        flags = {"main": "--config-path", "command-line": "--config-dir"}
+        where = [
+            part
+            for one in hydra.runtime.config_sources
+            if one.provider in flags
+            for part in (flags[one.provider], one.path)
+        ]
+        other = ("hydra.launcher", "hydra/launcher", "hydra.sweep", "hydra/sweeper", "hydra.mode", "hydra.run")
+        kept = [override for override in hydra.overrides.hydra if not override.lstrip("+~").startswith(other)]
+        return [
+            *(sys.executable, "-m", PROGRAM, *where, "--config-name", hydra.job.config_name),
+            *(*kept, "hydra.mode=RUN", *filter_overrides(overrides)),  # the mode, lest a recipe's own starts a sweep
+        ]
