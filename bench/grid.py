@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
 
 from altub_exp.config import Config, conf_dir, register_schema
 from altub_exp.record import run_path
-
-ALL = "all"
+from altub_exp.sweep import expanded
 
 
 @dataclass(frozen=True)
@@ -72,9 +69,5 @@ def _jobs(*arguments: str) -> Iterator[Job]:
     every = [*(f"{key}={value}" for key, value in params.items()), *arguments]
     ((*products,),) = BasicSweeper.split_arguments(parser.parse_overrides(every), max_batch_size=None)
     for overrides in products:
-        composed = compose("train", overrides)
-        category = composed.dataset.category
-        for one in composed.dataset.categories if category == ALL else [category]:  # those of the job's own dataset
-            composed.dataset.category = one
-            named = [f"dataset.category={one}" if word == f"dataset.category={ALL}" else word for word in overrides]
-            yield Job(tuple(named), cast("Config", OmegaConf.to_object(composed)))
+        for chosen, config in expanded(overrides, compose("train", overrides)):
+            yield Job(tuple(chosen), config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from dataclasses import asdict
@@ -66,7 +67,14 @@ def weights_fingerprint(config: Config) -> str | None:
     weights = Path(config.backbone.weights).expanduser()
     if not weights.is_file():
         raise UserError(f"backbone.weights={weights} is no file: give pretrained, random, or an existing weights file.")
-    return hashlib.sha256(weights.read_bytes()).hexdigest()
+    found = weights.stat()
+    return _sha256(weights, found.st_size, found.st_mtime_ns)
+
+
+@functools.cache
+def _sha256(file: Path, size: int, modified_ns: int) -> str:
+    """Of a file, read once for all runs of a sweep as long as it stays as it is."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def run_name(config: Config) -> str:

@@ -11,8 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
-from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
@@ -165,27 +163,35 @@ def compose_jobs(products: Sequence[list[str]], compose: Compose) -> list[Job]:
     Raises:
         UserError: a configuration cannot work, or its images are not there.
     """
-    open_once = cache(lambda key: open_category(opened[key]))
-    opened: dict[str, Any] = {}
-
-    def images(config: Config) -> ImageSet:
-        key = repr(config.dataset)
-        opened[key] = config.dataset
-        return open_once(key)
-
+    images: dict[str, ImageSet] = {}
     jobs: dict[str, Job] = {}
     for overrides in products:
-        for chosen, config in _expanded(overrides, compose(overrides)):
+        composed = compose(overrides)
+        with read_write(composed), open_dict(composed):
+            del composed["hydra"]
+        for chosen, config in expanded(overrides, composed):
             check(config)
-            path = run_path(config, images(config))
+            key = repr(config.dataset)
+            if key not in images:
+                images[key] = open_category(config.dataset)
+            path = run_path(config, images[key])
             jobs.setdefault(str(path), Job(chosen, config, RunFolder(path)))
     return list(jobs.values())
 
 
-def _expanded(overrides: list[str], composed: DictConfig) -> Iterator[tuple[list[str], Config]]:
-    """A job, or one per category where it says ``all``."""
-    with read_write(composed), open_dict(composed):
-        del composed["hydra"]
+def expanded(overrides: list[str], composed: DictConfig) -> Iterator[tuple[list[str], Config]]:
+    """A job, or one per category of its data set where it says ``all``.
+
+    Args:
+        overrides: of the job.
+        composed: what they compose to, without Hydra's own part.
+
+    Yields:
+        The overrides and the configuration of each job.
+
+    Raises:
+        UserError: there is no category.
+    """
     if OmegaConf.is_missing(composed.dataset, "category") or composed.dataset.category != "all":
         yield overrides, _typed(composed)
         return
@@ -231,9 +237,7 @@ def sweep_name(arguments: Sequence[str]) -> str:
 
 def announce(jobs: Sequence[Job], standings: Sequence[Standing], missing: Sequence[Job]) -> None:
     """Say how many jobs there are, how they stand, and how much work is left."""
-    counts = Counter(standings)
-    listed = ", ".join(f"{counts[standing]} {standing}" for standing in Standing if counts[standing])
-    console.print(f"{len(jobs)} runs: {listed}; {len(missing)} to compute.", highlight=False)
+    console.print(f"{_listed(Counter(standings))}; {len(missing)} to compute.", highlight=False)
     if not missing:
         return
     speeds = seconds_per_epoch(jobs)
@@ -248,6 +252,11 @@ def announce(jobs: Sequence[Job], standings: Sequence[Standing], missing: Sequen
     else:
         line += " (no run of these kinds has been timed here yet)"
     console.print(f"{line}.", highlight=False)
+
+
+def _listed(counts: Counter[Standing]) -> str:
+    each = ", ".join(f"{counts[standing]} {standing}" for standing in Standing if counts[standing])
+    return f"{counts.total()} runs: {each}"
 
 
 def kind(job: Job) -> tuple[str, str, str, int]:
@@ -280,8 +289,7 @@ def sum_up(jobs: Sequence[Job], errors: Mapping[Job, str]) -> int:
             standing = Standing.failed
             console.print(f"{job.name}: {errors[job]}", highlight=False, markup=False)
         counts[standing] += 1
-    listed = ", ".join(f"{counts[standing]} {standing}" for standing in Standing if counts[standing])
-    console.print(f"{len(jobs)} runs: {listed}.", highlight=False)
+    console.print(f"{_listed(counts)}.", highlight=False)
     if counts[Standing.failed] and not all(job.config.sweep.retry_failed for job in jobs):
         console.print("The same command with sweep.retry_failed=true tries the failed ones again.", highlight=False)
     return counts[Standing.failed]

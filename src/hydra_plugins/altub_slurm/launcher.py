@@ -16,7 +16,7 @@ from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus
 from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf, SlurmQueueConf
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmititLauncher
-from omegaconf import OmegaConf
+from omegaconf import MISSING, OmegaConf
 
 CLIENT_SECONDS = "60"  # the longest that squeue may take
 QUEUE_OF_SUBMITIT = set(OmegaConf.structured(BaseQueueConf).keys())  # what is not Slurm's alone
@@ -27,8 +27,8 @@ class SlurmConfig(SlurmQueueConf):  # type: ignore[misc]  # submitit's launcher 
     """The types of ``conf/hydra/launcher/slurm.yaml``, where the values stand; submitit's and two of our own."""
 
     _target_: str = "hydra_plugins.altub_slurm.launcher.SlurmLauncher"
-    poll_seconds: float = 10.0
-    lost_seconds: float = 60.0
+    poll_seconds: float = MISSING
+    lost_seconds: float = MISSING
 
 
 ConfigStore.instance().store(group="hydra/launcher/schema", name="slurm", node=SlurmConfig, provider="altub-exp")
