@@ -106,6 +106,26 @@ def test_mlflow_holds_every_epoch_once_with_tags_params_and_artifacts(undisturbe
         assert {"config.yaml", "auroc.png", "maps.png", "normality.json"} <= names
 
 
+def test_a_finished_run_is_tested_for_normality_when_asked_later(undisturbed, tmp_path):
+    run(tmp_path, *TINY, "altub=none", "eval.unit_normality=false")
+    (folder,) = folders(tmp_path)
+    before = journal(folder)
+    assert not (folder / "normality.json").exists()
+    _, stderr = run(tmp_path, "-m", *TINY, "altub=none")
+    assert "1 runs: 1 finished; 1 to compute." in stderr
+    assert folders(tmp_path) == [folder]
+    assert journal(folder) == before
+    whole = undisturbed[0] / folder.relative_to(tmp_path)
+    assert json.loads((folder / "normality.json").read_text()) == json.loads((whole / "normality.json").read_text())
+    _, (recorded_run,) = recorded(tmp_path)
+    from mlflow import MlflowClient
+
+    names = {a.path for a in MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").list_artifacts(recorded_run.info.run_id)}
+    assert "normality.json" in names
+    _, stderr = run(tmp_path, "-m", *TINY, "altub=none")
+    assert "0 to compute." in stderr
+
+
 LOSSES = {
     "none": [0.488637, 0.42914, 0.35198, 0.290396, 0.235895, 0.185167],
     "alternating": [0.487622, 0.424388, 0.344365, 0.280334, 0.197947, 0.091775],

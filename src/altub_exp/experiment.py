@@ -24,10 +24,12 @@ from altub_exp.metrics.shapiro import FEWEST_VALUES
 from altub_exp.pictures import map_sheet
 from altub_exp.progress import EpochProgress, log, logging_to
 from altub_exp.record import (
-    add_to_summary,
+    Supplement,
+    add_to_record,
     build_tracker,
     fail,
     finish,
+    lacks,
     report_done,
     run_name,
     run_path,
@@ -66,14 +68,14 @@ def run_experiment(config: Config) -> State:
         before = folder.status()
         if before is not None and before["state"] in (State.finished, State.crashed):
             state = report_done(folder, before, config, images, uri)
-            time_run(config, folder, device)
+            supplement(config, images, folder, device)
             return state
         try:
             material = gather(config, images, device)
             learner = assemble(config, material, device)
             prepare_store(uri)
             state = train(config, images, material, learner, folder, device, uri)
-            time_run(config, folder, device)
+            supplement(config, images, folder, device)
             return state
         except UserError:
             if before is None and folder.status() is None:
@@ -210,13 +212,25 @@ def train(
     return finish(config, folder, tracker, State.finished)
 
 
-def time_run(config: Config, folder: RunFolder, device: torch.device) -> None:
-    """Time the inference of a finished run, where that is asked for and not done yet."""
-    status = folder.status() or {}
-    due = config.eval.timing_images and status["state"] == State.finished and "inference_ms" not in status["summary"]
-    if due:
-        detector = load_detector(folder.path, device, config.backbone.weights)
-        add_to_summary(folder, time_inference(detector, config.eval.timing_images))
+def supplement(config: Config, images: ImageSet, folder: RunFolder, device: torch.device) -> None:
+    """Measure what is asked of a finished run and is not there yet; nothing of it changes the run's numbers.
+
+    Raises:
+        UserError: a file of the run, or an image, cannot be read.
+    """
+    lacking = lacks(config, folder)
+    if not lacking:
+        return
+    detector = load_detector(folder.path, device, config.backbone.weights)
+    measured: dict[str, float] = {}
+    if Supplement.unit_normality in lacking:
+        try:
+            write_unit_normality(config, detector.density, gather(config, images, device), folder)
+        except Divergence as error:
+            raise UserError(f"The latent units of {folder.path} cannot be tested for normality: {error}.") from error
+    if Supplement.inference_time in lacking:
+        measured = time_inference(detector, config.eval.timing_images)
+    add_to_record(folder, measured)
 
 
 def write_unit_normality(config: Config, density: Density, material: Material, folder: RunFolder) -> None:

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import os
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,8 @@ def run_path(config: Config, images: ImageSet) -> Path:
         del part[key]
     for key in ("root", "categories"):
         del part["dataset"][key]
-    del part["eval"]["timing_images"]
+    for key in ("timing_images", "unit_normality"):
+        del part["eval"][key]
     part["dataset"]["files"] = images.fingerprint()
     part["backbone"]["weights"] = weights_fingerprint(config) or config.backbone.weights
     return (
@@ -180,14 +182,40 @@ def finish(config: Config, folder: RunFolder, tracker: Tracker, state: State, re
     return state
 
 
-def add_to_summary(folder: RunFolder, measured: dict[str, float]) -> None:
-    """Add to the summary of a run that has ended, here and in MLflow."""
+class Supplement(StrEnum):
+    """What may be asked of a run that has finished already."""
+
+    unit_normality = "unit_normality"
+    inference_time = "inference_time"
+
+
+def lacks(config: Config, folder: RunFolder) -> set[Supplement]:
+    """What the configuration asks of a finished run that it lacks; empty of a run in another state.
+
+    Raises:
+        UserError: its status is damaged.
+    """
     status = folder.status() or {}
-    summary = status["summary"] | measured
+    if status.get("state") != State.finished:
+        return set()
+    return {
+        supplement
+        for supplement, due in {
+            Supplement.unit_normality: config.eval.unit_normality and not folder.normality.exists(),
+            Supplement.inference_time: config.eval.timing_images and "inference_ms" not in status.get("summary", {}),
+        }.items()
+        if due
+    }
+
+
+def add_to_record(folder: RunFolder, measured: dict[str, float]) -> None:
+    """Add to the summary of a run that has finished, and send what is new of it to MLflow."""
+    summary = (folder.status() or {}).get("summary", {}) | measured
     folder.write_status(summary=summary)
-    log.info(", ".join(f"{name} {value:.2f}" for name, value in measured.items()))
+    if measured:
+        log.info(", ".join(f"{name} {value:.2f}" for name, value in measured.items()))
     if tracker := Tracker.from_record(folder):
-        tracker.finish(State(status["state"]), summary, folder.artifacts())
+        tracker.finish(State.finished, summary, folder.artifacts())
 
 
 def was_interrupted(error: BaseException | None) -> bool:

@@ -21,7 +21,7 @@ from altub_exp.errors import UserError
 from altub_exp.overview import read, table
 from altub_exp.progress import console, duration
 from altub_exp.provenance import code_fingerprint
-from altub_exp.record import run_name, run_path
+from altub_exp.record import lacks, run_name, run_path
 from altub_exp.runs import Held, RunFolder, State, now_ms
 from altub_exp.store import connect, experiment_id, parent_run, prepare_store, reason, resolve_uri, shown
 
@@ -63,15 +63,12 @@ class Job:
         return f"{run_name(self.config)} seed{self.config.seed}"
 
     def due(self, standings: set[Standing]) -> bool:
-        """Whether there is something to compute: the run stands so, or its inference is still to be timed.
+        """Whether there is something to compute: the run stands so, or has finished without all that is asked of it.
 
         Raises:
             UserError: its status is damaged.
         """
-        standing = self.standing()
-        if standing is Standing.finished and self.config.eval.timing_images:
-            return "inference_ms" not in (self.folder.status() or {}).get("summary", {})
-        return standing in standings
+        return self.standing() in standings or bool(lacks(self.config, self.folder))
 
     def standing(self) -> Standing:
         """How the run stands now.
