@@ -52,6 +52,7 @@ test-server: setup ## forty writers at once, over PostgreSQL; installs Debian's 
 
 bench: setup ## speed, as ratios measured in one run on this machine
 	$(BIN)/python -m bench
+	$(BIN)/python -m bench.sweep
 
 ui: setup ## MLflow's web interface on http://127.0.0.1:5000
 	$(BIN)/mlflow ui --host 127.0.0.1 --port 5000 --workers 1 --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from bench import sweep as bench
 from tests.commandline import TINY, command, environment, equal_models, folders, journal, run, status
 from tests.data.conftest import draw_btad
 
@@ -178,3 +179,24 @@ def test_two_at_once_compute_each_run_once_and_an_interrupt_stops_the_sweep(undi
     assert process.returncode == 130, rest
     assert "Traceback" not in rest
     assert len(folders(tmp_path)) == 4  # the second run was not begun
+
+
+@pytest.mark.slow
+def test_a_sweep_of_240_finished_runs_has_nothing_to_do(tmp_path):
+    """How long it takes: `python -m bench.sweep`."""
+    bench.draw(tmp_path / "data/mvtec")
+    assert bench.finish(tmp_path) == 240
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")}
+    _, stderr = run(tmp_path, *bench.ARGUMENTS)
+    assert "240 runs: 240 finished; 0 to compute." in stderr
+    assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")} == before
+
+
+def test_a_run_notices_that_the_code_has_changed_since_its_sweep_began(tmp_path):
+    _, stderr = run(tmp_path, *SMALL, "train.epochs=1", "tracking.code=0123abcd")
+    assert "The program's code has changed since this sweep was started" in stderr
+    (folder,) = folders(tmp_path)
+    assert status(folder)["code_changed"] is True
+    assert status(folder)["code"] != "0123abcd"
+    (child,) = runs_in_mlflow(tmp_path).values()
+    assert child.data.tags["code_changed"] == "True"

@@ -13,6 +13,7 @@ from hatchling.builders.wheel import WheelBuilder
 
 from altub_exp.config import check
 from bench import cost, grid
+from tests.commandline import folders, run, status
 
 ROOT = Path(__file__).resolve().parents[1]
 PAPER = {*(f"table{number}" for number in range(1, 8)), "table_a1", "fig1", "fig3", "fig4"}
@@ -170,3 +171,21 @@ def test_headers_and_readme_say_what_the_estimate_gives():
         hours = cost.hours(sum(estimate.values()))
         assert f"Cost: {hours} GPU-hours, estimated, not measured" in grid.header(name), name
         assert re.search(rf"\+sweeps={name}` \| {len(estimate)} \| {re.escape(hours)} \|", readme), name
+
+
+def test_a_part_of_the_smoke_sweep_runs(tmp_path):
+    part = ["model=cflow", "backbone=mobilenetv2", "dataset.category=washer"]
+    _, stderr = run(tmp_path, "-m", "+sweeps=smoke", *part)
+    assert "2 runs: 2 finished." in stderr
+    assert [folder.parent.name for folder in folders(tmp_path)] == ["alternating", "none"]
+
+
+@pytest.mark.slow
+def test_the_smoke_sweep_runs_and_is_not_run_again(tmp_path):
+    pool = ["hydra/launcher=gpu_pool", "device=cpu", "hydra.launcher.cpu_slots=2"]
+    _, stderr = run(tmp_path, "-m", "+sweeps=smoke", *pool, seconds=900)
+    assert "24 runs: 24 new; 24 to compute." in stderr
+    assert "24 runs: 24 finished." in stderr
+    assert all(status(folder)["state"] == "finished" for folder in folders(tmp_path))
+    _, stderr = run(tmp_path, "-m", "+sweeps=smoke", *pool)
+    assert "24 runs: 24 finished; 0 to compute." in stderr

@@ -307,6 +307,15 @@ class Slurm:
     def scancel(self, *arguments: str) -> str:
         return self.run("scancel", *arguments)
 
+    def signal(self, job: str, name: str) -> None:
+        """Send a signal to the steps of a job.
+
+        A job that requeues itself on it makes scancel believe that it did not arrive, and send it again for minutes.
+        """
+        done = self.client("scancel", f"--signal={name}", job, seconds=3)
+        if done.returncode not in (0, 124):
+            raise RuntimeError(done.stderr)
+
     def cancel_all(self, seconds: float = 30) -> None:
         """Cancel every job and return when none is left."""
         self.scancel("--user=root")

@@ -144,7 +144,7 @@ def test_a_night_of_faults(of_the_cluster: Slurm, undisturbed: Path, tmp_path: P
     killed = one_computing(tmp_path, struck)
     os.kill(status(killed)["pid"], signal.SIGKILL)
     preempted = one_computing(tmp_path, struck)
-    cluster.scancel("--signal=USR2", status(preempted)["slurm_job"])
+    cluster.signal(status(preempted)["slurm_job"], "USR2")
     cancelled = one_computing(tmp_path, struck)
     cluster.scancel(status(cancelled)["slurm_job"])
     cluster.restart(cluster.slurmctld)
