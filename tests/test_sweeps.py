@@ -174,7 +174,14 @@ def test_headers_and_readme_say_what_the_estimate_gives():
 
 
 def test_a_part_of_the_smoke_sweep_runs(tmp_path):
-    part = ["model=cflow", "backbone=mobilenetv2", "dataset.category=washer"]
+    part = [
+        "hydra/launcher=gpu_pool",
+        "device=cpu",
+        "hydra.launcher.cpu_slots=2",
+        "model=cflow",
+        "backbone=mobilenetv2",
+        "dataset.category=washer",
+    ]
     _, stderr = run(tmp_path, "-m", "+sweeps=smoke", *part)
     assert "2 runs: 2 finished." in stderr
     assert [folder.parent.name for folder in folders(tmp_path)] == ["alternating", "none"]

@@ -24,7 +24,8 @@ def main(config: DictConfig) -> None:
     register_schema()  # a launcher may have brought this function alone to another process
     discover()
     try:
-        if "sweeps" in HydraConfig.get().runtime.choices and HydraConfig.get().mode is RunMode.RUN:
+        of_a_sweep = HydraConfig.get().mode is RunMode.MULTIRUN or config.tracking.code is not None
+        if "sweeps" in HydraConfig.get().runtime.choices and not of_a_sweep:
             raise UserError("+sweeps=… is a list of runs: add -m.")
         run = OmegaConf.to_object(config)
         assert isinstance(run, Config)
