@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -131,8 +132,7 @@ def first_eight(undisturbed, tmp_path_factory):
     cwd = tmp_path_factory.mktemp("eight")
     for folder in folders(undisturbed):
         if int(folder.name.split("-")[0].removeprefix("seed")) <= 4:
-            (cwd / folder.relative_to(undisturbed)).parent.mkdir(parents=True, exist_ok=True)
-            os.symlink(folder, cwd / folder.relative_to(undisturbed))
+            shutil.copytree(folder, cwd / folder.relative_to(undisturbed))
     return cwd
 
 
