@@ -164,12 +164,16 @@ def test_a_night_of_faults(of_the_cluster: Slurm, undisturbed: Path, tmp_path: P
 
 def test_the_caller_is_killed_twice(of_the_cluster: Slurm, first_eight: Path, tmp_path: Path):
     seen: set[Path] = set()
+    callers = []
     for _ in range(2):
-        caller = Caller(tmp_path, *sweep(4), *ON_SLURM)
+        callers.append(Caller(tmp_path, *sweep(4), *ON_SLURM))
         one_computing(tmp_path, seen)
-        caller.kill()
+        callers[-1].kill()
     said = Caller(tmp_path, *sweep(4), *ON_SLURM).end(0)
     assert "8 runs: 8 finished." in said
+    assert "Slurm has taken 8 jobs as" in callers[0].log.read_text()
+    for later in (callers[1].log.read_text(), said):
+        assert "Slurm has taken" not in later, "what is in the queue is not submitted again"
     wait_until(lambda: not of_the_cluster.squeue(), 300, "the jobs of the callers that were killed")
     assert_as_undisturbed(tmp_path, first_eight)
 

@@ -4,9 +4,10 @@ Hydra imports this module at every start of every program of the environment: wh
 used. Postponed annotations would keep Hydra from finding the dataclass: there are none.
 """
 
+import hashlib
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ ConfigStore.instance().store(group="hydra/launcher/schema", name="slurm", node=S
 class SlurmLauncher(BaseSubmititLauncher):  # type: ignore[misc]
     """Submits the jobs of a sweep as one array, and waits until each has a result or is gone from the queue.
 
+    What an earlier caller has submitted, and is still in the queue, is not submitted again but waited for.
+
     Submitit's own launcher asks sacct whether a job has ended. Where a cluster keeps no accounts it would wait for a
     killed job for ever, and at the first job that ended without a result it gives up the results of all others.
 
@@ -54,7 +57,7 @@ class SlurmLauncher(BaseSubmititLauncher):  # type: ignore[misc]
         self._poll_seconds, self._lost_seconds = poll_seconds, lost_seconds
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Submit, wait, collect.
+        """Submit what an earlier caller has not left in the queue, wait for all, collect.
 
         Returns:
             One per job, in the order given; that of a failed or lost one raises when its value is asked for.
@@ -64,23 +67,54 @@ class SlurmLauncher(BaseSubmititLauncher):  # type: ignore[misc]
             KeyboardInterrupt: the caller leaves; the jobs run on.
         """
         from altub_exp.progress import console
+        from altub_exp.runs import write_text
 
-        jobs = self._submit(job_overrides, initial_job_idx)
-        array = jobs[0].job_id.partition("_")[0]
-        console.print(f"Slurm has taken {len(jobs)} jobs as {array}; logs in {jobs[0].paths.folder}.", highlight=False)
+        notes = [self._note(overrides) for overrides in job_overrides]
+        left = self._queued() or {}
+        jobs = [self._left_by_an_earlier_caller(note, left) for note in notes]
+        missing = [number for number, job in enumerate(jobs) if job is None]
+        if missing:
+            submitted = self._submit([job_overrides[number] for number in missing], initial_job_idx)
+            for number, job in zip(missing, submitted, strict=True):
+                jobs[number] = job
+                write_text(notes[number], job.job_id)
+            first = submitted[0]
+            said = f"Slurm has taken {len(missing)} jobs as {_array(first)}; logs in {first.paths.folder}."
+            console.print(said, highlight=False)
+        arrays = sorted({_array(job) for job in jobs}, key=int)
+        if len(missing) < len(jobs):
+            console.print(f"{len(jobs) - len(missing)} jobs are in Slurm's queue already.", highlight=False)
         try:
-            return self._wait(jobs, array)
+            return self._wait(jobs, ", ".join(arrays))
         except KeyboardInterrupt:
-            console.print(f"The jobs run on (scancel {array} ends them); the same command waits for them again.")
+            console.print(f"The jobs run on (scancel {' '.join(arrays)} ends them); the same command waits for them.")
             raise
+
+    def _note(self, overrides: Sequence[str]) -> Path:
+        """The file that says under which id a job was submitted last, for all callers with the same overrides."""
+        from submitit.core.utils import JobPaths
+
+        assert self.config is not None
+        hydra = self.config.hydra
+        same = [one for one in overrides if not one.startswith(("tracking.sweep=", "tracking.code="))]
+        words = [hydra.job.config_name, *(source.path for source in hydra.runtime.config_sources), *same]
+        digest = hashlib.blake2b("\n".join(map(str, words)).encode(), digest_size=8).hexdigest()
+        folder = Path(JobPaths.get_first_id_independent_folder(str(self.params["submitit_folder"]))) / "queue"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / digest
+
+    def _left_by_an_earlier_caller(self, note: Path, queued: Mapping[str, str]) -> Any:
+        """The job that waits or runs already; None where there is none."""
+        import submitit
+
+        name = note.read_text() if note.exists() else ""
+        return submitit.SlurmJob(folder=self.params["submitit_folder"], job_id=name) if name in queued else None
 
     def _submit(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[Any]:
         import submitit
 
         from altub_exp.errors import UserError
 
-        assert self.config is not None
-        Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
         given = dict(self.params)
         folder, timeouts = given.pop("submitit_folder"), given.pop("max_num_timeout")
         try:
@@ -102,14 +136,14 @@ class SlurmLauncher(BaseSubmititLauncher):  # type: ignore[misc]
             raise UserError(f"Slurm does not take the jobs: {reason[-500:]}") from error
         return jobs
 
-    def _wait(self, jobs: Sequence[Any], array: str) -> list[JobReturn]:
+    def _wait(self, jobs: Sequence[Any], arrays: str) -> list[JobReturn]:
         from altub_exp.progress import console
 
         results: dict[str, JobReturn] = {}
         absent_since: dict[str, float] = {}
         said = ""
         while len(results) < len(jobs):
-            queued = self._queued(array)
+            queued = self._queued()
             for job in jobs:
                 if job.job_id in results:
                     continue
@@ -121,10 +155,10 @@ class SlurmLauncher(BaseSubmititLauncher):  # type: ignore[misc]
                     results[job.job_id] = _failed(
                         f"job {job.job_id} ended without a result: cancelled, killed, out of memory, or its node failed"
                     )
-            running = sum(state != "PENDING" for state in (queued or {}).values())
-            now = f"{array}: {len(results)} of {len(jobs)} jobs have ended, {running} are running"
+            running = sum((queued or {}).get(job.job_id, "PENDING") != "PENDING" for job in jobs)
+            now = f"{arrays}: {len(results)} of {len(jobs)} jobs have ended, {running} are running"
             if queued is None:
-                now = f"{array}: squeue does not answer; waiting"
+                now = f"{arrays}: squeue does not answer; waiting"
             if now != said:
                 console.print(now, highlight=False)
                 said = now
@@ -132,13 +166,17 @@ class SlurmLauncher(BaseSubmititLauncher):  # type: ignore[misc]
                 time.sleep(self._poll_seconds)
         return [results[job.job_id] for job in jobs]
 
-    def _queued(self, array: str) -> dict[str, str] | None:
-        """{job: state} of what is in the queue; None where the controller does not answer."""
-        command = ["timeout", CLIENT_SECONDS, "squeue", "--noheader", "--array", "--format=%i %T", f"--jobs={array}"]
+    def _queued(self) -> dict[str, str] | None:
+        """{job: state} of this user's jobs in the queue; None where the controller does not answer."""
+        command = ["timeout", CLIENT_SECONDS, "squeue", "--me", "--noheader", "--array", "--format=%i %T"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode and "Invalid job id" not in done.stderr:  # that: all have ended, and are forgotten
+        if done.returncode:
             return None
         return dict(line.split() for line in done.stdout.splitlines() if line.strip())
+
+
+def _array(job: Any) -> str:
+    return str(job.job_id).partition("_")[0]
 
 
 def _result(job: Any) -> JobReturn:
