@@ -16,6 +16,7 @@ from altub_exp.config import Config, Resume, check
 from altub_exp.data import ImageSet, load_images, load_masks, open_category
 from altub_exp.density import Density
 from altub_exp.detector import load_detector, time_inference
+from altub_exp.disk import no_space, writing_to
 from altub_exp.errors import Divergence, UserError
 from altub_exp.evaluation import TestSet, anomaly_scores, detection, normality, unit_normality
 from altub_exp.features.maps import FeatureMaps
@@ -50,6 +51,7 @@ def run_experiment(config: Config) -> State:
 
     Raises:
         UserError: the configuration, the data or the weights need a person's attention; nothing was trained.
+        DiskFull: no space is left; what was recorded until then is whole.
     """
     check(config)
     for find in (family, base):
@@ -58,6 +60,12 @@ def run_experiment(config: Config) -> State:
     uri = resolve_uri(config.tracking.uri)
     images = open_category(config.dataset)
     folder = RunFolder(run_path(config, images))
+    with writing_to(folder.path):
+        return compute(config, images, folder, device, uri)
+
+
+def compute(config: Config, images: ImageSet, folder: RunFolder, device: torch.device, uri: str) -> State:
+    """One run in its folder, whose lock is held meanwhile."""
     aside = None
     if config.resume is Resume.never and folder.status() is not None:
         with folder.lock():
@@ -83,6 +91,8 @@ def run_experiment(config: Config) -> State:
             raise
         except BaseException as error:
             fail(folder, error)
+            if no_space(error) and folder.status() is None:
+                folder.discard(keep=Path(config.runs_dir))
             if was_interrupted(error) and not isinstance(error, SystemExit):
                 raise KeyboardInterrupt from error
             raise

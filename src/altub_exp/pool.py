@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+from altub_exp.disk import DiskFull, disk_full
 from altub_exp.progress import duration, log
 
 
@@ -73,6 +74,7 @@ def environment(slot: Slot, needs_gpu: bool = True) -> dict[str, str]:
     """The environment of a process in this slot; OMP_NUM_THREADS stays as a person has set it."""
     changed = dict(os.environ)
     changed.setdefault("OMP_NUM_THREADS", str(slot.threads))
+    changed.setdefault("PYTHONUNBUFFERED", "1")  # what a full disk refuses is not tried again at the end
     if "CUDA_VISIBLE_DEVICES" not in os.environ:
         changed.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # so that numbers are those of nvidia-smi
     changed["CUDA_VISIBLE_DEVICES"] = slot.gpu if slot.gpu is not None and needs_gpu else ""
@@ -201,6 +203,8 @@ def _outcome(job: Job, one: _Running) -> Outcome:
     sentences = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     if sentences:
         return Outcome(seconds, status, sentences[-1])
+    if status == DiskFull.status:  # its own sentence did not fit
+        return Outcome(seconds, status, str(disk_full(job.log.parent, "no space left")))
     if status < 0:
         why = f"was ended by signal {-status} ({signal.strsignal(-status)})"
         why += ", perhaps for want of memory" if -status == signal.SIGKILL else ""

@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from altub_exp.disk import no_space
+
 SHOWN = ("loss", "objective", "pixel_auroc", "image_auroc", "ks")  # the journal has more
 
 log = logging.getLogger("altub_exp")
@@ -22,10 +24,35 @@ if not console.is_terminal:
     console.width = 10_000  # in a file or a pipe a line stays one line
 
 
+class LogFile(logging.Handler):
+    """A line per message, at the end of a file; what a full disk does not take is left out.
+
+    The run itself ends by that disk at its next line of numbers, and says so; logging's own handler would print a
+    traceback for each message.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._file = path.open("ab", buffering=0)  # nothing is kept back that could fail once more at the end
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write it."""
+        try:
+            self._file.write(f"{self.format(record)}\n".encode())
+        except OSError as error:
+            if no_space(error) is None:
+                self.handleError(record)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        super().close()
+
+
 @contextmanager
 def logging_to(path: Path | None) -> Iterator[None]:
     """Send the program's log to the terminal, plainly, and to a file, if one is named, with dates."""
-    file = logging.NullHandler() if path is None else logging.FileHandler(path, encoding="utf-8")
+    file = logging.NullHandler() if path is None else LogFile(path)
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     screen = (
         RichHandler(console=console, show_time=False, show_path=False, show_level=False, markup=False)
@@ -85,7 +112,7 @@ class EpochProgress:
         line = f"epoch {self._done:>{len(str(self._total))}}/{self._total}  {shown}{note}"
         if console.is_terminal:
             for handler in log.handlers:
-                if isinstance(handler, logging.FileHandler):
+                if isinstance(handler, LogFile):
                     handler.handle(log.makeRecord(log.name, logging.INFO, __file__, 0, line, (), None))
         else:
             log.info("%s  %.2f s/epoch, %s left", line, per_epoch, left)

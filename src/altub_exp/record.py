@@ -15,12 +15,13 @@ from omegaconf import OmegaConf
 
 from altub_exp.config import Config, backbone_label
 from altub_exp.data import ImageSet
+from altub_exp.disk import no_space
 from altub_exp.errors import UserError
 from altub_exp.metrics.stability import stability
 from altub_exp.pictures import auroc_curve
 from altub_exp.progress import log
 from altub_exp.provenance import code_fingerprint, git_state, versions
-from altub_exp.runs import RunFolder, State, identity, now_ms
+from altub_exp.runs import RunFolder, State, identity, now_ms, write_text
 from altub_exp.tracking import Tracker, prepare_store
 
 
@@ -127,7 +128,7 @@ def slurm_job() -> str | None:
 
 def start_status(folder: RunFolder, config: Config, images: ImageSet, device: torch.device, done: int) -> None:
     """Write what is known at the start: where, when, with which versions; and the configuration beside it."""
-    OmegaConf.save(OmegaConf.create(plain(asdict(config))), folder.config)
+    write_text(folder.config, OmegaConf.to_yaml(OmegaConf.create(plain(asdict(config)))))
     commit, dirty = git_state()
     code = code_fingerprint()
     if config.tracking.code not in (None, code):
@@ -229,18 +230,25 @@ def was_interrupted(error: BaseException | None) -> bool:
 
 
 def fail(folder: RunFolder, error: BaseException) -> None:
-    """Record why a run ended before its time; it can be resumed."""
-    interrupted = was_interrupted(error)
-    reason = "interrupted" if interrupted else f"{type(error).__name__}: {error}"
-    log.error("failed: %s; the same command goes on from the checkpoint.", reason)
-    log.debug("where it happened:", exc_info=not interrupted)
+    """Record why a run ended before its time; it can be resumed.
+
+    A keyboard, a cluster or a full disk that stopped it is no fault of its own: a sweep goes on with it by itself.
+    """
+    full = no_space(error)
+    interrupted = full is not None or was_interrupted(error)
+    reason = full.strerror if full else "interrupted" if interrupted else f"{type(error).__name__}: {error}"
+    if full is None:  # else whoever called has a sentence for it
+        log.error("failed: %s; the same command goes on from the checkpoint.", reason)
+    log.debug("where it happened:", exc_info=full is not None or not interrupted)
     try:
         if folder.status() is not None:
             folder.write_status(state=State.failed, reason=reason, interrupted=interrupted)
             if tracker := Tracker.from_record(folder):
                 tracker.finish(State.failed, {}, folder.artifacts())
-    except OSError as full:  # the disk, perhaps the very reason: then the run looks like one that was killed
-        log.error("that could not be written down either (%s).", full)
+    except OSError as again:
+        if full is None:
+            log.error("that could not be written down either (%s).", again)
+        # else not even this fits: the run looks like one that was killed, until there is space again
 
 
 def report_done(folder: RunFolder, status: dict[str, Any], config: Config, images: ImageSet, uri: str) -> State:

@@ -35,6 +35,7 @@ __all__ = [
     "run_folders",
     "versions",
     "write_json",
+    "write_text",
 ]
 
 DIED = "its process ended without a word (killed, out of memory, or the machine went down)"
@@ -96,7 +97,7 @@ def _plain(value: Any) -> Any:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Replace a JSON file atomically: a reader, also one after a power cut, sees the old or the new content."""
-    _replace(path, json.dumps(value, indent=1) + "\n")
+    write_text(path, json.dumps(value, indent=1) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -116,7 +117,8 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return value
 
 
-def _replace(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file, in the same way."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("w", encoding="utf-8") as file:
@@ -331,7 +333,7 @@ class RunFolder:
         """Drop the rows after an epoch: the resumed run computes them again."""
         if self.journal.exists():
             kept = [row for row in self.rows() if row["epoch"] <= last_epoch]
-            _replace(self.journal, "".join(json.dumps(row) + "\n" for row in kept))
+            write_text(self.journal, "".join(json.dumps(row) + "\n" for row in kept))
 
     def settled(self, state: State) -> int | None:
         """The last epoch that no resumed run computes again; None where a run in this state is never resumed."""

@@ -16,7 +16,8 @@ from rich.live import Live
 from altub_exp.errors import UserError
 from altub_exp.overview import STATES, Row, counts, read, table
 from altub_exp.runs import DIED, Held, RunFolder, State, run_folders
-from altub_exp.sync import Unreachable, sync_run
+from altub_exp.store import Unreachable
+from altub_exp.sync import sync_run
 
 EPILOG = """examples:
   python -m altub_exp.status                                 every run below runs/

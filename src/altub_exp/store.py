@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
+from altub_exp.disk import disk_full, no_space
 from altub_exp.errors import UserError
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def prepare_store(uri: str) -> None:
         uri: what :func:`resolve_uri` returned.
 
     Raises:
-        UserError: the file is no MLflow store, one of a newer MLflow, or locked by another process.
+        UserError: the file is no MLflow store, one of a newer MLflow, locked by another process, or its disk is full.
     """
     path = database(uri)
     if path is None:
@@ -129,13 +130,17 @@ def prepare_store(uri: str) -> None:
                 backup = path.with_name(f"{path.name}.before-upgrade-{revision}")
                 with closing(sqlite3.connect(path)) as old, closing(sqlite3.connect(backup)) as copy:
                     old.backup(copy)
-            if revision != known[0]:
+            if revision is None:
+                _create(path)
+            elif revision != known[0]:
                 _upgrade(uri)
             client(tracking_uri=uri)  # creates the default experiment
     except Timeout:
         raise UserError(f"Another process has been preparing {path} for {PREPARE_WAIT:.0f} s; end it.") from None
     except (MlflowException, OSError, sqlite3.DatabaseError, subprocess.SubprocessError) as error:
         why = reason(error)
+        if full(error):
+            raise disk_full(path, why) from None
         remedy = "end the process that holds it" if "locked" in why else "move it away, or set tracking.uri to another"
         raise UserError(f"MLflow cannot use {path} ({why}); {remedy}.") from None
     _prepared.add(uri)
@@ -162,12 +167,28 @@ def _revision(path: Path) -> str | None:
     return str(row[0]) if row else None
 
 
+def _create(path: Path) -> None:
+    """A new store, made aside: one that was begun and not finished (killed, disk full) could never be used again."""
+    unfinished = path.with_name(f"{path.name}.part")
+    files = [unfinished, unfinished.with_name(f"{unfinished.name}-journal")]
+    for file in files:
+        file.unlink(missing_ok=True)
+    try:
+        _upgrade(f"sqlite:///{unfinished}")
+        unfinished.replace(path)
+    finally:
+        for file in files:
+            file.unlink(missing_ok=True)
+
+
 def _upgrade(uri: str) -> None:
     # in a process of its own: the migration takes over the logging of the process that it runs in
     command = [sys.executable, "-m", "mlflow", "db", "upgrade", uri]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PREPARE_WAIT)
     if done.returncode:
-        raise OSError((done.stderr.strip().splitlines() or ["mlflow db upgrade failed"])[-1])
+        lines = [line for line in done.stderr.strip().splitlines() if not line.startswith("(Background on")]
+        full = [line for line in lines if "disk is full" in line]
+        raise OSError([*(lines or ["mlflow db upgrade failed"]), *full][-1])
 
 
 def connect(uri: str) -> MlflowClient:
@@ -240,6 +261,18 @@ def parent_run(client: MlflowClient, experiment: str, sweep: str) -> str | None:
     """
     found = client.search_runs([experiment], f"tags.sweep_parent = '{sweep}'", max_results=1)
     return str(found[0].info.run_id) if found else None
+
+
+def full(error: BaseException) -> bool:
+    """Whether a SQLite store has no space left; the system says it, or SQLite in words of its own."""
+    return no_space(error) is not None or "disk is full" in str(error)
+
+
+class Unreachable(Exception):
+    """MLflow at ``uri`` does not record; the message says why."""
+
+    def __init__(self, uri: str, error: Exception):
+        super().__init__(f"MLflow at {shown(uri)} does not record ({reason(error)}).")
 
 
 def reason(error: BaseException) -> str:

@@ -11,19 +11,23 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from altub_exp.config import Config, backbone_label, check
 from altub_exp.data import ImageSet, list_categories, open_category
+from altub_exp.disk import writing_to
 from altub_exp.errors import UserError
 from altub_exp.overview import read, table
+from altub_exp.parent import Parent
 from altub_exp.progress import console, duration
 from altub_exp.provenance import code_fingerprint
 from altub_exp.record import lacks, run_name, run_path
-from altub_exp.runs import Held, RunFolder, State, now_ms
-from altub_exp.store import connect, experiment_id, parent_run, prepare_store, reason, resolve_uri, shown
+from altub_exp.runs import Held, RunFolder, State
+from altub_exp.settlement import settle, unsettled
+from altub_exp.store import prepare_store, resolve_uri
 
 Compose = Callable[[list[str]], DictConfig]
 Launch = Callable[[Sequence[Sequence[str]], int], Sequence[JobReturn]]
@@ -111,13 +115,17 @@ def run_sweep(arguments: Sequence[str], products: Sequence[list[str]], compose: 
             console.print(f"  {standing:9}  {job.folder.path}", highlight=False, soft_wrap=True)
         return
     errors: dict[Job, str] = {}
-    if missing or Standing.computing in standings:
+    uri, experiment = resolve_uri(first.tracking.uri), first.tracking.experiment
+    folders = [job.folder for job in jobs]
+    if missing or Standing.computing in standings or unsettled(folders, uri, experiment):
         name = first.tracking.sweep or sweep_name(arguments)
-        uri = resolve_uri(first.tracking.uri)
-        prepare_store(uri)
+        runs_dir = Path(first.runs_dir)
         extra = [f"tracking.sweep={quoted(name)}", f"tracking.code={quoted(code_fingerprint())}"]
-        with Parent(uri, first.tracking.experiment, name, arguments):
-            errors = compute(jobs, retried, lambda some: launch([[*job.overrides, *extra] for job in some], 0))
+        with writing_to(runs_dir):
+            prepare_store(uri)
+            with Parent(uri, experiment, name, runs_dir, arguments) as parent:
+                errors = compute(jobs, retried, lambda some: launch([[*job.overrides, *extra] for job in some], 0))
+                settle(folders, parent)
     if sum_up(jobs, errors):
         sys.exit(1)
 
@@ -280,54 +288,17 @@ def sum_up(jobs: Sequence[Job], errors: Mapping[Job, str]) -> int:
     """Print how all runs stand, and why those that failed did; returns how many failed."""
     console.print(table([read(job.folder) for job in jobs if job.folder.status_file.exists()]), highlight=False)
     counts: Counter[Standing] = Counter()
+    kept = 0  # that failed by themselves: a sweep leaves them as they are, unless asked
     for job in jobs:
         standing = job.standing()
+        kept += standing is Standing.failed
         if job in errors and standing not in (Standing.finished, Standing.crashed):
             standing = Standing.failed
             console.print(f"{job.name}: {errors[job]}", highlight=False, markup=False)
         counts[standing] += 1
     console.print(f"{_listed(counts)}.", highlight=False)
-    if counts[Standing.failed] and not all(job.config.sweep.retry_failed for job in jobs):
+    if counts[Standing.failed] > kept:
+        console.print("The same command goes on with what was stopped or could not begin.", highlight=False)
+    if kept and not all(job.config.sweep.retry_failed for job in jobs):
         console.print("The same command with sweep.retry_failed=true tries the failed ones again.", highlight=False)
     return counts[Standing.failed]
-
-
-@dataclass
-class Parent:
-    """The MLflow run that the runs of a sweep are children of; found again by its name when a sweep goes on.
-
-    Where MLflow cannot be reached the sweep goes on without.
-    """
-
-    uri: str
-    experiment: str
-    name: str
-    arguments: Sequence[str]
-    _run_id: str | None = None
-
-    def __enter__(self) -> Parent:
-        """Find or create it."""
-        try:
-            client = connect(self.uri)
-            place = experiment_id(client, self.uri, self.experiment)
-            self._run_id = parent_run(client, place, self.name)
-            if self._run_id is None:
-                tags = {"sweep_parent": self.name, "mlflow.note.content": f"-m {' '.join(self.arguments)}"}
-                created = client.create_run(place, start_time=now_ms(), tags=tags, run_name=self.name)
-                self._run_id = str(created.info.run_id)
-            else:
-                client.update_run(self._run_id, status="RUNNING")
-        except UserError:
-            raise
-        except Exception as error:  # whatever MLflow or the network raise: the runs record themselves later
-            console.print(f"MLflow at {shown(self.uri)} does not record the sweep ({reason(error)}); its runs go on.")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Mark it as ended."""
-        if self._run_id is None:
-            return
-        try:
-            connect(self.uri).set_terminated(self._run_id)
-        except Exception as error:  # as above
-            console.print(f"MLflow at {shown(self.uri)} does not record the sweep's end ({reason(error)}).")

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from altub_exp.errors import UserError
+from altub_exp.parent import Parents
 from altub_exp.runs import Held, RunFolder, State, run_folders
-from altub_exp.store import reason, resolve_uri, shown
+from altub_exp.store import Unreachable, resolve_uri
 from altub_exp.tracking import Tracker
 
 EPILOG = """example:
@@ -48,13 +49,6 @@ def sync_run(folder: RunFolder, uri: str | None = None, experiment: str | None =
     return done + ("; its process has died: marked as failed, the same command goes on" if died else "")
 
 
-class Unreachable(Exception):
-    """MLflow at ``uri`` does not record; the message says why."""
-
-    def __init__(self, uri: str, error: Exception):
-        super().__init__(f"MLflow at {shown(uri)} does not record ({reason(error)}).")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Send what is missing of every run below a folder, one line each.
 
@@ -78,14 +72,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         uri = resolve_uri(options.uri, environment=False) if options.uri else None
         if not folders:
             print(f"There are no runs below {options.runs_dir}.")
+        parents = Parents(options.runs_dir, uri, options.experiment)
         for folder in folders:
             try:
+                parents.take(folder)
                 print(f"{folder.path}: {sync_run(folder, uri, options.experiment)}", flush=True)
             except Held:
                 print(f"{folder.path}: still computing, skipped", flush=True)
             except UserError as error:
                 print(f"{folder.path}: {error}", flush=True)
                 failed = True
+        for name in parents.end():
+            print(f"sweep {name}: none of its runs is computed any more, marked as ended", flush=True)
     except (UserError, Unreachable) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

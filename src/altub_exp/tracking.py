@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Run
 
-__all__ = ["Tracker", "prepare_store", "resolve_uri"]
+__all__ = ["Tracker", "prepare_store", "recorded", "resolve_uri"]
 
 METRICS_PER_CALL = 1000
 PARAMS_PER_CALL = 100
@@ -31,6 +31,15 @@ LONGEST_PAUSE = 60.0
 """Seconds between attempts while the server cannot be reached; doubled each time."""
 
 log = logging.getLogger("altub_exp")
+
+
+def recorded(folder: RunFolder) -> dict[str, Any] | None:
+    """What a run's :class:`Tracker` was made of (uri, experiment, name, tags, params, start_time); None: it had none.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    return read_json(folder.path / "record.json")
 
 
 @dataclass
@@ -68,6 +77,7 @@ class Tracker:
     _run_id: str = field(default="", init=False)
     _arrived: set[tuple[str, int]] | None = field(default=None, init=False)  # None: ask the server
     _outage: bool = field(default=False, init=False)
+    _whole: bool = field(default=False, init=False)  # tied to its sweep's run, where it has one
     _pause: float = field(default=FIRST_PAUSE, init=False)
     _retry_at: float = field(default=float("-inf"), init=False)
 
@@ -81,7 +91,7 @@ class Tracker:
     @classmethod
     def from_record(cls, folder: RunFolder, uri: str | None = None, experiment: str | None = None) -> Tracker | None:
         """The tracker that recorded a folder, or None where none did; ``uri`` and ``experiment`` replace its own."""
-        record = read_json(folder.path / "record.json")
+        record = recorded(folder)
         if record is None:
             return None
         record["uri"] = uri or resolve_uri(record["uri"])
@@ -127,7 +137,9 @@ class Tracker:
         self.folder.write_status(state=status, summary=dict(summary))
         return self._attempt(
             lambda: self.send(self.folder.settled(status), status, summary, artifacts),
-            "nothing is lost: when MLflow can be reached again, run `python -m altub_exp.sync`",
+            "nothing is lost: "
+            + ("the sweep sends it at its end, or, " if "sweep" in self.tags else "")
+            + "when MLflow can be reached again, run `python -m altub_exp.sync`",
         )
 
     def send(
@@ -165,6 +177,21 @@ class Tracker:
         self._upload(client, artifacts)
         if state != State.running:
             client.set_terminated(self._run_id, "FINISHED" if state == State.finished else "FAILED", ended)
+            if self._whole:
+                self._remember({"complete": self._end()})
+
+    def complete(self) -> bool:
+        """Whether all of the run, as it has ended, is in MLflow: what its folder remembers, without asking the server.
+
+        The child of a sweep is complete when it is tied to the sweep's own run.
+        """
+        place = self._places().get(shown(self.uri), {})
+        return (place.get("experiment"), place.get("complete")) == (self.experiment, self._end())
+
+    def _end(self) -> list[Any]:
+        """What tells one end of the run from another."""
+        status = self.folder.status() or {}
+        return [status.get("ended"), *sorted(status.get("summary", {}))]
 
     def _attempt(self, work: Callable[[], None], consequence: str, quiet: bool = False) -> bool:
         try:
@@ -194,9 +221,7 @@ class Tracker:
         """The run in MLflow: the one in ``tracking.json``, else the one with our ``run_uid``, else a new one."""
         from mlflow.entities import ViewType
 
-        path = self.folder.path / "tracking.json"
-        places = read_json(path) or {}
-        place = places.get(shown(self.uri), {})
+        place = self._places().get(shown(self.uri), {})
         run = active_run(client, place["run_id"]) if place.get("experiment") == self.experiment else None
         if run is None:
             uid = self.folder.run_uid()
@@ -204,10 +229,20 @@ class Tracker:
             # a creation whose reply was lost is found again by its uid
             found = client.search_runs([parent], f"tags.run_uid = '{uid}'", ViewType.ACTIVE_ONLY)
             run = found[0] if found else self._create(client, parent, uid)
-            place = {"experiment": self.experiment, "experiment_id": parent, "run_id": run.info.run_id}
-            write_json(path, places | {shown(self.uri): place})
+            self._remember(
+                {"experiment": self.experiment, "experiment_id": parent, "run_id": run.info.run_id, "complete": None}
+            )
         self._run_id = run.info.run_id
         return run
+
+    def _places(self) -> dict[str, Any]:
+        return read_json(self.folder.path / "tracking.json") or {}
+
+    def _remember(self, facts: Mapping[str, Any]) -> None:
+        """Keep where, and how, the run stands in this store."""
+        places = self._places()
+        places[shown(self.uri)] = {**places.get(shown(self.uri), {}), **facts}
+        write_json(self.folder.path / "tracking.json", places)
 
     def _create(self, client: MlflowClient, parent: str, uid: str) -> Run:
         tags = {**self.tags, "run_uid": uid, "status": State.running.value}
@@ -225,6 +260,7 @@ class Tracker:
         if "sweep" in wanted and PARENT not in run.data.tags:
             parent = parent_run(client, run.info.experiment_id, wanted["sweep"])
             wanted |= {PARENT: parent} if parent else {}
+        self._whole = "sweep" not in wanted or PARENT in run.data.tags or PARENT in wanted
         tags = [RunTag(*tag) for tag in wanted.items() if run.data.tags.get(tag[0]) != tag[1]]
         if tags:
             client.log_batch(self._run_id, tags=tags, synchronous=True)

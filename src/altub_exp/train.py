@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -35,7 +36,8 @@ def main(config: DictConfig) -> None:
     except (UserError, OmegaConfBaseException) as error:
         if HydraConfig.get().mode is RunMode.MULTIRUN:
             raise
-        print(f"error: {explain(error)}", file=sys.stderr)  # here, because Hydra would print a line before it
+        with suppress(OSError):  # the terminal may be a file on a disk that is full: the exit status says that too
+            print(f"error: {explain(error)}", file=sys.stderr)  # here, because Hydra would print a line before it
         sys.exit(error.status if isinstance(error, UserError) else UserError.status)
     except KeyboardInterrupt:
         sys.exit(130)  # the shell's status for it; the log has said what to do

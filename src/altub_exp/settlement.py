@@ -1,0 +1,71 @@
+"""The settlement at the end of a sweep: MLflow gets what it lacks of the runs, and those that died are marked."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from altub_exp.errors import UserError
+from altub_exp.parent import Parent, told
+from altub_exp.progress import console, duration
+from altub_exp.runs import Held, RunFolder
+from altub_exp.store import Unreachable, full, shown
+from altub_exp.sync import sync_run
+from altub_exp.tracking import Tracker, recorded
+
+PATIENCE = 120.0
+"""Seconds that the end of a sweep waits for a server that is away: longer than one takes to be started again."""
+
+PAUSE = 5.0
+"""Seconds between its attempts."""
+
+
+def unsettled(folders: Sequence[RunFolder], uri: str, experiment: str) -> list[RunFolder]:
+    """Those runs recorded there that nobody computes and of which MLflow lacks something; asks the folders alone.
+
+    Raises:
+        UserError: a file of a run is damaged.
+    """
+    found = []
+    for folder in folders:
+        record = recorded(folder)
+        if record and (record["uri"], record["experiment"]) == (shown(uri), experiment) and not folder.held():
+            tracker = Tracker.from_record(folder, uri, experiment)
+            found += [folder] if tracker and not tracker.complete() else []
+    return found
+
+
+def settle(folders: Sequence[RunFolder], parent: Parent) -> None:
+    """At the end of a sweep: send what its runs could not send, mark those that died, end the sweep's own run.
+
+    Waits for a while for a server that is away. All that goes wrong is said, and left to ``python -m altub_exp.sync``.
+    """
+    deadline, waited, late = time.monotonic() + PATIENCE, False, set[Path]()
+    while True:
+        try:
+            told(parent, parent.open)
+            for folder in unsettled(folders, parent.uri, parent.experiment):
+                late.add(folder.path)
+                with suppress(Held):  # begun again by another process
+                    sync_run(folder, parent.uri, parent.experiment)
+            told(parent, parent.close)
+        except Unreachable as error:
+            if time.monotonic() < deadline and not full(error):
+                if not waited:
+                    _say(f"{error} Waiting up to {duration(PATIENCE)} to send what it lacks …")
+                waited = True
+                time.sleep(PAUSE)
+                continue
+            _say(f"{error} Nothing is lost: `python -m altub_exp.sync {parent.runs_dir}` sends it later.")
+        except (UserError, OSError) as error:  # of the disk: a run's folder cannot be written
+            _say(f"Not all of the sweep is in MLflow: {error}")
+        else:
+            if late:
+                _say(f"MLflow at {shown(parent.uri)} now has what it lacked of {len(late)} runs.")
+        return
+
+
+def _say(sentence: str) -> None:
+    console.print(sentence, highlight=False, markup=False)
