@@ -7,7 +7,7 @@ HOST ?= 127.0.0.1
 PORT ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types pytest test-slow test-slurm test-server bench ui server lock clean
+.PHONY: help setup demo test lint types pytest test-slow test-slurm test-server bench bench-peers ui server lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -53,6 +53,11 @@ test-server: setup ## forty writers at once, over PostgreSQL; installs Debian's 
 bench: setup ## speed, as ratios measured in one run on this machine
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.sweep
+
+PEERS := .venv-peers
+bench-peers: setup ## a whole epoch against anomalib's, which is installed into an environment of its own
+	@test -e $(PEERS)/.ready || { $(PYTHON) -m venv $(PEERS) && $(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check anomalib==2.7.0 "$$(grep '^torch==' requirements.lock)" && touch $(PEERS)/.ready; }
+	$(BIN)/python -m bench.peers --python $(PEERS)/bin/python
 
 ui: setup ## MLflow's web interface on http://127.0.0.1:5000
 	$(BIN)/mlflow ui --host 127.0.0.1 --port 5000 --workers 1 --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}

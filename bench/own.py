@@ -1,0 +1,126 @@
+"""altub-exp's side of a comparison, see :mod:`bench.turns`; features are kept, or with ``--recompute`` they are not."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from altub_exp.build import build_backbone, build_density, build_learner, family, prepare_device, seed_everything
+from altub_exp.config import Config, conf_dir, register_schema
+from altub_exp.detector import Detector
+from altub_exp.evaluation import Scores, TestSet, anomaly_scores, detection
+from altub_exp.experiment import train_epoch
+from altub_exp.features.maps import FeatureMaps
+from altub_exp.learner import Learner
+from altub_exp.scoring import Scoring
+from bench.turns import Work, images, masks, serve, work_from
+
+
+def configuration(work: Work, *overrides: str) -> Config:
+    """What the command line composes for this work, on untrained features."""
+    register_schema()
+    with initialize_config_dir(conf_dir(), version_base="1.3"):
+        composed = compose(
+            "train",
+            [
+                f"model={work.model}",
+                f"backbone={work.backbone}",
+                "backbone.weights=random",
+                "dataset=synthetic",
+                f"dataset.image_size={work.size}",
+                "dataset.rotation=0",
+                f"train.batch_size={work.batch}",
+                *overrides,
+            ],
+        )
+        config = OmegaConf.to_object(composed)
+    assert isinstance(config, Config)
+    return config
+
+
+@dataclass
+class Trial:
+    """A run in memory, on noise.
+
+    Args:
+        work: what is computed.
+        recompute: take the backbone again for every batch.
+        overrides: of the configuration.
+    """
+
+    work: Work
+    recompute: bool = False
+    overrides: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        self.config = configuration(self.work, *self.overrides)
+        self.device = prepare_device(self.config.device, self.work.threads)
+        seed_everything(0)
+        self.backbone = build_backbone(self.config).to(self.device)
+        self.features = self._maps(self.work.train, seed=0)
+        defects = masks(self.work.test, self.work.size).numpy()
+        self.test = TestSet(self._maps(self.work.test, seed=1), defects.any(axis=(1, 2)), defects, self.work.size)
+        density = build_density(self.config, self.features.shapes).to(self.device)
+        self.learner: Learner = build_learner(self.config, density)
+        self.scoring: Scoring = family(self.config).scoring(self.config.model)
+        self.epochs = 0
+
+    def _maps(self, count: int, seed: int) -> FeatureMaps:
+        return FeatureMaps(
+            self.backbone,
+            images(count, self.work.size, seed),
+            batch_size=self.work.batch,
+            device=self.device,
+            memory_gb=0.0 if self.recompute else 64.0,
+        )
+
+    def train(self) -> None:
+        """One more epoch; joint ones only, since those take longest."""
+        self.epochs += 1
+        if self.learner.optimizer.psi_only(self.epochs):
+            self.epochs += 1
+        train_epoch(self.learner, self.features, self.config, self.epochs)
+
+    def maps(self) -> Scores:
+        """The anomaly maps of all test images."""
+        return anomaly_scores(self.learner.density, self.scoring, self.test, self.features)
+
+    def auroc(self, scores: Scores) -> dict[str, float]:
+        """Exact AUROC of all pixels and of all images."""
+        return dict(detection(scores, self.test))
+
+    def detector(self) -> Detector:
+        """For the time of inference."""
+        scores = self.maps()
+        limits = float(scores.maps.min()), float(scores.maps.max())
+        return Detector(
+            self.backbone,
+            self.learner.density,
+            self.scoring,
+            scores.extremes,
+            limits,
+            self.work.size,
+            self.config.dataset.interpolation,
+            self.device,
+        )
+
+
+def main() -> None:
+    """Serve."""
+    work, rest = work_from()
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--recompute", action="store_true")
+    parser.add_argument("overrides", nargs="*")
+    chosen = parser.parse_args(rest)
+    trial = Trial(work, chosen.recompute, chosen.overrides)
+    serve(trial.train, trial.maps, trial.auroc)
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    main()

@@ -1,0 +1,74 @@
+"""A whole training epoch with its evaluation, ours against anomalib's model in a plain loop, by turns.
+
+make bench-peers
+python -m bench.peers --python .venv-peers/bin/python --only fastflow-r18 --rounds 5
+
+Same images, batch and threads; random weights, which take the same time. Ours keeps the features of the frozen
+backbone, anomalib computes them in every epoch. Filling our features is not counted: it happens once for all runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from bench.turns import STEPS, Side, Work
+
+WORK = {
+    "fastflow-r18": ("fastflow", "r18", 256, 32, 32, 32),
+    "fastflow-wrn50": ("fastflow", "wrn50", 256, 16, 16, 16),
+    "fastflow-deit": ("fastflow", "deit", 384, 16, 16, 16),
+    "fastflow-cait": ("fastflow", "cait", 448, 8, 8, 8),
+    "cflow-r18": ("cflow", "r18", 128, 8, 8, 8),
+}
+"""Name: model, backbone, image size, training images, test images, batch."""
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.peers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--python", default=".venv-peers/bin/python", help="of anomalib's environment (%(default)s)")
+    parser.add_argument("--only", choices=WORK, nargs="+", default=list(WORK))
+    parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="(default: %(default)s)")
+    chosen = parser.parse_args()
+    if not Path(chosen.python).exists():
+        sys.exit(f"error: there is no {chosen.python}: `make bench-peers` makes it.")
+    console = Console()
+    console.width = max(console.width, 120)
+    os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parents[1])
+    table = Table("", *STEPS, "epoch", "times faster", "peak GiB", box=box.SIMPLE_HEAD)
+    for name in chosen.only:
+        work = Work(*WORK[name], threads=chosen.threads)
+        with ExitStack() as stack:
+            own = stack.enter_context(Side([sys.executable, "-m", "bench.own"], work))
+            peer = stack.enter_context(Side([chosen.python, "-m", "bench.peer"], work))
+            own.epoch(), peer.epoch()  # warm-up
+            rounds = [(own.epoch(), peer.epoch()) for _ in range(chosen.rounds)]
+        sums = []
+        for side in zip(*rounds, strict=True):
+            median = {step: statistics.median(epoch[step] for epoch in side) for step in STEPS}
+            sums.append((median, statistics.median(sum(epoch[step] for step in STEPS) for epoch in side), side[-1]))
+        for label, (median, epoch, last) in zip(("altub-exp", "anomalib"), sums, strict=True):
+            faster = f"{sums[1][1] / epoch:.2f}" if label == "altub-exp" else ""
+            steps = [f"{median[step]:.3f}" for step in STEPS]
+            table.add_row(f"{name} {work.size} px, {label}", *steps, f"{epoch:.3f}", faster, f"{last['peak']:.2f}")
+    console.print(table)
+    console.print(
+        f"Seconds, median of {chosen.rounds} rounds by turns; torch {torch.__version__}, {chosen.threads} threads"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""Two programs by turns: each is a process that trains and evaluates one epoch whenever it is told to.
+
+Nothing of altub-exp is imported here: a peer's environment does not have it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+STEPS = ("train", "maps", "auroc")
+"""What an epoch consists of: training, anomaly maps of the test images, exact pixel AUROC."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be computed.
+
+    Attributes:
+        model: ``fastflow`` or ``cflow``.
+        backbone: the key of its file in ``conf/backbone``.
+        size: side of the images in pixels.
+        train: number of training images.
+        test: number of test images.
+        batch: images per batch.
+        threads: of PyTorch.
+    """
+
+    model: str
+    backbone: str
+    size: int
+    train: int
+    test: int
+    batch: int
+    threads: int
+
+    def arguments(self) -> list[str]:
+        """The command line that :func:`work_from` reads."""
+        return [f"--{name}={value}" for name, value in vars(self).items()]
+
+
+def work_from(arguments: Sequence[str] | None = None) -> tuple[Work, list[str]]:
+    """The work that a command line names, and what else stands there."""
+    parser = argparse.ArgumentParser()
+    for name, kind in Work.__annotations__.items():
+        parser.add_argument(f"--{name}", required=True, type=int if kind == "int" else str)
+    known, rest = parser.parse_known_args(arguments)
+    return Work(**vars(known)), rest
+
+
+def images(count: int, size: int, seed: int) -> Tensor:
+    """Noise, uint8 [N, 3, S, S]: neither the time nor the memory depends on what images show."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(256, (count, 3, size, size), dtype=torch.uint8, generator=generator)
+
+
+def masks(count: int, size: int) -> Tensor:
+    """A square defect in every second image, bool [N, S, S]."""
+    defective = torch.zeros(count, size, size, dtype=torch.bool)
+    defective[1::2, : size // 8, : size // 8] = True
+    return defective
+
+
+def serve(train: Callable[[], object], maps: Callable[[], Any], auroc: Callable[[Any], object]) -> None:
+    """Compute an epoch for every line on stdin, and answer with its seconds and the process's peak memory in GiB."""
+    print(json.dumps({}), flush=True)  # ready
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        train()
+        trained = time.perf_counter()
+        found = maps()
+        mapped = time.perf_counter()
+        auroc(found)
+        ended = time.perf_counter()
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        seconds = (trained - start, mapped - trained, ended - mapped)
+        print(json.dumps(dict(zip(STEPS, seconds, strict=True)) | {"peak": peak}), flush=True)
+
+
+class Side:
+    """A process that :func:`serve`\\ s; use it as a context.
+
+    Args:
+        command: its command line.
+        work: what it computes.
+    """
+
+    def __init__(self, command: Sequence[str], work: Work) -> None:
+        self._command = [*command, *work.arguments()]
+
+    def __enter__(self) -> Side:
+        """Returns when it is ready."""
+        self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._answer()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ends it."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+    def epoch(self) -> dict[str, float]:
+        """One more epoch: seconds of each of :data:`STEPS`, and ``peak`` in GiB.
+
+        Raises:
+            RuntimeError: the process has ended.
+        """
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> dict[str, float]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{' '.join(self._command)} ended with exit status {self._process.wait()}")
+        answer: dict[str, float] = json.loads(line)
+        return answer
