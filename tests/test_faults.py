@@ -42,6 +42,10 @@ def state_in_mlflow(cwd: Path, folder: Path) -> str:
     return found.info.status
 
 
+def finished(cwd: Path) -> int:
+    return [status(folder)["state"] for folder in folders(cwd)].count("finished")
+
+
 def strike(cwd: Path, number: signal.Signals, struck: set[Path]) -> Path:
     folder = one_computing(cwd, struck)
     pid = status(folder)["pid"]
@@ -67,12 +71,14 @@ def test_callers_and_jobs_of_a_pool_are_killed(undisturbed, tmp_path):
     assert state_in_mlflow(tmp_path, living) == "RUNNING"
     assert "marked as failed; the same command goes on" in said
     os.kill(status(living)["pid"], signal.SIGCONT)
+    wait_for(lambda: finished(tmp_path) == 2, 600, "the ends of the runs that outlived their caller")
 
     struck.clear()
     caller = Caller(tmp_path, *sweep(SEEDS, *IN_A_POOL))
+    wait_for(lambda: caller.log.read_text().count("started (slot") == 2)
     strike(tmp_path, signal.SIGUSR2, struck)
     caller.kill()
-    wait_for(lambda: [status(folder)["state"] for folder in folders(tmp_path)].count("finished") == 3)
+    wait_for(lambda: finished(tmp_path) == 3, 600, "the end of the run that outlived its caller")
 
     struck.clear()
     caller = Caller(tmp_path, *sweep(SEEDS, *IN_A_POOL))
