@@ -12,7 +12,7 @@ from altub_exp.parent import Parent, told
 from altub_exp.progress import console, duration
 from altub_exp.runs import Held, RunFolder
 from altub_exp.store import Unreachable, full, shown
-from altub_exp.sync import sync_run
+from altub_exp.sync import NOTHING, sync_run
 from altub_exp.tracking import Tracker, recorded
 
 PATIENCE = 120.0
@@ -47,9 +47,9 @@ def settle(folders: Sequence[RunFolder], parent: Parent) -> None:
         try:
             told(parent, parent.open)
             for folder in unsettled(folders, parent.uri, parent.experiment):
-                late.add(folder.path)
                 with suppress(Held):  # begun again by another process
-                    sync_run(folder, parent.uri, parent.experiment)
+                    if sync_run(folder, parent.uri, parent.experiment) != NOTHING:
+                        late.add(folder.path)
             told(parent, parent.close)
         except Unreachable as error:
             if time.monotonic() < deadline and not full(error):
