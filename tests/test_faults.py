@@ -25,11 +25,13 @@ from tests.disturbance import (  # noqa: F401  # the fixture is found here by it
     wait_for,
 )
 
+SEEDS = 2  # four runs
+
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Path:
     cwd = tmp_path_factory.mktemp("undisturbed")
-    run(cwd, *sweep(3), seconds=900)
+    run(cwd, *sweep(SEEDS), seconds=900)
     return cwd
 
 
@@ -38,6 +40,10 @@ def state_in_mlflow(cwd: Path, folder: Path) -> str:
     experiment = client.get_experiment_by_name("demo").experiment_id
     (found,) = client.search_runs([experiment], f"tags.run_key = '{folder.name}'")
     return found.info.status
+
+
+def finished(cwd: Path) -> int:
+    return [status(folder)["state"] for folder in folders(cwd)].count("finished")
 
 
 def strike(cwd: Path, number: signal.Signals, struck: set[Path]) -> Path:
@@ -50,7 +56,7 @@ def strike(cwd: Path, number: signal.Signals, struck: set[Path]) -> Path:
 @pytest.mark.slow
 def test_callers_and_jobs_of_a_pool_are_killed(undisturbed, tmp_path):
     struck: set[Path] = set()
-    caller = Caller(tmp_path, *sweep(3, *IN_A_POOL))
+    caller = Caller(tmp_path, *sweep(SEEDS, *IN_A_POOL))
     killed, told = (strike(tmp_path, number, struck) for number in (signal.SIGKILL, signal.SIGTERM))
     living = one_computing(tmp_path, struck)
     os.kill(status(living)["pid"], signal.SIGSTOP)  # it keeps its lock, and gives us time to look
@@ -65,34 +71,37 @@ def test_callers_and_jobs_of_a_pool_are_killed(undisturbed, tmp_path):
     assert state_in_mlflow(tmp_path, living) == "RUNNING"
     assert "marked as failed; the same command goes on" in said
     os.kill(status(living)["pid"], signal.SIGCONT)
+    wait_for(lambda: finished(tmp_path) == 2, 600, "the ends of the runs that outlived their caller")
 
     struck.clear()
-    caller = Caller(tmp_path, *sweep(3, *IN_A_POOL))
+    caller = Caller(tmp_path, *sweep(SEEDS, *IN_A_POOL))
+    wait_for(lambda: caller.log.read_text().count("started (slot") == 2)
     strike(tmp_path, signal.SIGUSR2, struck)
     caller.kill()
+    wait_for(lambda: finished(tmp_path) == 3, 600, "the end of the run that outlived its caller")
 
     struck.clear()
-    caller = Caller(tmp_path, *sweep(3, *IN_A_POOL))
+    caller = Caller(tmp_path, *sweep(SEEDS, *IN_A_POOL))
     killed = strike(tmp_path, signal.SIGKILL, struck)
     said = caller.end(1)
-    assert "6 runs: 1 failed, 5 finished." in said
+    assert "4 runs: 1 failed, 3 finished." in said
     assert "was ended by signal 9 (Killed), perhaps for want of memory" in said
     assert "The same command goes on with what was stopped" in said
     assert (status(killed)["state"], status(killed)["reason"]) == ("failed", DIED), "the caller has seen to it"
     assert state_in_mlflow(tmp_path, killed) == "FAILED"
 
-    said = Caller(tmp_path, *sweep(3, *IN_A_POOL)).end(0)
-    assert "6 runs: 1 half-done, 5 finished; 1 to compute." in said
+    said = Caller(tmp_path, *sweep(SEEDS, *IN_A_POOL)).end(0)
+    assert "4 runs: 1 half-done, 3 finished; 1 to compute." in said
     out, _ = run(tmp_path, "--json", module="altub_exp.status")
-    assert [row["state"] for row in json.loads(out)] == ["finished"] * 6
+    assert [row["state"] for row in json.loads(out)] == ["finished"] * 4
     assert_as_undisturbed(tmp_path, undisturbed, sync=False)
 
 
 @pytest.mark.slow
 def test_two_callers_of_a_pool_at_once(undisturbed, tmp_path):
-    callers = [Caller(tmp_path, *sweep(3, *IN_A_POOL)) for _ in range(2)]
+    callers = [Caller(tmp_path, *sweep(SEEDS, *IN_A_POOL)) for _ in range(2)]
     for caller in callers:
-        assert "6 runs: 6 finished." in caller.end(0)
+        assert "4 runs: 4 finished." in caller.end(0)
     assert_as_undisturbed(tmp_path, undisturbed, sync=False)
 
 
@@ -153,7 +162,7 @@ STORES = pytest.mark.parametrize("store", ["mlflow.db", "runs/mlflow.db"], ids=[
 @STORES
 @pytest.mark.parametrize("launcher", [IN_A_POOL, []], ids=["pool", "basic"])
 def test_a_disk_that_is_full_for_a_while(disk, undisturbed, tmp_path, store, launcher):
-    command = sweep(3, *launcher, f"tracking.uri=sqlite:///{store}")
+    command = sweep(SEEDS, *launcher, f"tracking.uri=sqlite:///{store}")
     remedy = f"free some space on {disk.folder}, then give the same command again."
     caller = Caller(tmp_path, *command)
     one_computing(tmp_path, set())
@@ -178,19 +187,19 @@ def test_a_disk_that_is_full_for_a_while(disk, undisturbed, tmp_path, store, lau
             assert recorded.config.read_text().startswith("model:")
     disk.free()
     said = Caller(tmp_path, *command).end(0)
-    assert "6 runs: 6 finished." in said
+    assert "4 runs: 4 finished." in said
     assert_as_undisturbed(tmp_path, undisturbed, f"sqlite:///{tmp_path}/{store}", sync=False)
 
 
 @pytest.mark.slow
 @STORES
 def test_a_disk_that_is_full_from_the_start(disk, undisturbed, tmp_path, store):
-    command = sweep(3, *IN_A_POOL, f"tracking.uri=sqlite:///{store}")
+    command = sweep(SEEDS, *IN_A_POOL, f"tracking.uri=sqlite:///{store}")
     disk.fill()
     said = Caller(tmp_path, *command).end(1)
     assert f"free some space on {disk.folder}, then give the same command again." in said
     assert not folders(tmp_path), "nothing was begun"
     disk.free()
     said = Caller(tmp_path, *command).end(0)
-    assert "6 runs: 6 new; 6 to compute." in said
+    assert "4 runs: 4 new; 4 to compute." in said
     assert_as_undisturbed(tmp_path, undisturbed, f"sqlite:///{tmp_path}/{store}", sync=False)

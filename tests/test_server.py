@@ -1,5 +1,6 @@
 """What `python -m altub_exp.server` says and does before it becomes MLflow's server."""
 
+import socket
 import sys
 
 import pytest
@@ -48,6 +49,13 @@ def test_the_users_environment_wins():
     assert values["MLFLOW_SQLALCHEMYSTORE_POOL_SIZE"] == "7"
     assert values["MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW"] == "50"
     assert values["MLFLOW_BACKEND_STORE_URI"] == "postgresql://localhost/mlflow"
+
+
+def test_runs_may_call_it_by_the_name_of_its_machine():
+    hosts = server.prepare("postgresql://localhost/mlflow", None, {})["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
+    assert {f"{socket.gethostname()}:*", socket.getfqdn(), "localhost:*", "10.*"} <= set(hosts)
+    given = {"MLFLOW_SERVER_ALLOWED_HOSTS": "mlflow.example.org"}
+    assert given.items() <= server.prepare("postgresql://localhost/mlflow", None, given).items()
 
 
 def test_a_password_does_not_stand_in_the_command_line():

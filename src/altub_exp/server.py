@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import os
 import secrets
+import socket
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -42,6 +43,16 @@ def environment(present: Mapping[str, str]) -> dict[str, str]:
     return {**ENVIRONMENT, **present}
 
 
+def allowed_hosts() -> list[str]:
+    """By which names runs may call the server: this machine's own beside those that MLflow allows by itself.
+
+    MLflow refuses others (403), even its machine's name; ``--allowed-hosts`` or ``MLFLOW_SERVER_ALLOWED_HOSTS`` win.
+    """
+    names = ["localhost", "127.0.0.1", "[::1]", "0.0.0.0", socket.gethostname(), socket.getfqdn()]
+    private = ["10.*", "192.168.*", *(f"172.{number}.*" for number in range(16, 32)), "[[]fd*"]  # a pattern: [fd…
+    return [*(form for name in dict.fromkeys(names) for form in (name, f"{name}:*")), *private]
+
+
 def command(host: str, port: int, *more: str) -> list[str]:
     """The command line of the server; its database stands in the environment, where other users see no password.
 
@@ -74,6 +85,7 @@ def prepare(store: str, app: str | None, present: Mapping[str, str]) -> dict[str
     if store.startswith("postgresql") and importlib.util.find_spec("psycopg") is None:
         raise UserError("A PostgreSQL store needs psycopg: pip install 'psycopg[binary]'.")
     values = environment(present) | {"MLFLOW_BACKEND_STORE_URI": store}
+    values.setdefault("MLFLOW_SERVER_ALLOWED_HOSTS", ",".join(allowed_hosts()))
     if app == "basic-auth":
         if importlib.util.find_spec("flask_wtf") is None:
             raise UserError("MLflow's authentication needs Flask-WTF: pip install 'mlflow[auth]'.")

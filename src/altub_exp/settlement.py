@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from altub_exp.errors import UserError
@@ -12,7 +11,7 @@ from altub_exp.parent import Parent, told
 from altub_exp.progress import console, duration
 from altub_exp.runs import Held, RunFolder
 from altub_exp.store import Unreachable, full, shown
-from altub_exp.sync import sync_run
+from altub_exp.sync import NOTHING, sync_run
 from altub_exp.tracking import Tracker, recorded
 
 PATIENCE = 120.0
@@ -47,9 +46,13 @@ def settle(folders: Sequence[RunFolder], parent: Parent) -> None:
         try:
             told(parent, parent.open)
             for folder in unsettled(folders, parent.uri, parent.experiment):
-                late.add(folder.path)
-                with suppress(Held):  # begun again by another process
-                    sync_run(folder, parent.uri, parent.experiment)
+                try:
+                    if sync_run(folder, parent.uri, parent.experiment) != NOTHING:
+                        late.add(folder.path)
+                except Held:
+                    pass  # begun again by another process
+                except (UserError, OSError) as error:  # a damaged file, a full disk: this run's alone
+                    _say(f"{folder.path} is not all in MLflow: {error}")
             told(parent, parent.close)
         except Unreachable as error:
             if time.monotonic() < deadline and not full(error):
@@ -59,7 +62,7 @@ def settle(folders: Sequence[RunFolder], parent: Parent) -> None:
                 time.sleep(PAUSE)
                 continue
             _say(f"{error} Nothing is lost: `python -m altub_exp.sync {parent.runs_dir}` sends it later.")
-        except (UserError, OSError) as error:  # of the disk: a run's folder cannot be written
+        except UserError as error:
             _say(f"Not all of the sweep is in MLflow: {error}")
         else:
             if late:

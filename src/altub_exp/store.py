@@ -289,4 +289,6 @@ def reason(error: BaseException) -> str:
         return "no connection"
     if any(getattr(cause, "error_code", None) == "UNAUTHENTICATED" for cause in chain):
         return "it asks for a name and a password: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+    if "Invalid Host header" in str(error):
+        return "it does not answer to this name: start it with --allowed-hosts 'NAME,NAME:*'"
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

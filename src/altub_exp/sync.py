@@ -21,6 +21,10 @@ Each run goes to the place that it was recorded for (MLFLOW_TRACKING_URI wins), 
 Nothing is sent twice. Runs still computing are left alone; those whose process is gone are marked as failed."""
 
 
+NOTHING = "nothing missing"
+"""What :func:`sync_run` says of a run of which MLflow had all."""
+
+
 def sync_run(folder: RunFolder, uri: str | None = None, experiment: str | None = None) -> str:
     """Send what MLflow lacks of one run; returns what was done, in a few words.
 
@@ -45,7 +49,7 @@ def sync_run(folder: RunFolder, uri: str | None = None, experiment: str | None =
             raise
         except Exception as error:
             raise Unreachable(tracker.uri, error) from error
-    done = f"{tracker.sent} points sent" if tracker.sent else "nothing missing"
+    done = f"{tracker.sent} points sent" if tracker.sent else NOTHING
     return done + ("; its process has died: marked as failed, the same command goes on" if died else "")
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
+import socket
 import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 import uuid
 from pathlib import Path
 
@@ -177,3 +180,16 @@ def test_killed_server_comes_back(server, experiment: str, folder: RunFolder, tm
         f"{folder.path}: nothing missing; its process has died: marked as failed, the same command goes on",
     ]
     assert synced.returncode == 0
+
+
+def test_it_answers_to_its_machines_name_and_says_what_to_do_of_another(server):
+    address = f"{server.uri}/api/2.0/mlflow/experiments/get-by-name?experiment_name=Default"
+
+    def called(name: str) -> urllib.request.Request:
+        return urllib.request.Request(address, headers={"Host": f"{name}:{server.port}"})
+
+    assert urllib.request.urlopen(called(socket.gethostname()), timeout=30).status == 200
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(called("mlflow.example.org"), timeout=30)
+    assert refused.value.code == 403
+    assert "start it with --allowed-hosts" in store.reason(RuntimeError(refused.value.read().decode()))

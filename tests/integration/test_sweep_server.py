@@ -21,6 +21,7 @@ from tests.disturbance import (  # noqa: F401  # the fixture is found here by it
 )
 
 AWAY_SECONDS = 30
+SEEDS = 2  # four runs
 
 
 @pytest.fixture(autouse=True)
@@ -32,13 +33,13 @@ def no_address(monkeypatch):
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Path:
     cwd = tmp_path_factory.mktemp("undisturbed")
-    run(cwd, *sweep(3), seconds=900)
+    run(cwd, *sweep(SEEDS), seconds=900)
     return cwd
 
 
 def kill_in_mid_sweep(server, undisturbed: Path, cwd: Path, experiment: str, *launcher: str) -> None:
     place = [f"tracking.uri={server.uri}", f"tracking.experiment={experiment}"]
-    caller = Caller(cwd, *sweep(3, *launcher, *place))
+    caller = Caller(cwd, *sweep(SEEDS, *launcher, *place))
     try:
         one_computing(cwd, set())
         server.kill()
@@ -46,7 +47,7 @@ def kill_in_mid_sweep(server, undisturbed: Path, cwd: Path, experiment: str, *la
     finally:
         server.start()
     said = caller.end(0)
-    assert "6 runs: 6 finished." in said
+    assert "4 runs: 4 finished." in said
     logs = [(folder / "train.log").read_text() for folder in folders(cwd)]
     assert any("does not record" in log for log in logs), "the fault was felt"
     assert not any("Traceback" in log for log in logs)
@@ -74,18 +75,18 @@ def test_server_that_is_back_only_after_the_sweep(server, undisturbed, tmp_path)
     place = [f"tracking.uri={server.uri}", "tracking.experiment=late"]
     server.kill()
     try:
-        said = Caller(tmp_path, *sweep(3, *IN_A_POOL, *place)).end(0)
+        said = Caller(tmp_path, *sweep(SEEDS, *IN_A_POOL, *place)).end(0)
         away = subprocess.run(
             command(module="altub_exp.sync"), cwd=tmp_path, env=environment(), capture_output=True, text=True
         )
     finally:
         server.start()
-    assert "6 runs: 6 finished." in said
+    assert "4 runs: 4 finished." in said
     assert said.count("Waiting up to 2 min") == 1
     assert said.count("Nothing is lost: `python -m altub_exp.sync runs` sends it later.") == 1
     assert (away.returncode, away.stderr) == (1, f"error: MLflow at {server.uri} does not record (no connection).\n")
     told, _ = run(tmp_path, module="altub_exp.sync")
-    assert told.count("points sent") == 6
+    assert told.count("points sent") == 4
     assert told.splitlines()[-1] == "sweep night: none of its runs is computed any more, marked as ended"
     assert_as_undisturbed(tmp_path, undisturbed, server.uri, "late", sync=False)
 
@@ -96,12 +97,12 @@ def test_the_same_command_brings_what_an_absent_server_lacks(server, undisturbed
     place = [f"tracking.uri={server.uri}", "tracking.experiment=again"]
     server.kill()
     try:
-        caller = Caller(tmp_path, *sweep(3, *IN_A_POOL, *place))
+        caller = Caller(tmp_path, *sweep(SEEDS, *IN_A_POOL, *place))
         wait_for(lambda: "Waiting up to" in caller.log.read_text(), 600)
         caller.kill()
     finally:
         server.start()
-    said = Caller(tmp_path, *sweep(3, *IN_A_POOL, *place)).end(0)
-    assert "6 runs: 6 finished; 0 to compute." in said
-    assert "now has what it lacked of 6 runs" in said
+    said = Caller(tmp_path, *sweep(SEEDS, *IN_A_POOL, *place)).end(0)
+    assert "4 runs: 4 finished; 0 to compute." in said
+    assert "now has what it lacked of 4 runs" in said
     assert_as_undisturbed(tmp_path, undisturbed, server.uri, "again", sync=False)

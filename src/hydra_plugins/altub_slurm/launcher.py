@@ -153,7 +153,8 @@ class SlurmLauncher(BaseSubmititLauncher):  # type: ignore[misc]
                     absent_since.pop(job.job_id, None)
                 elif time.monotonic() - absent_since.setdefault(job.job_id, time.monotonic()) > self._lost_seconds:
                     results[job.job_id] = _failed(
-                        f"job {job.job_id} ended without a result: cancelled, killed, out of memory, or its node failed"
+                        f"job {job.job_id} ended without a result: cancelled, killed, out of memory, its node failed, "
+                        "or the disk is full"
                     )
             running = sum((queued or {}).get(job.job_id, "PENDING") != "PENDING" for job in jobs)
             now = f"{arrays}: {len(results)} of {len(jobs)} jobs have ended, {running} are running"
