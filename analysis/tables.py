@@ -9,90 +9,16 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from altub_exp.errors import UserError
-from altub_exp.metrics.stability import Stability, stability
-from altub_exp.tracking import prepare_store, resolve_uri
+from altub_exp.metrics.stability import Stability
+from analysis.records import Run, read, tracking_uri
 
 METRICS = ("pixel_auroc", "image_auroc")
-BASES = ("none", "stereotype", "cnn", "alternating")
-
-
-@dataclass(frozen=True)
-class Run:
-    """One MLflow run: its tags, params, and the series of each metric by epoch."""
-
-    run_id: str
-    tags: dict[str, str]
-    params: dict[str, str]
-    series: dict[str, dict[int, float]]
-
-    chosen_window: tuple[int, int] | None = None
-
-    @property
-    def window(self) -> tuple[int, int]:
-        """The epochs of the stability statistics: those chosen, else the run's own."""
-        return self.chosen_window or (int(self.params["eval.first_epoch"]), int(self.params["eval.last_epoch"]))
-
-    def statistics(self, metric: str) -> Stability | None:
-        """Mean, sd and best; None where the run does not reach into its window."""
-        series = self.series.get(metric)
-        return stability(series, *self.window) if series else None
-
-    @property
-    def missing(self) -> int:
-        """How many epochs of the window were due for evaluation and are not there."""
-        first, last = self.window
-        every = int(self.params["eval.every"])
-        due = [epoch for epoch in range(first, last + 1) if epoch % every == 0]
-        return len([epoch for epoch in due if epoch not in self.series.get("image_auroc", {})])
-
-
-def read_runs(uri: str, experiment: str) -> list[Run]:
-    """All runs of an experiment that are this program's, in the order of the tables.
-
-    Raises:
-        UserError: there is no such experiment at this URI.
-    """
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri=uri)
-    found = client.get_experiment_by_name(experiment)
-    if found is None:
-        raise UserError(
-            f"{uri} holds no experiment {experiment!r}: give --tracking-uri and --experiment, or train first."
-        )
-    runs: list[Run] = []
-    token = None
-    while True:
-        page = client.search_runs([found.experiment_id], filter_string="tags.run_key != ''", page_token=token)
-        runs += [_run(client, run) for run in page]
-        token = page.token
-        if not token:
-            break
-    return sorted(runs, key=_place)
-
-
-def _place(run: Run) -> tuple[object, ...]:
-    """Where a run stands in a table: the base distributions in the order of the paper's Table 6."""
-    base = run.tags.get("altub", "")
-    rank = BASES.index(base) if base in BASES else len(BASES)
-    return (*(run.tags.get(tag, "") for tag in ("dataset", "category", "model", "backbone")), rank, base)
-
-
-def _run(client: Any, run: Any) -> Run:
-    series = {
-        metric: {point.step: point.value for point in client.get_metric_history(run.info.run_id, metric)}
-        for metric in METRICS
-        if metric in run.data.metrics
-    }
-    return Run(run.info.run_id, dict(run.data.tags), dict(run.data.params), series)
 
 
 def stability_table(runs: Iterable[Run]) -> Table:
@@ -142,7 +68,12 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("table", choices=sorted(TABLES), help="which table")
     parser.add_argument("--tracking-uri", help="default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db")
-    parser.add_argument("--experiment", default="altub", help="MLflow experiment (default: %(default)s)")
+    parser.add_argument(
+        "--experiment",
+        action="append",
+        metavar="NAME",
+        help="MLflow experiment; may be given several times (default: all that hold runs of this program)",
+    )
     parser.add_argument(
         "--window",
         nargs=2,
@@ -152,18 +83,19 @@ def main(arguments: list[str] | None = None) -> None:
     )
     chosen = parser.parse_args(arguments)
     try:
-        uri = resolve_uri(chosen.tracking_uri or "sqlite:///mlflow.db", environment=chosen.tracking_uri is None)
-        prepare_store(uri)
-        runs = read_runs(uri, chosen.experiment)
+        records = read(tracking_uri(chosen.tracking_uri), chosen.experiment)
         if chosen.window is not None:
-            runs = [replace(run, chosen_window=(chosen.window[0], chosen.window[1])) for run in runs]
+            records = records.windowed(*chosen.window)
     except UserError as error:
         sys.exit(f"error: {error}")
     console = Console()
     if not console.is_terminal:
         console.width = 160
+    runs = records.runs
     console.print(TABLES[chosen.table](runs))
-    console.print(f"{len(runs)} runs of experiment {chosen.experiment!r} in {uri}")
+    names = ", ".join(f"{name!r}" for name in records.experiments)
+    plural = "s" if len(records.experiments) > 1 else ""
+    console.print(f"{len(runs)} runs of experiment{plural} {names or 'none'} in {records.uri}")
     for run in runs:
         console.print(f"  {run.tags['altub']:<12} {run.tags.get('run_folder', '?')}", soft_wrap=True, highlight=False)
 
