@@ -1,148 +1,74 @@
-"""Tables from what MLflow holds.
+"""The paper's tables from what MLflow holds, ours beside the paper's values.
 
-python -m analysis.tables stability
-python -m analysis.tables stability --experiment demo --tracking-uri http://127.0.0.1:5000
+python -m analysis.tables all
+python -m analysis.tables table_a1 --tracking-uri http://127.0.0.1:5000 --experiment altub
+python -m analysis.tables stability --experiment demo
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from altub_exp.errors import UserError
-from altub_exp.metrics.stability import Stability, stability
-from altub_exp.tracking import prepare_store, resolve_uri
+from analysis import rendering
+from analysis.benefit import benefit
+from analysis.btad import table3, table4
+from analysis.capsule import table5, table6, table7
+from analysis.mvtec import table1, table2, table_a1
+from analysis.records import read, tracking_uri
+from analysis.sheet import Sheet
+from analysis.source import Source
+from analysis.stability import stability
 
-METRICS = ("pixel_auroc", "image_auroc")
-BASES = ("none", "stereotype", "cnn", "alternating")
+PAPER: dict[str, Callable[[Source], Sheet]] = {
+    "table1": table1,
+    "table2": table2,
+    "table3": table3,
+    "table4": table4,
+    "table5": table5,
+    "table6": table6,
+    "table7": table7,
+    "table_a1": table_a1,
+    "benefit": benefit,
+}
+"""What is made from the runs of the paper's grid."""
 
-
-@dataclass(frozen=True)
-class Run:
-    """One MLflow run: its tags, params, and the series of each metric by epoch."""
-
-    run_id: str
-    tags: dict[str, str]
-    params: dict[str, str]
-    series: dict[str, dict[int, float]]
-
-    chosen_window: tuple[int, int] | None = None
-
-    @property
-    def window(self) -> tuple[int, int]:
-        """The epochs of the stability statistics: those chosen, else the run's own."""
-        return self.chosen_window or (int(self.params["eval.first_epoch"]), int(self.params["eval.last_epoch"]))
-
-    def statistics(self, metric: str) -> Stability | None:
-        """Mean, sd and best; None where the run does not reach into its window."""
-        series = self.series.get(metric)
-        return stability(series, *self.window) if series else None
-
-    @property
-    def missing(self) -> int:
-        """How many epochs of the window were due for evaluation and are not there."""
-        first, last = self.window
-        every = int(self.params["eval.every"])
-        due = [epoch for epoch in range(first, last + 1) if epoch % every == 0]
-        return len([epoch for epoch in due if epoch not in self.series.get("image_auroc", {})])
+TABLES: dict[str, Callable[[Source], Sheet]] = {**PAPER, "stability": lambda source: stability(source.records)}
 
 
-def read_runs(uri: str, experiment: str) -> list[Run]:
-    """All runs of an experiment that are this program's, in the order of the tables.
-
-    Raises:
-        UserError: there is no such experiment at this URI.
-    """
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri=uri)
-    found = client.get_experiment_by_name(experiment)
-    if found is None:
-        raise UserError(
-            f"{uri} holds no experiment {experiment!r}: give --tracking-uri and --experiment, or train first."
-        )
-    runs: list[Run] = []
-    token = None
-    while True:
-        page = client.search_runs([found.experiment_id], filter_string="tags.run_key != ''", page_token=token)
-        runs += [_run(client, run) for run in page]
-        token = page.token
-        if not token:
-            break
-    return sorted(runs, key=_place)
-
-
-def _place(run: Run) -> tuple[object, ...]:
-    """Where a run stands in a table: the base distributions in the order of the paper's Table 6."""
-    base = run.tags.get("altub", "")
-    rank = BASES.index(base) if base in BASES else len(BASES)
-    return (*(run.tags.get(tag, "") for tag in ("dataset", "category", "model", "backbone")), rank, base)
-
-
-def _run(client: Any, run: Any) -> Run:
-    series = {
-        metric: {point.step: point.value for point in client.get_metric_history(run.info.run_id, metric)}
-        for metric in METRICS
-        if metric in run.data.metrics
-    }
-    return Run(run.info.run_id, dict(run.data.tags), dict(run.data.params), series)
-
-
-def stability_table(runs: Iterable[Run]) -> Table:
-    """Mean ± sd over the window and best over all epochs of pixel and image AUROC in percent, one row per run."""
-    table = Table(title="Stability of the AUROC (%)", box=box.SIMPLE_HEAD, title_justify="left")
-    for column in ("data", "model", "base", "seed", "epochs"):
-        table.add_column(column, no_wrap=True)
-    for metric in METRICS:
-        table.add_column(f"{metric.split('_')[0]} mean ± sd", justify="right", no_wrap=True)
-        table.add_column("best", justify="right", no_wrap=True)
-    table.add_column("state")
-    for run in runs:
-        tags = run.tags
-        cells: list[str] = []
-        for metric in METRICS:
-            found = run.statistics(metric)
-            cells += ["—", "—"] if found is None else [_mean_sd(found), f"{100 * found.best:.2f}"]
-        first, last = run.window
-        state = tags.get("status", "?")
-        if run.missing:
-            state += f", {run.missing} epochs of the window missing"
-        table.add_row(
-            f"{tags['dataset']}/{tags['category']}",
-            f"{tags['model']}-{tags['backbone']}",
-            tags["altub"],
-            tags["seed"],
-            f"{first}–{last}",
-            *cells,
-            state,
-        )
-    return table
-
-
-def _mean_sd(found: Stability) -> str:
-    return f"{100 * found.mean:.2f} ± {100 * found.std:.2f}"
-
-
-TABLES: dict[str, Callable[[Iterable[Run]], Table]] = {"stability": stability_table}
+def build(source: Source) -> list[Sheet]:
+    """All tables; that of stability holds the runs that belong to no table of the paper."""
+    made = [make(source) for make in PAPER.values()]
+    rest = [run for run in source.records.runs if run.run_id not in source.selection.used]
+    return [*made, stability(replace(source.records, runs=tuple(rest)))]
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Print the table that the command names."""
+    """Print the table that the command names, and write it as CSV, Markdown and LaTeX."""
     parser = argparse.ArgumentParser(
         prog="python -m analysis.tables",
-        description="Tables from what MLflow holds.",
-        epilog="example: python -m analysis.tables stability --experiment demo",
+        description="The paper's tables from what MLflow holds, ours beside the paper's values; written as CSV, "
+        "Markdown and LaTeX.",
+        epilog="example: python -m analysis.tables table_a1 --tracking-uri http://127.0.0.1:5000 --experiment altub",
     )
-    parser.add_argument("table", choices=sorted(TABLES), help="which table")
+    parser.add_argument(
+        "table",
+        choices=[*TABLES, "all"],
+        help="which table; benefit: does AltUB help?; stability: every run; all: writes all, and prints what is there",
+    )
     parser.add_argument("--tracking-uri", help="default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db")
-    parser.add_argument("--experiment", default="altub", help="MLflow experiment (default: %(default)s)")
+    parser.add_argument(
+        "--experiment",
+        action="append",
+        metavar="NAME",
+        help="MLflow experiment; may be given several times (default: all that hold runs of this program)",
+    )
     parser.add_argument(
         "--window",
         nargs=2,
@@ -150,22 +76,31 @@ def main(arguments: list[str] | None = None) -> None:
         metavar=("FIRST", "LAST"),
         help="epochs of the statistics (default: each run's own)",
     )
+    parser.add_argument("--output", type=Path, default=Path("results/tables"), help="default: %(default)s")
     chosen = parser.parse_args(arguments)
+    console = Console(highlight=False)
     try:
-        uri = resolve_uri(chosen.tracking_uri or "sqlite:///mlflow.db", environment=chosen.tracking_uri is None)
-        prepare_store(uri)
-        runs = read_runs(uri, chosen.experiment)
+        records = read(tracking_uri(chosen.tracking_uri), chosen.experiment)
         if chosen.window is not None:
-            runs = [replace(run, chosen_window=(chosen.window[0], chosen.window[1])) for run in runs]
+            records = records.windowed(*chosen.window)
+        source = Source(records)
+        sheets = build(source) if chosen.table == "all" else [TABLES[chosen.table](source)]
+        for sheet in sheets:
+            rendering.write(sheet, chosen.output)
     except UserError as error:
         sys.exit(f"error: {error}")
-    console = Console()
-    if not console.is_terminal:
-        console.width = 160
-    console.print(TABLES[chosen.table](runs))
-    console.print(f"{len(runs)} runs of experiment {chosen.experiment!r} in {uri}")
-    for run in runs:
-        console.print(f"  {run.tags['altub']:<12} {run.tags.get('run_folder', '?')}", soft_wrap=True, highlight=False)
+    except OSError as error:
+        sys.exit(f"error: {chosen.output} cannot be written ({error.strerror}): choose another folder by --output.")
+    if chosen.table == "all":
+        stable = sheets[-1]
+        if stable.data:
+            rendering.show(stable, console)
+            console.print()
+        for sheet in sheets:
+            console.print(f"{sheet.name:9}  {sheet.summary}", soft_wrap=True)
+        console.print(f"Written to {chosen.output}/: NAME.csv, NAME.md, NAME.tex", soft_wrap=True)
+    else:
+        rendering.show(sheets[0], console)
 
 
 if __name__ == "__main__":

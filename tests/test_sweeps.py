@@ -11,8 +11,9 @@ import pytest
 from hatchling.builders.sdist import SdistBuilder
 from hatchling.builders.wheel import WheelBuilder
 
+from altub_exp import grid
 from altub_exp.config import check
-from bench import cost, grid
+from bench import cost
 from tests.commandline import folders, run, status
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from altub_exp.config import Config, backbone_label
+from altub_exp.config import NEUTRAL, Config, backbone_label
 from altub_exp.data import ImageSet
 from altub_exp.disk import no_space
 from altub_exp.errors import UserError
@@ -31,22 +31,9 @@ def run_path(config: Config, images: ImageSet) -> Path:
     Images and weights count by content, not by where they lie, so that a run is found again on another machine.
     """
     part: dict[str, Any] = asdict(config)
-    for key in (
-        "tracking",
-        "sweep",
-        "device",
-        "resume",
-        "runs_dir",
-        "threads",
-        "feature_memory_gb",
-        "latent_memory_gb",
-        "checkpoint_seconds",
-    ):
-        del part[key]
-    for key in ("root", "categories"):
-        del part["dataset"][key]
-    for key in ("timing_images", "unit_normality"):
-        del part["eval"][key]
+    for name in NEUTRAL:
+        group, _, key = name.rpartition(".")
+        del (part[group] if group else part)[key]
     part["dataset"]["files"] = images.fingerprint()
     part["backbone"]["weights"] = weights_fingerprint(config) or config.backbone.weights
     return (
@@ -106,6 +93,7 @@ def build_tracker(folder: RunFolder, config: Config, images: ImageSet, uri: str)
         "device": str(status["device"]),
         "host": str(status["host"]),
         "code_changed": str(status["code_changed"]),
+        "versions": ", ".join(f"{package} {version}" for package, version in status["versions"].items()),
     }
     if config.tracking.sweep is not None:
         tags["sweep"] = config.tracking.sweep

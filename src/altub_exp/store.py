@@ -39,14 +39,15 @@ _SQLITE = re.compile(r"sqlite(?:\+\w+)?:///(?P<path>[^?]+)(?P<query>\?.*)?")
 _SERVERS = re.compile(r"(https?|databricks|(postgresql|mysql|mssql)(\+\w+)?)://.+|databricks")
 
 
-def resolve_uri(uri: str, environment: bool = True) -> str:
+def resolve_uri(uri: str, environment: bool = True, write: bool = True) -> str:
     """The tracking URI that holds: ``MLFLOW_TRACKING_URI`` before ``uri``, a SQLite path made absolute.
 
-    The folder of a SQLite store is created.
+    The folder of a SQLite store is created, unless the store is only read.
 
     Args:
         uri: ``sqlite:///PATH`` (relative to the working folder), or a server.
         environment: whether ``MLFLOW_TRACKING_URI`` wins.
+        write: False where nothing is to be recorded.
 
     Raises:
         UserError: MLflow can record nothing there.
@@ -61,6 +62,8 @@ def resolve_uri(uri: str, environment: bool = True) -> str:
             "set tracking.uri to sqlite:///PATH or to the address of a server."
         )
     path = Path(match["path"]).expanduser().absolute()
+    if not write:
+        return f"sqlite:///{path}{match['query'] or ''}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
