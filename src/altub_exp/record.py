@@ -19,7 +19,7 @@ from altub_exp.metrics.stability import stability
 from altub_exp.pictures import auroc_curve
 from altub_exp.progress import log
 from altub_exp.provenance import code_fingerprint, git_state, versions
-from altub_exp.runs import RunFolder, State, identity, now_ms
+from altub_exp.runs import ASIDE, RunFolder, State, identity, now_ms
 from altub_exp.tracking import Tracker, prepare_store
 
 
@@ -29,21 +29,9 @@ def run_path(config: Config, images: ImageSet) -> Path:
     Images and weights count by content, not by where they lie, so that a run is found again on another machine.
     """
     part: dict[str, Any] = asdict(config)
-    for key in (
-        "tracking",
-        "sweep",
-        "device",
-        "resume",
-        "runs_dir",
-        "threads",
-        "feature_memory_gb",
-        "latent_memory_gb",
-        "checkpoint_seconds",
-    ):
-        del part[key]
-    for key in ("root", "categories"):
-        del part["dataset"][key]
-    del part["eval"]["timing_images"]
+    for key in ASIDE:
+        *groups, name = key.split(".")
+        del functools.reduce(lambda node, group: node[group], groups, part)[name]
     part["dataset"]["files"] = images.fingerprint()
     part["backbone"]["weights"] = weights_fingerprint(config) or config.backbone.weights
     return (
