@@ -21,9 +21,9 @@ from analysis.style import (
     MODELS,
     WINDOW,
     Look,
-    looks,
     footnotes,
     head,
+    looks,
     new_figure,
     styled,
 )
@@ -131,10 +131,10 @@ def draw_curves(axes: Axes, lines: Sequence[Line], chosen: Sequence[Look], metri
             alpha=0.6,
             label="_psi_only",
         )
-        inside = [
-            one[epoch] for run, one in zip(line.runs, series, strict=False) for epoch in one if _within(run, epoch)
-        ]
-        seen += percent(inside or [value for one in series for value in one.values()])
+        for run in line.runs:
+            values = run.series.get(metric, {})
+            inside = [value for epoch, value in values.items() if _within(run, epoch)]
+            seen += percent([*inside, max(values.values())] if inside else values.values())
     if seen:
         axes.set_ylim(*limits(seen))
     axes.set_ylabel(f"{METRICS[metric]} (%)")
@@ -204,7 +204,7 @@ def percent(values: Iterable[float]) -> list[float]:
 
 
 def limits(seen: Sequence[float]) -> tuple[float, float]:
-    """Of an axis that shows the statistics' epochs at their best; what came before may lie outside, below."""
+    """Of an axis that shows the window and the best at a good scale; what came before may lie outside, below."""
     low, high = min(seen), max(seen)
     margin = max(0.12 * (high - low), 0.05)
     return low - 2 * margin, min(high + margin, 100 + margin / 2)

@@ -99,8 +99,8 @@ def _number(seed: str) -> tuple[int, str]:
 
 
 def _configuration(run: Run) -> dict[str, str]:
-    """What can change the numbers, the base distribution and the seed aside; images and weights not by where they lie."""
-    kept = {key: value for key, value in run.params.items() if not _of(key, (*NO_INFLUENCE, "altub"))}
+    """What can change the numbers, base distribution and seed aside; images and weights not by where they lie."""
+    kept = {key: value for key, value in run.params.items() if not of(key, (*NO_INFLUENCE, "altub"))}
     if "backbone.weights" in kept:
         kept["backbone.weights"] = PurePath(kept["backbone.weights"]).name
     return kept | {"data": run.tags["data"][:8]} if "data" in run.tags else kept
@@ -108,11 +108,12 @@ def _configuration(run: Run) -> dict[str, str]:
 
 def _base(run: Run) -> dict[str, str]:
     """The parameters of the base distribution that have an effect."""
-    kept = {key: value for key, value in run.params.items() if _of(key, ("altub",))}
+    kept = {key: value for key, value in run.params.items() if of(key, ("altub",))}
     return {} if kept.get("altub.base") == "fixed" else kept
 
 
-def _of(key: str, groups: Iterable[str]) -> bool:
+def of(key: str, groups: Iterable[str]) -> bool:
+    """Whether a key is one of these, or of one of these groups."""
     return any(key == group or key.startswith(f"{group}.") for group in groups)
 
 
