@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from altub_exp.runs import ASIDE
+from altub_exp.config import NEUTRAL
 from analysis.records import BASES, Run
 
-NO_INFLUENCE = (*ASIDE, "eval.ks_every", "eval.unit_normality", "seed")
+NO_INFLUENCE = (*NEUTRAL, "eval.ks_every", "eval.unit_normality", "seed")
 """Keys and groups that leave the AUROC as it is; the seed has lines of its own."""
 
 PLACE = ("dataset", "category", "model", "backbone")

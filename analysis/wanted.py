@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from altub_exp.grid import jobs
 from altub_exp.record import flatten
+from analysis.protocol import SOURCES
 from analysis.records import Run
 from analysis.settings import NO_INFLUENCE, PLACE, of
-from bench.grid import jobs
 
 KEYS = {"dataset": "dataset.name", "category": "dataset.category", "model": "model.name", "altub": "altub.name"}
 """Of the tags that say what a run is of; the backbone's is its label, not timm's name."""
@@ -67,7 +68,11 @@ def _rank(run: Run, params: Mapping[str, str]) -> tuple[object, ...]:
 
 
 def _deviations(run: Run, params: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    told = {key for key in params if key in run.params and (key == "seed" or not of(key, NO_INFLUENCE))}
+    told = {
+        key
+        for key in params
+        if key in run.params and (key == "seed" or not of(key, NO_INFLUENCE)) and not key.startswith(SOURCES)
+    }
     return {key: (run.params[key], params[key]) for key in sorted(told) if run.params[key] != params[key]}
 
 

@@ -26,6 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from altub_exp import grid
 from altub_exp.altub import Alternation
 from altub_exp.build import base, build_backbone, family
 from altub_exp.config import CFlowConfig, Config, Optimizers
@@ -33,7 +34,6 @@ from altub_exp.data import btad, mvtec
 from altub_exp.density import Density, log_likelihood, negative_log_likelihood
 from altub_exp.evaluation import passes
 from altub_exp.flows import coupling
-from bench import grid
 
 # of an NVIDIA A100 in float32 proper: half its peak of 19.5 TFLOP/s, two thirds of its 1.6 TB/s
 FLOPS = 10e12

@@ -11,8 +11,9 @@ import pytest
 from hatchling.builders.sdist import SdistBuilder
 from hatchling.builders.wheel import WheelBuilder
 
+from altub_exp import grid
 from altub_exp.config import check
-from bench import cost, grid
+from bench import cost
 
 ROOT = Path(__file__).resolve().parents[1]
 PAPER = {*(f"table{number}" for number in range(1, 8)), "table_a1", "fig1", "fig3", "fig4"}

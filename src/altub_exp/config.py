@@ -328,6 +328,23 @@ DATASETS: dict[str, type[DatasetConfig]] = {
 }
 
 
+NEUTRAL = (
+    "tracking",
+    "sweep",
+    "device",
+    "resume",
+    "runs_dir",
+    "threads",
+    "feature_memory_gb",
+    "latent_memory_gb",
+    "checkpoint_seconds",
+    "dataset.root",
+    "dataset.categories",
+    "eval.timing_images",
+)
+"""The keys, and groups of keys, that change no number of a run, but where, when and how quickly it is computed."""
+
+
 def conf_dir() -> str:
     """Absolute path of the YAML groups: the packaged folder where it exists, else the checkout's."""
     package = Path(__file__).resolve().parent

@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from altub_exp.config import Config, backbone_label
+from altub_exp.config import NEUTRAL, Config, backbone_label
 from altub_exp.data import ImageSet
 from altub_exp.errors import UserError
 from altub_exp.metrics.stability import stability
 from altub_exp.pictures import auroc_curve
 from altub_exp.progress import log
 from altub_exp.provenance import code_fingerprint, git_state, versions
-from altub_exp.runs import ASIDE, RunFolder, State, identity, now_ms
+from altub_exp.runs import RunFolder, State, identity, now_ms
 from altub_exp.tracking import Tracker, prepare_store
 
 
@@ -29,9 +29,9 @@ def run_path(config: Config, images: ImageSet) -> Path:
     Images and weights count by content, not by where they lie, so that a run is found again on another machine.
     """
     part: dict[str, Any] = asdict(config)
-    for key in ASIDE:
-        *groups, name = key.split(".")
-        del functools.reduce(lambda node, group: node[group], groups, part)[name]
+    for name in NEUTRAL:
+        group, _, key = name.rpartition(".")
+        del (part[group] if group else part)[key]
     part["dataset"]["files"] = images.fingerprint()
     part["backbone"]["weights"] = weights_fingerprint(config) or config.backbone.weights
     return (
@@ -91,6 +91,7 @@ def build_tracker(folder: RunFolder, config: Config, images: ImageSet, uri: str)
         "device": str(status["device"]),
         "host": str(status["host"]),
         "code_changed": str(status["code_changed"]),
+        "versions": ", ".join(f"{package} {version}" for package, version in status["versions"].items()),
     }
     if config.tracking.sweep is not None:
         tags["sweep"] = config.tracking.sweep

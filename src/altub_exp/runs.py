@@ -24,7 +24,6 @@ from altub_exp.errors import UserError
 from altub_exp.provenance import git_state, versions
 
 __all__ = [
-    "ASIDE",
     "DIED",
     "Held",
     "RunFolder",
@@ -40,22 +39,6 @@ __all__ = [
 
 DIED = "its process ended without a word (killed, out of memory, or the machine went down)"
 """Why a run failed that could not say so itself, see :meth:`RunFolder.bury`."""
-
-ASIDE = (
-    "tracking",
-    "sweep",
-    "device",
-    "resume",
-    "runs_dir",
-    "threads",
-    "feature_memory_gb",
-    "latent_memory_gb",
-    "checkpoint_seconds",
-    "dataset.root",
-    "dataset.categories",
-    "eval.timing_images",
-)
-"""Keys and groups of the configuration that are no part of a run's identity: they do not change its numbers."""
 
 PATIENCE = 0.5
 """Seconds to wait for a lock: far longer than a look at it takes, so that a look never stops a run that starts."""

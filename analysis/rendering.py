@@ -1,0 +1,228 @@
+"""A table as CSV, Markdown, LaTeX and on the terminal."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table as RichTable
+from rich.text import Text as RichText
+
+from analysis.sheet import Sheet, Text
+
+SUPERSCRIPT = str.maketrans("0123456789,", "⁰¹²³⁴⁵⁶⁷⁸⁹’")
+
+LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "&": r"\&",
+        "%": r"\%",
+        "$": r"\$",
+        "#": r"\#",
+        "_": r"\_",
+        "{": r"\{",
+        "}": r"\}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        '"': r"\textquotedbl{}",
+        "`": r"\textquotesingle{}",
+        "'": r"\textquotesingle{}",
+        "±": r"$\pm$",
+        "−": r"$-$",
+        "×": r"$\times$",
+        "Δ": r"$\Delta$",
+        "ρ": r"$\rho$",
+        "≥": r"$\ge$",
+        "·": r"$\cdot$",
+        "√": r"$\surd$",
+        "†": r"\dag{}",
+        "—": "---",
+        "–": "--",
+        "…": r"\ldots{}",
+    }
+)
+
+HEAD = r"""% \input it into a document that loads booktabs, graphicx and textcomp, or compile it by itself.
+\makeatletter
+\ifx\@nodocument\relax
+  \def\finish{}
+\else
+  \documentclass{article}
+  \usepackage[a4paper,landscape,margin=12mm]{geometry}
+  \usepackage[T1]{fontenc}
+  \usepackage[utf8]{inputenc}
+  \usepackage{booktabs,graphicx,textcomp}
+  \begin{document}
+  \def\finish{\end{document}}
+\fi
+\makeatother
+"""
+
+TERMINAL_IDS = 6
+"""More run ids than these are left to the files."""
+
+
+def _marks(sheet: Mapping[str, int], text: Text) -> str:
+    return ",".join(str(sheet[note]) for note in text.notes)
+
+
+def frame(sheet: Sheet) -> pd.DataFrame:
+    """The table's numbers, one row per cell."""
+    return pd.DataFrame(list(sheet.data))
+
+
+def csv(sheet: Sheet) -> str:
+    """One row per cell; empty where there is nothing."""
+    return str(frame(sheet).to_csv(index=False, lineterminator="\n"))
+
+
+def _plain(text: str) -> str:
+    for character in ("\\", "|", "*", "_", "`", "<", "["):
+        text = text.replace(character, f"\\{character}")
+    return text.replace("\n", " ")
+
+
+def markdown(sheet: Sheet) -> str:
+    """GitHub's Markdown, with numbered footnotes below."""
+    notes = sheet.footnotes
+
+    def cell(text: Text) -> str:
+        shown = _plain(text.text)
+        marks = _marks(notes, text)
+        return (f"**{shown}**" if text.bold and shown else shown) + (f"<sup>{marks}</sup>" if marks else "")
+
+    heads = [f"{group} {column}".strip() for group, column in zip(_spread(sheet), sheet.columns, strict=True)]
+    lines = [
+        f"**{sheet.title}.** {_plain(sheet.caption)}",
+        "",
+        "| " + " | ".join(map(_plain, heads)) + " |",
+        "|" + "|".join(["---"] * sheet.labels + ["--:"] * (len(heads) - sheet.labels)) + "|",
+    ]
+    lines += ["| " + " | ".join(map(cell, line)) + " |" for block in sheet.blocks for line in block]
+    lines += [""]
+    lines += [f"<sup>{number}</sup> {_plain(note)}  " for note, number in notes.items()]
+    lines += ["", *(f"{_plain(remark)}  " for remark in sheet.remarks)]
+    lines += ["", *(f"{_plain(sentence)}  " for sentence in sheet.provenance)]
+    if sheet.run_ids:
+        lines += [f"Runs: {', '.join(sheet.run_ids)}"]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _spread(sheet: Sheet) -> list[str]:
+    """The group above each column."""
+    if not sheet.groups:
+        return [""] * len(sheet.columns)
+    return [text for text, span in sheet.groups for _ in range(span)]
+
+
+def latex(sheet: Sheet) -> str:
+    """A ``table`` with booktabs and its notes behind it; compiles by itself and inside another document."""
+    notes = sheet.footnotes
+
+    def plain(text: str) -> str:
+        return text.translate(LATEX)
+
+    def cell(text: Text) -> str:
+        shown = plain(text.text)
+        marks = _marks(notes, text)
+        return (rf"\textbf{{{shown}}}" if text.bold and shown else shown) + (
+            rf"\textsuperscript{{{marks}}}" if marks else ""
+        )
+
+    count = len(sheet.columns)
+    wide = count > 5
+    lines = [HEAD + r"\begin{table}[p]", r"\centering\footnotesize", r"\setlength{\tabcolsep}{4pt}"]
+    lines += [
+        rf"\caption{{{plain(sheet.title)}: {plain(sheet.caption)}}}",
+        rf"\label{{tab:{sheet.name.replace('_', '-')}}}",
+    ]
+    lines += [r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"] if wide else []
+    lines += [rf"\begin{{tabular}}{{{'l' * sheet.labels}{'r' * (count - sheet.labels)}}}", r"\toprule"]
+    if sheet.groups:
+        lines += [
+            " & ".join(
+                plain(text) if span == 1 else rf"\multicolumn{{{span}}}{{c}}{{{plain(text)}}}"
+                for text, span in sheet.groups
+            )
+            + r" \\"
+        ]
+        start = 1
+        for text, span in sheet.groups:
+            lines += [rf"\cmidrule(lr){{{start}-{start + span - 1}}}"] if text and span > 1 else []
+            start += span
+    lines += [" & ".join(map(plain, sheet.columns)) + r" \\"]
+    for block in sheet.blocks:
+        lines += [r"\midrule" if block is sheet.blocks[0] or len(block) > 1 else "%"]
+        lines += [" & ".join(map(cell, line)) + r" \\" for line in block]
+    lines += [
+        r"\bottomrule",
+        r"\end{tabular}" + ("}" if wide else ""),
+        r"\end{table}",
+        r"\par\noindent\begingroup\scriptsize\raggedright",
+    ]
+    lines += [rf"\textsuperscript{{{number}}} {plain(note)}\par" for note, number in notes.items()]
+    lines += [rf"{plain(sentence)}\par" for sentence in (*sheet.remarks, *sheet.provenance)]
+    if sheet.run_ids:
+        lines += [rf"Runs: {', '.join(sheet.run_ids)}\par"]
+    return "\n".join([*lines, r"\endgroup", r"\finish", ""])
+
+
+def terminal(sheet: Sheet) -> RenderableType:
+    """For a rich console."""
+    notes = sheet.footnotes
+    table = RichTable(title=sheet.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    shown = ""
+    for place, (group, column) in enumerate(zip(_spread(sheet), sheet.columns, strict=True)):
+        head = f"{group if group != shown else ''}\n{column}" if sheet.groups else column
+        shown = group
+        table.add_column(head, justify="left" if place < sheet.labels else "right", no_wrap=True)
+    for block in sheet.blocks:
+        for line in block:
+            table.add_row(
+                *(
+                    RichText(text.text, "bold" if text.bold else "").append(_marks(notes, text).translate(SUPERSCRIPT))
+                    for text in line
+                ),
+                end_section=line is block[-1] and len(block) > 1,
+            )
+    below = [f"{str(number).translate(SUPERSCRIPT)} {note}" for note, number in notes.items()]
+    below += [*sheet.remarks, *sheet.provenance]
+    if sheet.run_ids:
+        ids = sheet.run_ids if len(sheet.run_ids) <= TERMINAL_IDS else [f"{len(sheet.run_ids)}, named in the files"]
+        below += [f"Runs: {', '.join(ids)}"]
+    return Group(RichText(sheet.caption), table, *map(RichText, below))
+
+
+WRITERS = {"csv": csv, "md": markdown, "tex": latex}
+
+
+def write(sheet: Sheet, folder: Path) -> list[Path]:
+    """``NAME.csv``, ``NAME.md`` and ``NAME.tex``, each replaced as a whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for ending, render in WRITERS.items():
+        path = folder / f"{sheet.name}.{ending}"
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary.write_text(render(sheet), encoding="utf-8")
+        written.append(temporary.replace(path))
+    return written
+
+
+def console(width: int) -> Console:
+    """Standard output, of a fixed width where it is no terminal."""
+    made = Console(highlight=False)
+    if not made.is_terminal:
+        made.width = width
+    return made
+
+
+def texts(*values: str) -> Sequence[Text]:
+    """Plain texts."""
+    return [Text(value) for value in values]
