@@ -10,9 +10,9 @@ from PIL import Image
 from altub_exp.pictures import Panels, read_panels
 from analysis.artifacts import Absent, Artifacts
 from analysis.curves import slug
-from analysis.drawing import Drawing, Undrawn, provenance
+from analysis.drawing import Drawing, Undrawn, origin
 from analysis.records import Run
-from analysis.settings import Setting
+from analysis.settings import Line, Setting
 from analysis.style import BACKBONES, BASES, DATASETS, MODELS, PAGE, footnotes, head, new_figure, styled
 
 SHEET = "maps.png"
@@ -20,15 +20,21 @@ LABEL = 0.95
 LARGEST = 1.15
 HIGHEST = 9.0
 GAP = 0.02
-"""Inches: the column of labels, a picture's side, all pictures together, so that they fit on a page, and around each."""
+"""Inches: the column of labels, a picture's side, all of them together, to fit on a page, and around each."""
 
 
 def contact_sheets(settings: Iterable[Setting], artifacts: Artifacts) -> list[Drawing | Undrawn]:
-    """One sheet per data set, category and model: of every backbone and base the run of the lowest seed."""
-    found: dict[tuple[str, ...], list[Setting]] = {}
+    """One sheet per data set, category and model: of every backbone and base the run of the lowest seed.
+
+    Of several settings of a backbone it is the one with the most bases to compare.
+    """
+    found: dict[tuple[str, ...], dict[str, Setting]] = {}
     for setting in settings:
-        found.setdefault(setting.place[:3], []).append(setting)
-    return [contact_sheet(place, sorted(group, key=_rank), artifacts) for place, group in found.items()]
+        backbones = found.setdefault(setting.place[:3], {})
+        other = backbones.get(setting.place[3])
+        if other is None or len(setting.lines) > len(other.lines):
+            backbones[setting.place[3]] = setting
+    return [contact_sheet(place, sorted(group.values(), key=_rank), artifacts) for place, group in found.items()]
 
 
 def contact_sheet(place: Sequence[str], settings: Sequence[Setting], artifacts: Artifacts) -> Drawing | Undrawn:
@@ -46,22 +52,18 @@ def contact_sheet(place: Sequence[str], settings: Sequence[Setting], artifacts: 
     missing: list[str] = []
     for setting in settings:
         for line in setting.lines:
-            run = line.runs[0]
-            label = _label(setting, line.base, line.differs)
+            run, label = line.runs[0], _label(setting, line)
             try:
                 panels = read_panels(artifacts.get(run, SHEET))
-            except Absent as absent:
-                missing.append(f"{label}, seed {run.tags['seed']} ({run.state}): {absent}.")
-                continue
-            except ValueError as error:
-                missing.append(f"{label}, seed {run.tags['seed']}: of its {SHEET}, {error}.")
-                continue
-            if rows and not _same_images(rows[0], (label, run, panels)):
-                missing.append(f"{label}, seed {run.tags['seed']}: it was tested on other images.")
-                continue
-            rows.append((label, run, panels))
+                if rows and not _same_images(rows[0], (label, run, panels)):
+                    raise Absent("it was tested on other images")
+                rows.append((label, run, panels))
+            except (Absent, ValueError) as error:
+                missing.append(f"{label.replace(chr(10), ', ')}, seed {run.tags['seed']} ({run.state}): {error}.")
     if not rows:
-        return Undrawn(name, title, f"{title}: nothing to show. {' '.join(missing)}")
+        more = f" So it is with {len(missing) - 1} more." if len(missing) > 1 else ""
+        remedy = "a run sends them when it ends, or later by `python -m altub_exp.sync`"
+        return Undrawn(name, title, f"{title} are not drawn: {missing[0][:-1]}; {remedy}.{more}")
     runs = tuple(run for _, run, _ in rows)
     first = rows[0][2]
     given = [key for key in ("image", "mask") if key in first[0].pictures]
@@ -80,8 +82,8 @@ def contact_sheet(place: Sequence[str], settings: Sequence[Setting], artifacts: 
         footnotes(figure, missing)
     caption = (
         f"Anomaly maps of {title.removesuffix(': anomaly maps')} after the last epoch, dark to bright (viridis) from "
-        "the 1st to the 99.9th percentile of each run's own test set; the first test image of each kind, with its mask. "
-        f"Of several seeds the lowest. {provenance(runs, windows=False)}"
+        "the 1st to the 99.9th percentile of each run's test set; the first test image of each kind, with its mask. "
+        f"Of several seeds the lowest. {origin(runs, windows=False)}"
     )
     if missing:
         caption += f" Missing: {' '.join(missing)}"
@@ -102,11 +104,11 @@ def _strip(row: Sequence[Axes], label: str, pictures: Sequence[Image.Image]) -> 
     row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=7)
 
 
-def _label(setting: Setting, base: str, differs: Iterable[tuple[str, str]] | object) -> str:
+def _label(setting: Setting, line: Line) -> str:
     backbone = setting.place[3]
-    known = BASES.get(base)
-    parts = [BACKBONES.get(backbone, backbone), known.label if known else base]
-    further = {**setting.differs, **dict(differs)}  # type: ignore[call-overload]
+    known = BASES.get(line.base)
+    further = {**setting.short, **line.differs}
+    parts = [BACKBONES.get(backbone, backbone), known.label if known else line.base]
     return "\n".join([*parts, *(f"{key.rpartition('.')[2]}={value}" for key, value in further.items())])
 
 

@@ -10,11 +10,13 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from altub_exp.altub import Alternation
-from analysis.drawing import Drawing, provenance
+from altub_exp.runs import State
+from analysis.drawing import Drawing, origin
 from analysis.records import Run
 from analysis.settings import Line, Setting
 from analysis.style import (
     BACKBONES,
+    BASES,
     COLUMN,
     DATASETS,
     METRICS,
@@ -132,9 +134,7 @@ def draw_curves(axes: Axes, lines: Sequence[Line], chosen: Sequence[Look], metri
             label="_psi_only",
         )
         for run in line.runs:
-            values = run.series.get(metric, {})
-            inside = [value for epoch, value in values.items() if _within(run, epoch)]
-            seen += percent([*inside, max(values.values())] if inside else values.values())
+            seen += _worth_seeing(run, metric)
     if seen:
         axes.set_ylim(*limits(seen))
     axes.set_ylabel(f"{METRICS[metric]} (%)")
@@ -218,7 +218,7 @@ def place_text(setting: Setting) -> str:
         MODELS.get(model, model),
         BACKBONES.get(backbone, backbone),
     ]
-    return ", ".join([*parts, *(f"{key}={value}" for key, value in setting.differs.items())])
+    return ", ".join([*parts, *(f"{key}={value}" for key, value in setting.short.items())])
 
 
 def slug(text: str) -> str:
@@ -227,18 +227,24 @@ def slug(text: str) -> str:
 
 
 def _suffix(setting: Setting) -> list[str]:
-    return [slug(f"{key.rpartition('.')[2]}={value}") for key, value in setting.differs.items()]
+    return [slug(f"{key.rpartition('.')[2]}={value}") for key, value in setting.short.items()]
 
 
-def _within(run: Run, epoch: int) -> bool:
+def _worth_seeing(run: Run, metric: str) -> list[float]:
+    """Percent that the axis must show: the window, or the later half of a run that does not reach it, and the best."""
+    series = run.series.get(metric, {})
     first, last = run.window
-    return first <= epoch <= last
+    inside = [value for epoch, value in series.items() if first <= epoch <= last]
+    inside = inside or [series[epoch] for epoch in sorted(series)[len(series) // 2 :]]
+    return percent([*inside, max(series.values())] if series else [])
 
 
 def _state(run: Run) -> str:
     base, seed = run.tags.get("altub", "?"), run.tags.get("seed", "?")
-    missing = f", {run.missing} of {len(run.due)} epochs of the window missing" if run.missing else ""
-    return f"{base}, seed {seed}: {run.state} after epoch {run.last_epoch}{missing}."
+    name = BASES[base].label if base in BASES else base
+    diverged = " (its training diverged)" if run.state == State.crashed else ""
+    missing = f", {run.missing} of {len(run.due)} evaluations in the window missing" if run.missing else ""
+    return f"{name}, seed {seed}: {run.state} after epoch {run.last_epoch}{diverged}{missing}."
 
 
 def _explanation(setting: Setting) -> list[str]:
@@ -252,7 +258,10 @@ def _explanation(setting: Setting) -> list[str]:
         texts.append("Ticks at the bottom: epochs that update ψ alone.")
     if any(line.base == "none" for line in setting.lines):
         texts.append("original: the base distribution stays N(0, I).")
-    return [*texts, provenance(setting.runs)]
+    if setting.differs:
+        told = ", ".join(f"{key}={value}" for key, value in setting.differs.items())
+        texts.append(f"There are other settings of these images, model and backbone; this one has {told}.")
+    return [*texts, origin(setting.runs)]
 
 
 def _notes(setting: Setting, notes: Sequence[str]) -> list[str]:

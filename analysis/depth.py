@@ -36,12 +36,13 @@ def draw_depth(
     """
     with styled():
         figure = new_figure(PAGE, 2.75)
+        figure.get_layout_engine().set(wspace=0.06)
         first, second, third = figure.subplots(1, 3, width_ratios=(1.1, 1, 1))
         draw_units(first, documents)
         draw_series(second, runs, "pixel_auroc")
         second.set(title="(b)", ylabel="pixel AUROC (%)")
         draw_series(third, runs, "loss")
-        third.set(title="(c)", ylabel="training loss (nats per dimension)")
+        third.set(title="(c)", ylabel="loss (nats per dimension)")
         handles, labels = second.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower right", ncols=len(labels), title=None)
         head(figure, title)

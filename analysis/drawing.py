@@ -11,6 +11,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from altub_exp.runs import write_json
+from analysis.provenance import commit
 from analysis.records import Run
 from analysis.style import PNG_DPI, styled
 
@@ -55,30 +56,24 @@ class Undrawn:
     sentence: str
 
 
-def provenance(runs: Sequence[Run], windows: bool = True) -> str:
-    """Runs, commits, seeds and epochs of the statistics, as sentences for a caption."""
-    commits = sorted({_commit(run) for run in runs})
+def origin(runs: Sequence[Run], windows: bool = True) -> str:
+    """Runs, commits, seeds and epochs of the statistics, as a sentence for a caption."""
+    commits = sorted({commit(run) for run in runs})
     seeds = sorted({run.tags.get("seed", "?") for run in runs}, key=lambda seed: (len(seed), seed))
-    ids = ", ".join(run.run_id for run in runs) if len(runs) <= MANY_RUNS else f"listed in {CAPTIONS}"
-    parts = [
-        f"{_plural('MLflow run', runs)} ({ids})",
-        f"{_plural('commit', commits, number=False)} {', '.join(commits)}",
-        f"{_plural('seed', seeds, number=False)} {', '.join(seeds)}",
+    ids = ", ".join(run.run_id for run in runs) if len(runs) <= MANY_RUNS else f"ids: {CAPTIONS}"
+    told = [
+        f"From {_plural(len(runs), 'MLflow run')} ({ids})",
+        f"{'commit' if len(commits) == 1 else 'commits'} {', '.join(commits)}",
+        f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(seeds)}",
     ]
     if windows:
         spans = sorted({run.window for run in runs})
-        parts.append("statistics over epochs " + ", ".join(f"{first}–{last}" for first, last in spans))
-    return f"From {'; '.join(parts)}."
+        told.append("statistics over epochs " + ", ".join(f"{first}–{last}" for first, last in spans))
+    return f"{'; '.join(told)}."
 
 
-def _plural(word: str, items: Sequence[object], number: bool = True) -> str:
-    several = f"{word}s" if len(items) != 1 else word
-    return f"{len(items)} {several}" if number else several
-
-
-def _commit(run: Run) -> str:
-    commit = run.tags.get("git_commit", "unknown")[:10]
-    return f"{commit} with uncommitted changes" if run.tags.get("git_dirty") == "True" else commit
+def _plural(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
 class Gallery:

@@ -16,9 +16,11 @@ from analysis.artifacts import Artifacts
 from analysis.contact import contact_sheets
 from analysis.curves import stability_plot
 from analysis.drawing import CAPTIONS, Drawing, Gallery, Undrawn
+from analysis.heatmap import heat_map
 from analysis.records import Records, read, tracking_uri
 from analysis.reproductions import fig1, fig3, fig4
 from analysis.settings import settings
+from analysis.source import Source
 
 Draw = Callable[[Records, Artifacts], Iterable[Drawing | Undrawn]]
 
@@ -32,6 +34,7 @@ FIGURES: dict[str, Draw] = {
     "fig1": lambda records, artifacts: [fig1(records.runs, artifacts)],
     "fig3": lambda records, artifacts: [fig3(records.runs, artifacts)],
     "fig4": lambda records, artifacts: [fig4(records.runs, artifacts)],
+    "heatmap": lambda records, artifacts: [heat_map(Source(records))],
     "stability": _stability,
     "maps": lambda records, artifacts: contact_sheets(settings(records.runs), artifacts),
 }

@@ -19,6 +19,9 @@ TESTS = {
 SAMPLES = {"train": "training images", "test_good": "normal test images"}
 COLOURS = {"train": BASES["alternating"].colour, "test_good": BASES["cnn"].colour}
 
+HEADROOM = 1.55
+"""How much higher than its bars an axis is, for the legend."""
+
 
 def draw_normality(document: Mapping[str, Any], title: str, notes: list[str]) -> Any:
     """Histograms of p-values over all units, and one unit's values beside N(0, 1).
@@ -39,7 +42,7 @@ def draw_normality(document: Mapping[str, Any], title: str, notes: list[str]) ->
                 draw_p_values(one, found[test], sample)
             one.axvline(SIGNIFICANCE, color=INK, linewidth=0.7, linestyle=":")
             one.set(title=heading, xlabel=label, ylabel="units (%)", xlim=(0, 1))
-            one.set_ylim(bottom=0)
+            one.set_ylim(0, HEADROOM * one.get_ylim()[1])
             one.legend(loc="upper right")
         draw_unit(axes[2], next(iter(document.values()))["example"])
         head(figure, title)
@@ -76,7 +79,7 @@ def draw_unit(axes: Axes, unit: Mapping[str, Any]) -> None:
     if sd > 0:
         axes.plot(x, norm.pdf(x, mean, sd), color=COLOURS["test_good"], label=f"N({mean:.2f}, {sd:.2f}²)")
     axes.set(title="(c) one unit that is normal,\nbut not N(0, 1)", xlabel="latent value z", ylabel="density")
-    axes.set_ylim(0, 1.45 * axes.get_ylim()[1])
+    axes.set_ylim(0, HEADROOM * axes.get_ylim()[1])
     axes.legend(loc="upper left", ncols=1)
 
 

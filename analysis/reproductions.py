@@ -10,7 +10,7 @@ from altub_exp.metrics.normality import SIGNIFICANCE
 from analysis.artifacts import Absent, Artifacts
 from analysis.curves import auroc_plot
 from analysis.depth import EXPECTED_AUROC, EXPECTED_LOSS, comparison, draw_depth, order
-from analysis.drawing import Drawing, Undrawn, provenance
+from analysis.drawing import Drawing, Undrawn, origin
 from analysis.latents import SAMPLES, draw_normality, unit_text
 from analysis.records import Run
 from analysis.settings import Line, Setting
@@ -39,7 +39,7 @@ def fig1(runs: Iterable[Run], artifacts: Artifacts) -> Drawing | Undrawn:
         f"(a) Shapiro-Wilk: p > {SIGNIFICANCE} ({shapiro} of the units) is usually considered normal, of any mean and "
         f"variance. (b) Kolmogorov-Smirnov: p > {SIGNIFICANCE} ({kolmogorov}) would be N(0, 1). (c) One unit, of those "
         f"that pass (a) the farthest from N(0, 1); {unit_text(main['example'])}. "
-        f"{provenance([one.run], windows=False)}"
+        f"{origin([one.run], windows=False)}"
     )
     return _drawing("fig1", title, caption, draw_normality(document, title, notes), [one], notes)
 
@@ -66,11 +66,11 @@ def fig3(runs: Iterable[Run], artifacts: Artifacts) -> Drawing | Undrawn:
         comparison("Mean loss over the window", order(there, "loss"), EXPECTED_LOSS),
     )
     caption = (
-        "(a) Means over the latent units (channel, row, column) of the Kolmogorov-Smirnov statistic against N(0, 1), in "
-        "percent, and of the mean square, over the normal training images after the last epoch; dotted: a mean square of "
-        "1, as N(0, 1) has. (b) Pixel AUROC (%) after every epoch. (c) Mean training loss of every epoch (nats per "
-        "dimension). Epochs are counted from 1; shaded: the window; epochs before it may lie outside the axes. "
-        f"{' '.join(orders)} {provenance(list(there.values()))}"
+        "(a) Means over the latent units (channel, row, column) of the Kolmogorov-Smirnov statistic against N(0, 1), "
+        "in percent, and of the mean square, over the normal training images after the last epoch; dotted: a mean "
+        "square of 1, as N(0, 1) has. (b) Pixel AUROC (%) after every epoch. (c) Mean training loss of every epoch "
+        "(nats per dimension). Epochs are counted from 1; shaded: the window; earlier epochs may lie outside the axes. "
+        f"{' '.join(orders)} {origin(list(there.values()))}"
     )
     return _drawing("fig3", title, caption, draw_depth(there, documents, title, notes), sweep, notes)
 
@@ -84,7 +84,7 @@ def fig4(runs: Iterable[Run], artifacts: Artifacts) -> Drawing | Undrawn:
     lines = tuple(Line(one.run.tags["altub"], {}, (one.run,), ()) for one in sweep if one.run is not None)
     notes = _incomplete("fig4", sweep) + _deviations(sweep)
     opening = "Pixel AUROC (%) after every epoch, epochs counted from 1, FastFlow on CaiT without and with AltUB."
-    return auroc_plot(Setting(place_of(sweep), {}, lines), "fig4", title, opening, notes)
+    return auroc_plot(Setting(place_of(sweep), {}, {}, lines), "fig4", title, opening, notes)
 
 
 def _normality(run: Run, artifacts: Artifacts) -> dict[str, Any]:

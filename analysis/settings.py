@@ -42,11 +42,13 @@ class Setting:
     Attributes:
         place: dataset, category, model and backbone.
         differs: what tells it from other settings of the same place, {key: value}; empty where there is no other.
+        short: as much of that as it takes to tell it from them.
         lines: its base distributions, in the order of the paper's Table 6.
     """
 
     place: tuple[str, ...]
     differs: Values
+    short: Values
     lines: tuple[Line, ...]
 
     @property
@@ -66,11 +68,12 @@ def settings(runs: Iterable[Run]) -> list[Setting]:
     for run in runs:
         place = tuple(run.tags.get(tag, "?") for tag in PLACE)
         places.setdefault(place, {}).setdefault(_items(_configuration(run)), []).append(run)
-    return [
-        Setting(place, differs, _lines(group))
-        for place, found in places.items()
-        for differs, group in zip(_differences(list(found)), found.values(), strict=True)
-    ]
+    sorted_in: list[Setting] = []
+    for place, found in places.items():
+        apart = _differences(list(found))
+        for differs, short, group in zip(apart, _shortened(apart), found.values(), strict=True):
+            sorted_in.append(Setting(place, differs, short, _lines(group)))
+    return sorted_in
 
 
 def _lines(runs: Sequence[Run]) -> tuple[Line, ...]:
@@ -131,3 +134,20 @@ def _differences(variants: Sequence[Iterable[tuple[str, str]]]) -> list[dict[str
     keys = sorted({key for table in tables for key in table})
     apart = [key for key in keys if len({table.get(key) for table in tables}) > 1]
     return [{key: table.get(key, "—") for key in apart} for table in tables]
+
+
+def _shortened(variants: Sequence[Values]) -> list[dict[str, str]]:
+    """Without the keys that tell no more variants apart than those before them.
+
+    >>> _shortened([{"eval.last_epoch": "2", "train.epochs": "2"}, {"eval.last_epoch": "3", "train.epochs": "3"}])
+    [{'train.epochs': '2'}, {'train.epochs': '3'}]
+    """
+    keys = sorted({key for one in variants for key in one}, key=lambda key: (key.startswith("eval."), key))
+    kept: list[str] = []
+    for key in keys:
+        before, after = (
+            len({tuple(one[name] for name in names) for one in variants}) for names in (kept, [*kept, key])
+        )
+        if after > before:
+            kept.append(key)
+    return [{key: one[key] for key in kept} for one in variants]

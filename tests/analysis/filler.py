@@ -264,7 +264,7 @@ def write(specs: Iterable[Spec], folder: Path) -> str:
             name = f"{spec.spot.dataset}/{spec.spot.category} {spec.spot.model}-{spec.spot.backbone} {spec.spot.altub}"
             store.execute(
                 "INSERT INTO runs (run_uuid, name, experiment_id, status, start_time, lifecycle_stage, source_type, "
-                "artifact_uri) VALUES (?, ?, ?, ?, ?, 'active', 'LOCAL', ?)",
+                "user_id, artifact_uri) VALUES (?, ?, ?, ?, ?, 'active', 'LOCAL', 'somebody', ?)",
                 (spec.run_id, name, experiment, status, spec.started, f"{folder.as_uri()}/artifacts/{spec.run_id}"),
             )
             store.executemany(
