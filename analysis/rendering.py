@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, JustifyMethod
+from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text as RichText
 
 from analysis.sheet import Sheet, Text
 
-SUPERSCRIPT = str.maketrans("0123456789,", "⁰¹²³⁴⁵⁶⁷⁸⁹’")
+SUPERSCRIPT = str.maketrans("0123456789,", "⁰¹²³⁴⁵⁶⁷⁸⁹˒")
 
 LATEX = str.maketrans(
     {
@@ -55,7 +56,7 @@ HEAD = r"""% \input it into a document that loads booktabs, graphicx and textcom
   \def\finish{}
 \else
   \documentclass{article}
-  \usepackage[a4paper,landscape,margin=12mm]{geometry}
+  \usepackage[a4paper,margin=12mm]{geometry}
   \usepackage[T1]{fontenc}
   \usepackage[utf8]{inputenc}
   \usepackage{booktabs,graphicx,textcomp}
@@ -64,6 +65,9 @@ HEAD = r"""% \input it into a document that loads booktabs, graphicx and textcom
 \fi
 \makeatother
 """
+
+UNBOUNDED = 10_000
+"""Columns, more than any table has."""
 
 TERMINAL_IDS = 6
 """More run ids than these are left to the files."""
@@ -174,15 +178,16 @@ def latex(sheet: Sheet) -> str:
     return "\n".join([*lines, r"\endgroup", r"\finish", ""])
 
 
-def terminal(sheet: Sheet) -> RenderableType:
-    """For a rich console."""
+def show(sheet: Sheet, console: Console) -> None:
+    """Print it; a terminal that is narrower than the table folds its lines, and nothing is cut off."""
     notes = sheet.footnotes
     table = RichTable(title=sheet.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    shown = ""
+    above = ""
     for place, (group, column) in enumerate(zip(_spread(sheet), sheet.columns, strict=True)):
-        head = f"{group if group != shown else ''}\n{column}" if sheet.groups else column
-        shown = group
-        table.add_column(head, justify="left" if place < sheet.labels else "right", no_wrap=True)
+        head = group.replace(" + ", "\n+ ").replace(" (", "\n(") if group != above else ""
+        above = group
+        justify: JustifyMethod = "left" if place < sheet.labels else "right"
+        table.add_column(f"{head}\n{column}".lstrip("\n"), justify=justify, no_wrap=True, vertical="bottom")
     for block in sheet.blocks:
         for line in block:
             table.add_row(
@@ -192,12 +197,19 @@ def terminal(sheet: Sheet) -> RenderableType:
                 ),
                 end_section=line is block[-1] and len(block) > 1,
             )
+    natural = Measurement.get(console, console.options.update(width=UNBOUNDED), table).maximum
+    before = console.width
+    console.print(RichText(sheet.caption), soft_wrap=not console.is_terminal)
+    console.width = max(before, natural)
+    console.print(table)
+    console.width = before
     below = [f"{str(number).translate(SUPERSCRIPT)} {note}" for note, number in notes.items()]
     below += [*sheet.remarks, *sheet.provenance]
     if sheet.run_ids:
         ids = sheet.run_ids if len(sheet.run_ids) <= TERMINAL_IDS else [f"{len(sheet.run_ids)}, named in the files"]
         below += [f"Runs: {', '.join(ids)}"]
-    return Group(RichText(sheet.caption), table, *map(RichText, below))
+    for sentence in below:
+        console.print(RichText(sentence), soft_wrap=not console.is_terminal)
 
 
 WRITERS = {"csv": csv, "md": markdown, "tex": latex}
@@ -213,16 +225,3 @@ def write(sheet: Sheet, folder: Path) -> list[Path]:
         temporary.write_text(render(sheet), encoding="utf-8")
         written.append(temporary.replace(path))
     return written
-
-
-def console(width: int) -> Console:
-    """Standard output, of a fixed width where it is no terminal."""
-    made = Console(highlight=False)
-    if not made.is_terminal:
-        made.width = width
-    return made
-
-
-def texts(*values: str) -> Sequence[Text]:
-    """Plain texts."""
-    return [Text(value) for value in values]

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from rich.console import Console
+
 from altub_exp.errors import UserError
 from analysis import cells, provenance, published, rendering
 from analysis.benefit import benefit
@@ -23,9 +25,6 @@ from analysis.records import read, tracking_uri
 from analysis.sheet import Datum, Line, Sheet
 from analysis.source import CFLOW_BACKBONE, PAIR, Source
 from analysis.stability import stability
-
-WIDTH = 170
-"""Columns of the terminal where it has none of its own."""
 
 QUOTES = {
     "sspcab_draem": "SSPCAB (DRAEM)",
@@ -459,7 +458,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--output", type=Path, default=Path("results/tables"), help="default: %(default)s")
     chosen = parser.parse_args(arguments)
-    console = rendering.console(WIDTH)
+    console = Console(highlight=False)
     try:
         records = read(tracking_uri(chosen.tracking_uri), chosen.experiment)
         if chosen.window is not None:
@@ -475,13 +474,13 @@ def main(arguments: list[str] | None = None) -> None:
     if chosen.table == "all":
         stable = sheets[-1]
         if stable.data:
-            console.print(rendering.terminal(stable))
+            rendering.show(stable, console)
             console.print()
         for sheet in sheets:
             console.print(f"{sheet.name:9}  {sheet.summary}", soft_wrap=True)
         console.print(f"Written to {chosen.output}/: NAME.csv, NAME.md, NAME.tex", soft_wrap=True)
     else:
-        console.print(rendering.terminal(sheets[0]))
+        rendering.show(sheets[0], console)
 
 
 if __name__ == "__main__":

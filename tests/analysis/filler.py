@@ -38,9 +38,8 @@ from analysis.published import BACKBONES, Key, categories, choice, values
 
 START = 1_760_000_000_000
 CHANNELS = {"r18": 448, "wrn50": 1792, "deit": 768, "cait": 768}
-IMAGE_SIZES = {
-    "cflow": {"transistor": 128, **dict.fromkeys(("cable", "capsule", "hazelnut", "metal_nut", "pill"), 256)}
-}
+SMALLER = {"transistor": "128", **dict.fromkeys(("cable", "capsule", "hazelnut", "metal_nut", "pill"), "256")}
+"""Input sizes of CFLOW-AD where they are not 512 px."""
 
 
 @dataclass(frozen=True)
