@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from analysis.curves import psi_only_epochs, stability_plot
 from analysis.records import read
 from analysis.settings import settings
 from analysis.style import BASES
-from tests.analysis.filler import Filler, Spot, write
-from tests.analysis.runs import curved, depth, seeds
+from tests.analysis.filler import Filler, Spot
+from tests.analysis.runs import curved, depth, seeds, store
 
 R18 = [Spot("mvtec", "capsule", "fastflow", "r18", altub) for altub in ("none", "stereotype", "cnn", "alternating")]
 
@@ -22,7 +23,7 @@ def capsule(tmp_path_factory):
         for epoch in [epoch for epoch in points if epoch > 60]:
             del points[epoch]
     specs = [*by_base.values(), *seeds(by_base["alternating"], 26, 27)]
-    records = read(write(specs, tmp_path_factory.mktemp("capsule")))
+    records = read(store(specs, tmp_path_factory.mktemp("capsule")))
     (setting,) = settings(records.runs)
     return records, setting, stability_plot(setting)
 
@@ -64,7 +65,7 @@ def test_mean_sd_and_best_beside_are_those_of_the_window(capsule):
         line, _, (segments,) = bar.lines
         (low, high) = segments.get_segments()[0][:, 1]
         drawn.append((line.get_ydata()[0], (high - low) / 2))
-    assert sorted(drawn) == pytest.approx(sorted((np.mean(w), np.std(w)) for w in windows))
+    assert np.array(sorted(drawn)) == pytest.approx(np.array(sorted((np.mean(w), np.std(w)) for w in windows)))
     stars = sorted(line.get_ydata()[0] for line in beside.lines if line.get_marker() == "*")
     assert stars == pytest.approx(sorted(100 * max(run.series["pixel_auroc"].values()) for run in stored))
     legend = " ".join(
@@ -108,8 +109,8 @@ def test_a_crash_is_named_and_has_no_statistics(capsule):
 
 def test_nothing_is_clipped_or_overlaps(capsule):
     _, _, drawing = capsule
+    renderer = FigureCanvasAgg(drawing.figure).get_renderer()
     drawing.figure.draw_without_rendering()
-    renderer = drawing.figure.canvas.get_renderer()
     frame = drawing.figure.bbox
     texts = [
         text
@@ -132,7 +133,7 @@ def test_other_settings_get_plots_of_their_own_and_doubles_are_named(tmp_path):
     (slower,) = Filler(only=lambda spot: spot == R18[3], params=lambda _: {"altub.freezing_interval": "10"}).specs()
     (altub,) = Filler(only=lambda spot: spot == R18[3]).specs()
     again.started += 1
-    found = settings(read(write([table, again, slower, altub, *depth((2, 8)).values()], tmp_path)).runs)
+    found = settings(read(store([table, again, slower, altub, *depth((2, 8)).values()], tmp_path)).runs)
     plots = {one.name: one for one in map(stability_plot, found)}
     assert set(plots) == {
         "stability-mvtec-capsule-fastflow-r18-steps=8-epochs=300",
@@ -149,7 +150,7 @@ def test_other_settings_get_plots_of_their_own_and_doubles_are_named(tmp_path):
 
 def test_cflow_counts_sub_epochs(tmp_path):
     spots = [Spot("mvtec", "screw", "cflow", "wrn50_tv", altub) for altub in ("none", "alternating")]
-    (setting,) = settings(read(write(Filler(only=lambda spot: spot in spots).specs(), tmp_path)).runs)
+    (setting,) = settings(read(store(Filler(only=lambda spot: spot in spots).specs(), tmp_path)).runs)
     drawing = stability_plot(setting)
     curves, _ = axes_of(drawing)["pixel AUROC"]
     assert list(curves.lines[0].get_xdata()) == list(range(8, 201, 8))

@@ -9,8 +9,8 @@ from PIL import Image
 
 from analysis.figures import main
 from analysis.records import read
-from tests.analysis.filler import Filler, Spot, write
-from tests.analysis.runs import PILL, capsule_units, depth, files, latents
+from tests.analysis.filler import Filler
+from tests.analysis.runs import PILL, capsule_units, depth, files, latents, store
 from tests.commandline import TINY, run
 
 NAMES = {
@@ -137,7 +137,7 @@ def paper(tmp_path_factory):
     steps = depth()
     capsule = capsule_units()
     pill = Filler(only=lambda spot: spot in PILL).specs()
-    uri = write([*steps.values(), capsule, *pill], folder)
+    uri = store([*steps.values(), capsule, *pill], folder)
     for step, spec in steps.items():
         files(folder, spec, normality=latents(seed=step))
     files(folder, capsule, normality=latents(images=30))
@@ -164,7 +164,7 @@ def test_what_is_missing_deviates_or_has_not_ended_is_written_in_the_figure(tmp_
     steps[8].params["train.batch_size"] = "16"
     del steps[2].series["pixel_auroc"][150]
     (pill,) = Filler(only=lambda spot: spot == PILL[1], state=lambda spot: "running", ends=120).specs()
-    uri = write([*steps.values(), pill], tmp_path)
+    uri = store([*steps.values(), pill], tmp_path)
     files(tmp_path, steps[2], normality=latents())
     files(tmp_path, steps[8], normality=latents())
 
@@ -189,7 +189,6 @@ def test_what_is_missing_deviates_or_has_not_ended_is_written_in_the_figure(tmp_
 
 
 def test_a_chosen_window_replaces_the_runs_own(paper, tmp_path, capsys):
-    _, uri, specs = paper
+    _, uri, _ = paper
     in_process(capsys, "fig4", "--tracking-uri", uri, "--output", tmp_path, "--window", 200, 210)
     assert "epochs 200–210" in json.loads((tmp_path / "captions.json").read_text())["fig4"]["caption"]
-    assert Spot(*vars(specs["fig4"][0].spot).values()).category == "pill"
