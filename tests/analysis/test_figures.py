@@ -2,13 +2,18 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from altub_exp.pictures import read_panels
+from analysis.artifacts import Artifacts
+from analysis.contact import contact_sheets
 from analysis.figures import main
 from analysis.records import read
+from analysis.settings import settings
 from tests.analysis.filler import Filler
 from tests.analysis.runs import PILL, capsule_units, depth, files, latents, store
 from tests.commandline import TINY, run
@@ -82,14 +87,18 @@ def test_captions_name_runs_commit_seed_window_and_units(demo):
 
 def test_a_contact_sheet_shows_each_runs_own_maps(demo):
     folder, _, captions = demo
-    entry = captions[NAMES["maps"]]
-    assert len(entry["runs"]) == 2
-    assert entry["missing"] == []
-    with Image.open(folder / f"results/figures/{NAMES['maps']}.png") as opened:
-        sheet = np.asarray(opened.convert("RGB")).astype(int)
-        colourful = (np.ptp(sheet, axis=2) > 60).mean(axis=1) > 0.3  # rows of viridis, unlike texts and masks
-    edges = np.flatnonzero(np.diff(colourful.astype(int)))
-    assert len(edges) // 2 >= 2
+    uri = f"sqlite:///{folder}/mlflow.db"
+    records = read(uri)
+    (drawing,) = contact_sheets(settings(records.runs), Artifacts(uri))
+    assert [run.run_id for run in drawing.runs] == captions[NAMES["maps"]]["runs"]
+    kinds = ["good", "hole", "stain", "thread"]
+    axes = np.array(drawing.figure.axes).reshape(4, len(kinds))  # image, mask, original, AltUB
+    assert [one.get_title() for one in axes[0]] == kinds
+    assert [row[0].get_ylabel().split("\n")[-1] for row in axes] == ["image", "mask", "original", "AltUB"]
+    own = [read_panels(Path(run.tags["run_folder"]) / "maps.png") for run in drawing.runs]
+    for row, panels, key in zip(axes, (own[0], own[0], *own), ("image", "mask", "map", "map"), strict=True):
+        for one, panel in zip(row, panels, strict=True):
+            assert np.array_equal(one.images[0].get_array(), np.asarray(panel.pictures[key]))
 
 
 def test_a_run_without_its_maps_is_named_and_no_figure_outlives_its_runs(demo, tmp_path, capsys):
@@ -117,17 +126,21 @@ def test_a_run_without_its_maps_is_named_and_no_figure_outlives_its_runs(demo, t
             sheet.write_bytes(content)
 
 
-def test_what_a_person_gets_wrong_is_one_sentence(demo, tmp_path):
+def test_what_a_person_gets_wrong_is_one_sentence(demo, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     folder, _, _ = demo
+    uri = f"sqlite:///{folder}/mlflow.db"
     for arguments, told in (
         (["fig4"], "No figure was drawn"),
-        (["stability", "--experiment", "nowhere"], "no experiment 'nowhere'"),
-        (["stability", "--output", "mlflow.db/there"], "another folder by --output"),
+        (["stability", "--output", folder / "mlflow.db" / "there"], "another folder by --output"),
     ):
-        _out, error = run(folder, *arguments, module="analysis.figures", expect=1)
-        assert told in error
-        assert "Traceback" not in error
-        assert len(error.strip().splitlines()) == 1
+        status, _, _ = in_process(capsys, *arguments, "--tracking-uri", uri)
+        assert status.startswith("error: ")
+        assert told in status
+        assert "\n" not in status
+    _, error = run(folder, "stability", "--experiment", "nowhere", module="analysis.figures", expect=1)
+    assert "holds no experiment 'nowhere'" in error
+    assert len(error.strip().splitlines()) == 1
 
 
 @pytest.fixture(scope="module")
