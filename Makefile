@@ -7,7 +7,7 @@ HOST ?= 127.0.0.1
 PORT ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types pytest test-slow test-slurm test-server bench ui server lock clean
+.PHONY: help setup demo test lint types pytest test-slow test-slurm test-server tables figures bench ui server lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -49,6 +49,12 @@ test-slurm: setup ## the tests that start a Slurm cluster of their own; installs
 test-server: setup ## forty writers at once, over PostgreSQL; installs Debian's PostgreSQL where it is missing (root)
 	tests/install.sh postgresql
 	$(BIN)/python -m pytest -q -m server -rs
+
+tables: setup ## the paper's tables from MLflow, into results/tables/; URI=... and EXPERIMENT="NAME ..." choose what is read
+	@$(BIN)/python -m analysis.tables all $(if $(URI),--tracking-uri '$(URI)') $(foreach name,$(EXPERIMENT),--experiment '$(name)')
+
+figures: setup ## the paper's figures and those of all runs, into results/figures/; URI and EXPERIMENT as with tables
+	@$(BIN)/python -m analysis.figures all $(if $(URI),--tracking-uri '$(URI)') $(foreach name,$(EXPERIMENT),--experiment '$(name)')
 
 bench: setup ## speed, as ratios measured in one run on this machine
 	$(BIN)/python -m bench
