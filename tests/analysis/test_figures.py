@@ -30,6 +30,7 @@ NAMES = {
 def demo(tmp_path_factory):
     """Two real runs in miniature, and what `all` made of them: (folder, standard output, captions)."""
     folder = tmp_path_factory.mktemp("demo")
+    store([], folder)
     run(folder, "-m", *TINY, "altub=none,alternating", "eval.ks_every=0", "eval.unit_normality=false")
     with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()) as out:
         main(["all"])
@@ -67,7 +68,7 @@ def test_the_demo_gives_its_own_figures_and_a_sentence_for_each_of_the_papers(de
             assert (folder / f"results/figures/{name}.{kind}").stat().st_size > 5000
     assert (folder / f"results/figures/{NAMES['stability']}.pdf").read_bytes().startswith(b"%PDF")
     for name in ("fig1", "fig3", "fig4"):
-        assert len(re.findall(rf"is not drawn: .*`python -m altub_exp.train -m \+sweeps={name}`", out)) == 1
+        assert len(re.findall(rf"is not drawn: .*missing.*`python -m altub_exp.train -m \+sweeps={name}`", out)) == 1
         assert captions[name]["missing"][0] in out
     assert "The heat map is not drawn" in out
     assert_is_a_picture(folder / f"results/figures/{NAMES['stability']}.png", 3.5)
