@@ -7,7 +7,7 @@ HOST ?= 127.0.0.1
 PORT ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types pytest test-slow test-slurm test-server tables bench bench-peers ui server lock clean
+.PHONY: help setup demo test lint types pytest test-slow test-slurm test-server tables figures bench bench-peers ui server lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ test-server: setup ## forty writers at once, over PostgreSQL; installs Debian's 
 
 tables: setup ## the paper's tables from MLflow, into results/tables/; URI=... and EXPERIMENT="NAME ..." choose what is read
 	@$(BIN)/python -m analysis.tables all $(if $(URI),--tracking-uri '$(URI)') $(foreach name,$(EXPERIMENT),--experiment '$(name)')
+
+figures: setup ## the paper's figures and those of all runs, into results/figures/; URI and EXPERIMENT as with tables
+	@$(BIN)/python -m analysis.figures all $(if $(URI),--tracking-uri '$(URI)') $(foreach name,$(EXPERIMENT),--experiment '$(name)')
 
 bench: setup ## speed, as ratios measured in one run on this machine
 	$(BIN)/python -m bench

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
@@ -10,6 +13,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 from torch import Tensor
@@ -20,6 +24,9 @@ from altub_exp.metrics.stability import stability
 
 COLOURS = {"pixel_auroc": "#0072B2", "image_auroc": "#D55E00"}  # Okabe and Ito's, told apart by the colour-blind too
 MAX_ROWS = 6
+DPI = 120
+COLUMNS = ("image", "mask", "map")
+PANELS = "panels"
 
 
 def auroc_curve(rows: Sequence[Mapping[str, float]], window: tuple[int, int], title: str, path: Path) -> None:
@@ -36,7 +43,7 @@ def auroc_curve(rows: Sequence[Mapping[str, float]], window: tuple[int, int], ti
     axes.axvspan(*window, color="0.92", zorder=0, label=f"epochs {window[0]} to {window[1]}")
     axes.set(xlabel="epoch", ylabel="AUROC (%)", title=title)
     axes.legend(loc="lower right", fontsize="small")
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=DPI)
     plt.close(figure)
 
 
@@ -44,6 +51,8 @@ def map_sheet(
     samples: Sequence[Sample], images: Tensor, masks: NDArray[np.bool_] | None, maps: Tensor, path: Path
 ) -> None:
     """One test image of each kind, with its mask and its anomaly map on the test set's common scale.
+
+    The PNG's text ``panels`` says where each picture lies, for those who arrange them anew: see :func:`read_panels`.
 
     Args:
         samples: of the test set.
@@ -57,7 +66,9 @@ def map_sheet(
         kinds.setdefault(sample.kind, row)
     chosen = list(kinds.items())[:MAX_ROWS]
     low, high = np.percentile(maps.numpy(), [1, 99.9])
-    figure, grid = plt.subplots(len(chosen), 3, figsize=(7, 2.3 * len(chosen)), squeeze=False, layout="constrained")
+    figure, grid = plt.subplots(
+        len(chosen), 3, figsize=(7, 2.3 * len(chosen)), dpi=DPI, squeeze=False, layout="constrained"
+    )
     for axes, (kind, row) in zip(grid, chosen, strict=True):
         axes[0].imshow(images[row].permute(1, 2, 0).numpy())
         axes[0].set_ylabel(f"{kind}\n{samples[row].image.name}")
@@ -69,8 +80,65 @@ def map_sheet(
             one.set(xticks=[], yticks=[])
     for axis, title in zip(grid[0], ("image", "mask" if masks is not None else "no mask", "anomaly map"), strict=True):
         axis.set_title(title)
-    figure.savefig(path, dpi=120)
+    figure.draw_without_rendering()  # only then the layout is known …
+    figure.set_layout_engine("none")  # … and saving would move it again
+    there = [column for column in COLUMNS if column != "mask" or masks is not None]
+    panels = [
+        {
+            "kind": kind,
+            "name": samples[row].image.name,
+            "boxes": {column: _box(axes[COLUMNS.index(column)]) for column in there},
+        }
+        for axes, (kind, row) in zip(grid, chosen, strict=True)
+    ]
+    figure.savefig(path, dpi=DPI, metadata={PANELS: json.dumps(panels)})
     plt.close(figure)
+
+
+def _box(axes: Axes) -> list[float]:
+    """Left, upper, right and lower edge as fractions of the picture's width and height."""
+    place = axes.get_position()
+    return [place.x0, 1 - place.y1, place.x1, 1 - place.y0]
+
+
+@dataclass(frozen=True)
+class Panels:
+    """One row of a sheet of anomaly maps.
+
+    Attributes:
+        kind: of defect, or the normal one.
+        name: of the image's file.
+        pictures: ``image``, ``map`` and, where there are masks, ``mask``.
+    """
+
+    kind: str
+    name: str
+    pictures: dict[str, Image.Image]
+
+
+def read_panels(path: Path) -> list[Panels]:
+    """The pictures of a sheet that :func:`map_sheet` wrote, row by row.
+
+    Raises:
+        ValueError: the file is no such sheet.
+        OSError: it cannot be read.
+    """
+    with Image.open(path) as opened:
+        sheet = opened.convert("RGB")
+        if PANELS not in opened.info:
+            raise ValueError(
+                f"{path.name} does not say where its pictures lie: an earlier version of this program drew it"
+            )
+    return [
+        Panels(row["kind"], row["name"], {name: _cut(sheet, box) for name, box in row["boxes"].items()})
+        for row in json.loads(opened.info[PANELS])
+    ]
+
+
+def _cut(sheet: Image.Image, box: Sequence[float]) -> Image.Image:
+    """The part within a box of :func:`_box`, without its frame."""
+    left, upper, right, lower = (part * side for part, side in zip(box, 2 * sheet.size, strict=True))
+    return sheet.crop((math.ceil(left) + 2, math.ceil(upper) + 2, math.floor(right) - 2, math.floor(lower) - 2))
 
 
 def write_map(values: Tensor, path: Path, kind: str, limits: tuple[float, float]) -> Path:

@@ -9,6 +9,7 @@ from analysis import stores
 from analysis.records import read
 from tests.analysis.conftest import TABLES, table
 from tests.analysis.filler import Filler, log
+from tests.analysis.runs import capsule_units, files, latents
 from tests.commandline import run
 
 
@@ -65,3 +66,14 @@ def test_tables_through_the_command_line(server, sent, tmp_path):
     rows = {(row["category"], row["altub"]): row for row in table(tmp_path / "results" / "tables", "table4")}
     assert (float(rows["01", "alternating"]["mean"]), rows["03", "none"]["state"]) == (96.7, "missing")
     assert rows["overall", "none"]["cells"] == "2/3"
+
+
+def test_figures_download_the_files_of_runs_from_the_server(server, tmp_path):
+    spec = capsule_units()
+    spec.experiment = "units"
+    client = import_mlflow()(tracking_uri=server.uri)
+    log([spec], client)
+    client.log_artifact(spec.run_id, str(files(tmp_path, spec, normality=latents()) / "normality.json"))
+    stdout, _ = run(tmp_path, "fig1", "--tracking-uri", server.uri, "--experiment", "units", module="analysis.figures")
+    assert "results/figures/fig1.png" in stdout
+    assert (tmp_path / "results/figures/fig1.png").stat().st_size > 10_000

@@ -1,0 +1,129 @@
+"""The paper's Fig. 3: normality, AUROC and loss against the number of flow steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from analysis.curves import limits, percent
+from analysis.records import Run
+from analysis.style import PAGE, STEP_MARKERS, STEPS, WINDOW, footnotes, head, new_figure, styled
+
+EXPECTED_AUROC = (1, 16, 8, 4, 2)
+EXPECTED_LOSS = (16, 8, 4, 2)
+"""From low to high, by the caption of the paper's Fig. 3."""
+
+MARKERS = 6
+
+
+def draw_depth(
+    runs: Mapping[int, Run], documents: Mapping[int, Mapping[str, Any]], title: str, notes: Sequence[str]
+) -> Any:
+    """(a) Kolmogorov-Smirnov statistic and mean square per unit, (b) pixel AUROC, (c) training loss.
+
+    Args:
+        runs: by the number of steps.
+        documents: their ``normality.json``, where they have one.
+        title: of the figure.
+        notes: what it lacks.
+
+    Returns:
+        The figure.
+    """
+    with styled():
+        figure = new_figure(PAGE, 2.75)
+        figure.get_layout_engine().set(wspace=0.06)
+        first, second, third = figure.subplots(1, 3, width_ratios=(1.1, 1, 1))
+        draw_units(first, documents)
+        draw_series(second, runs, "pixel_auroc")
+        second.set(title="(b)", ylabel="pixel AUROC (%)")
+        draw_series(third, runs, "loss")
+        third.set(title="(c)", ylabel="loss (nats per dimension)")
+        handles, labels = second.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower right", ncols=len(labels), title=None)
+        head(figure, title)
+        footnotes(figure, notes)
+    return figure
+
+
+def draw_units(axes: Axes, documents: Mapping[int, Mapping[str, Any]]) -> None:
+    """Means over the units, of the training images: KS statistic on the left axis, E[z²] on the right one."""
+    steps = sorted(documents)
+    right = axes.twinx()
+    right.spines.right.set_visible(True)
+    units = [documents[step]["train"] for step in steps]
+    for one, values, colour, line, marker, label in (
+        (axes, percent(unit["ks_statistic"] for unit in units), "#0072B2", "-", "o", "KS statistic (%)"),
+        (right, [unit["mean_square"] for unit in units], "#D55E00", (0, (4, 1.2)), "s", "mean square E[z²]"),
+    ):
+        one.plot(steps, values, color=colour, linestyle=line, marker=marker, label=label)
+        one.set_ylabel(label, color=colour)
+        one.tick_params(axis="y", labelcolor=colour)
+        one.margins(y=0.15)
+    right.axhline(1, color="#D55E00", linewidth=0.5, linestyle=":")
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_locator(FixedLocator(steps))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0f}")
+    axes.set(title="(a)", xlabel="flow steps")
+
+
+def draw_series(axes: Axes, runs: Mapping[int, Run], metric: str) -> None:
+    """One curve per number of steps; the axis shows the window, early epochs may lie outside."""
+    seen: list[float] = []
+    for number, (step, run) in enumerate(sorted(runs.items())):
+        series = run.series.get(metric, {})
+        values = percent(series.values()) if metric == "pixel_auroc" else list(series.values())
+        axes.plot(
+            list(series),
+            values,
+            color=STEPS[number % len(STEPS)],
+            marker=STEP_MARKERS[number % len(STEP_MARKERS)],
+            markevery=(number * max(1, len(series) // 30), max(1, len(series) // MARKERS)),
+            linewidth=0.9,
+            label=f"{step} step{'s' if step > 1 else ''}",
+        )
+        first, last = run.window
+        seen += [
+            value
+            for epoch, value in zip(series, values, strict=True)
+            if first / 2 <= epoch <= last and np.isfinite(value)
+        ]
+    for window in {run.window for run in runs.values()}:
+        axes.axvspan(*window, color=WINDOW, linewidth=0, zorder=0)
+    if seen:
+        low, high = limits(seen) if metric == "pixel_auroc" else (min(seen), max(seen))
+        margin = 0 if metric == "pixel_auroc" else 0.06 * (high - low) or 0.01
+        axes.set_ylim(low - margin, high + margin)
+    axes.set_xlabel("epoch")
+
+
+def order(runs: Mapping[int, Run], metric: str) -> list[int]:
+    """Numbers of steps from the lowest to the highest mean over the window, of those whose window is whole."""
+    means = {
+        step: float(np.mean([run.series[metric][epoch] for epoch in run.due]))
+        for step, run in runs.items()
+        if run.due and not run.absent(metric)
+    }
+    return sorted(means, key=lambda step: means[step])
+
+
+def comparison(name: str, ours: Sequence[int], expected: Sequence[int]) -> str:
+    """The order found beside the paper's, over the steps that both have, as a sentence.
+
+    >>> comparison("AUROC", [1, 2, 16], (1, 16, 2))
+    "AUROC from low to high, the paper's 1 < 16 < 2, ours 1 < 2 < 16: it does not agree."
+    >>> comparison("loss", [4], (16, 4))
+    "loss from low to high, the paper's 16 < 4, ours 4: too few runs to compare."
+    """
+    common = [step for step in ours if step in expected]
+    theirs = [step for step in expected if step in common]
+    verdict = "too few runs to compare" if len(common) < 2 else "it agrees" if common == theirs else "it does not agree"
+    if verdict == "it agrees" and len(common) < len(expected):
+        verdict += f" in the {len(common)} that are there"
+    shown = " < ".join(map(str, common)) or "none"
+    return f"{name} from low to high, the paper's {' < '.join(map(str, expected))}, ours {shown}: {verdict}."
