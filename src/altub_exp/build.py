@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -24,14 +25,21 @@ from altub_exp.config import (
     FeatureNorm,
     Optimizers,
 )
+from altub_exp.data import ImageSet, Sample
+from altub_exp.data.images import ImageFiles, file_digests
 from altub_exp.density import Density
 from altub_exp.errors import UserError
 from altub_exp.features.backbone import Backbone
+from altub_exp.features.cache import CachedMaps, FeatureCache, loaded_state
+from altub_exp.features.extraction import LateBackbone
+from altub_exp.features.maps import FeatureMaps
+from altub_exp.features.recipe import image_facts, model_facts
 from altub_exp.flows.cflow import CFlow
 from altub_exp.flows.csflow import CSFlow
 from altub_exp.flows.fastflow import FastFlow
 from altub_exp.flows.latent import Shape
 from altub_exp.learner import FibreLearner, ImageLearner, Learner
+from altub_exp.progress import log
 from altub_exp.schedule import LearningRate
 from altub_exp.scoring import CrossScaleEnergy, FibreProbability, LikelihoodMap, Scoring
 
@@ -141,6 +149,55 @@ def build_backbone(config: Config) -> Backbone:
         final_norm=config.model.feature_norm is FeatureNorm.pretrained,
         seed=config.seed,
     )
+
+
+def build_features(
+    config: Config, images: ImageSet, device: torch.device, weights_sha256: str | None
+) -> tuple[FeatureMaps, FeatureMaps]:
+    """Feature maps of the training and of the test images; the backbone is built only if one is missing in the cache.
+
+    Args:
+        config: of the run.
+        images: of the category.
+        device: where to compute.
+        weights_sha256: of the backbone's weights, where they are a file.
+
+    Raises:
+        UserError: weights or images cannot be read, or do not fit.
+    """
+    backbone = LateBackbone(lambda: build_backbone(config).to(device))
+    size, interpolation = config.dataset.image_size, config.dataset.interpolation
+    cache, recipe = None, {}
+    if config.cache.dir is not None:
+        final_norm = config.model.feature_norm is FeatureNorm.pretrained
+        model = model_facts(config.backbone.name, config.backbone.stages, final_norm, device)
+        weights = config.backbone.weights, config.seed, config.backbone.name, weights_sha256
+        try:
+            cache = FeatureCache(Path(config.cache.dir).expanduser(), config.cache.max_gb)
+            state = loaded_state(cache, model, weights, backbone)
+            recipe = model | {"state": state} | image_facts(size, interpolation)
+        except OSError as error:
+            log.warning("The feature cache cannot be used (%s): going on without.", error)
+            cache = None
+    parts = (images.train, config.dataset.rotation), (images.test, 0.0)
+    kept = sum(len(samples) for samples, rotation in parts if not rotation)
+
+    def place(samples: Sequence[Sample]) -> Callable[[], CachedMaps] | None:
+        return None if cache is None else lambda: cache.use(recipe, file_digests(samples))
+
+    train, test = (
+        FeatureMaps(
+            backbone,
+            ImageFiles(samples, size, interpolation),
+            batch_size=config.train.batch_size,
+            device=device,
+            memory_gb=config.feature_memory_gb * len(samples) / kept,
+            rotation=rotation,
+            cached=place(samples),
+        )
+        for samples, rotation in parts
+    )
+    return train, test
 
 
 def build_density(config: Config, shapes: Sequence[Shape]) -> Density:

@@ -33,6 +33,7 @@ def run_path(config: Config, images: ImageSet) -> Path:
     for key in (
         "tracking",
         "sweep",
+        "cache",
         "device",
         "resume",
         "runs_dir",
