@@ -27,7 +27,7 @@ def undisturbed(tmp_path_factory):
 
 def test_it_is_evaluated_after_each_meta_epoch_and_records_objective_and_nats(undisturbed):
     cwd, stderr = undisturbed
-    assert "recomputed in every epoch" in stderr  # turned images have features of their own
+    assert "computed anew in every epoch, because the images are turned" in stderr
     for folder in folders(cwd):
         rows = journal(folder)
         assert [row["epoch"] for row in rows if "pixel_auroc" in row] == [2, 4, 6, 8, 10]

@@ -118,7 +118,8 @@ def gather(config: Config, images: ImageSet, device: torch.device) -> Material:
     masks = load_masks(images.test, size).numpy() if images.has_masks else None
     train, test = build_features(config, images, device, weights_fingerprint(config))
     if config.cache.dir is not None:
-        found, wanted = train.from_cache + test.from_cache, len(train) + len(test)
+        parts = [test] if config.dataset.rotation else [train, test]
+        found, wanted = sum(maps.from_cache for maps in parts), sum(len(maps) for maps in parts)
         log.info("features of %d of %d images were in the cache %s", found, wanted, config.cache.dir)
     rows = shown_rows(images.test)
     pictures = dict(zip(rows, load_images([images.test[row] for row in rows], size, interpolation), strict=True))

@@ -51,13 +51,26 @@ class ImageFiles:
 
     def __init__(self, samples: Sequence[Sample], size: int, interpolation: str) -> None:
         self._samples, self._size, self._interpolation = samples, size, interpolation
+        self._decoded: dict[int, Tensor] = {}
 
     def __len__(self) -> int:
         return len(self._samples)
 
+    def decode(self, rows: Sequence[int]) -> None:
+        """Decode images now and keep them until they are asked for.
+
+        Raises:
+            UserError: files that cannot be decoded; all of them are named in one sentence.
+        """
+        if rows:
+            pixels = load_images([self._samples[row] for row in rows], self._size, self._interpolation)
+            self._decoded |= dict(zip(rows, pixels, strict=True))
+
     def __getitem__(self, rows: Tensor) -> Tensor:
         """uint8 [B, 3, S, S] of the images ``rows`` [B]."""
-        return load_images([self._samples[row] for row in rows.tolist()], self._size, self._interpolation)
+        wanted = rows.tolist()
+        self.decode([row for row in wanted if row not in self._decoded])
+        return torch.stack([self._decoded.pop(row) for row in wanted])
 
 
 def file_digests(samples: Sequence[Sample]) -> list[str]:

@@ -27,7 +27,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from altub_exp.features.extraction import LateBackbone
-from altub_exp.features.recipe import Facts, digest, state_sha256, weights_facts
+from altub_exp.features.recipe import Facts, Weights, digest, state_sha256
 from altub_exp.progress import log
 
 MAPS = ".safetensors"
@@ -65,36 +65,30 @@ class FeatureCache:
                 found.append(CacheFile(path, stat.st_size, stat.st_mtime))
         return sorted(found, key=lambda file: file.used)
 
-    def state_of(self, source: Facts) -> str | None:
-        """The state that was loaded when weights came from this source before; None if they never have."""
+    def shelf(self, model: Facts, preprocessing: Facts, weights: Weights, backbone: LateBackbone) -> Shelf:
+        """The place of the maps that a model makes with these weights of images so preprocessed.
+
+        The backbone is built only where weights from there were never loaded before.
+        """
+        source = weights.facts()
+        state = None if source is None else self._state({**model, **source})
+        if state is None:
+            state = state_sha256(backbone.built())
+            source = weights.facts()  # by now, what was fetched is known
+        return Shelf(self, {**model, "state": state, **preprocessing}, None if source is None else {**model, **source})
+
+    def _state(self, source: Facts) -> str | None:
+        """The SHA-256 of the state that weights from this source gave before; None if they never have."""
         with contextlib.suppress(FileNotFoundError):
-            return self._source_file(source).read_text().strip()
+            return self.source_file(source).read_text().strip()
         return None
 
-    def remember(self, source: Facts, state: str) -> None:
-        """Keep the state that a source gave."""
-        _replace(self._source_file(source), state.encode())
-
-    def _source_file(self, source: Facts) -> Path:
+    def source_file(self, source: Facts) -> Path:
+        """What holds the state that weights from a source give."""
         return self.folder / "weights" / digest(source)
 
-    def use(self, recipe: Facts, images: Sequence[str]) -> CachedMaps:
-        """Hold the maps of images, by the SHA-256 of their files, as long as the returned object lives."""
-        folder = self.folder / f"{recipe['backbone']}-{recipe['image_size']}-{digest(recipe)}"
-        folder.mkdir(parents=True, exist_ok=True)
-        text = "".join(f"{image}\n" for image in sorted(set(images)))
-        listed = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}{LIST}"
-        with self._gate():
-            if not (folder / "recipe.json").exists():
-                _replace(folder / "recipe.json", (json.dumps(recipe, indent=1) + "\n").encode())
-            if not listed.exists():
-                _replace(listed, text.encode())
-            descriptor = os.open(listed, os.O_RDONLY)
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
-        return CachedMaps(self, listed, descriptor, images)
-
     @contextlib.contextmanager
-    def _gate(self) -> Iterator[None]:
+    def gate(self) -> Iterator[None]:
         """Only one process at a time begins a use, or removes what nobody uses."""
         self.folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
@@ -111,12 +105,12 @@ class FeatureCache:
 
         Args:
             max_gb: GiB to leave.
-            wanted: the list of images that is about to be stored, and the bytes of each image's maps.
+            wanted: the list of images that is about to be stored, and the size of each image's file in bytes.
 
         Returns:
             How many bytes too many remain, at most 0 where all fits.
         """
-        with self._gate():
+        with self.gate():
             files = self.files()
             if wanted is not None:
                 _replace(wanted[0].parent / "bytes", str(wanted[1]).encode())
@@ -147,24 +141,42 @@ class FeatureCache:
         return list(self.folder.glob(f"*/*{LIST}"))
 
 
-def loaded_state(
-    cache: FeatureCache, model: Facts, weights: tuple[str, int, str, str | None], backbone: LateBackbone
-) -> str:
-    """SHA-256 of the state that the weights give the model; it is loaded only if these never were.
+class Shelf:
+    """The maps of one recipe.
 
     Args:
-        cache: which remembers that.
-        model: :func:`~altub_exp.features.recipe.model_facts`.
-        weights: what :func:`~altub_exp.features.recipe.weights_facts` takes.
-        backbone: is built if need be.
+        cache: that they are part of.
+        recipe: all that decides the bits of a map, but for the image's file.
+        source: of the weights, as far as known.
     """
-    source = weights_facts(*weights)
-    state = None if source is None else cache.state_of({**model, **source})
-    if state is None:
-        state = state_sha256(backbone.built())
-        if (source := weights_facts(*weights)) is not None:  # what was fetched is known by now
-            cache.remember({**model, **source}, state)
-    return state
+
+    def __init__(self, cache: FeatureCache, recipe: Facts, source: Facts | None) -> None:
+        self._cache, self._recipe, self._source = cache, recipe, source
+        self._folder = cache.folder / f"{recipe['backbone']}-{recipe['image_size']}-{digest(recipe)}"
+
+    def has(self, image: str) -> bool:
+        """Whether there is a file for an image, by the SHA-256 of its own."""
+        return (self._folder / f"{image}{MAPS}").exists()
+
+    def use(self, images: Sequence[str]) -> CachedMaps:
+        """Hold the maps of images as long as the returned object lives; nothing is written before.
+
+        Raises:
+            OSError: the cache's folder cannot be written to.
+        """
+        text = "".join(f"{image}\n" for image in sorted(set(images)))
+        listed = self._folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}{LIST}"
+        with self._cache.gate():
+            self._folder.mkdir(exist_ok=True)
+            if self._source is not None and not self._cache.source_file(self._source).exists():
+                _replace(self._cache.source_file(self._source), f"{self._recipe['state']}\n".encode())
+            if not (self._folder / "recipe.json").exists():
+                _replace(self._folder / "recipe.json", (json.dumps(self._recipe, indent=1) + "\n").encode())
+            if not listed.exists():
+                _replace(listed, text.encode())
+            descriptor = os.open(listed, os.O_RDONLY)
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+        return CachedMaps(self._cache, listed, descriptor, images)
 
 
 class CachedMaps:
@@ -226,8 +238,9 @@ class CachedMaps:
         finally:
             lock.release()
 
-    def make_room(self, count: int, size: int) -> None:
-        """Remove what was not used for longest, so that the maps of ``count`` images, ``size`` bytes each, fit."""
+    def make_room(self, count: int, maps: Sequence[Tensor]) -> None:
+        """Remove what was not used for longest, so that so many images' maps, as large as these, can be stored."""
+        size = len(_serialized(maps))
         excess = self._cache.prune(self._cache.max_gb, (self._list, size))
         self._room = count if excess <= 0 else max(0, count - -(-excess // size))
         if self._room < count:
@@ -254,12 +267,11 @@ class CachedMaps:
         """
         if place >= self._room or not self._storing:
             return None
-        tensors = {str(scale): one.contiguous() for scale, one in enumerate(maps)}
         file = self._files[row]
         temporary = file.with_name(f".{self._list.stem}.{uuid.uuid4().hex}.tmp")
         try:
             try:
-                temporary.write_bytes(save(tensors, {"crc32": _crc32(list(tensors.values()))}))
+                temporary.write_bytes(_serialized(maps))
                 os.replace(temporary, file)
             finally:
                 temporary.unlink(missing_ok=True)
@@ -291,6 +303,12 @@ def _mapped(file: Path) -> tuple[list[Tensor], str | None]:
     with safe_open(str(file), "pt") as opened:
         maps = [opened.get_tensor(str(scale)) for scale in range(len(opened.keys()))]
         return maps, (opened.metadata() or {}).get("crc32")
+
+
+def _serialized(maps: Sequence[Tensor]) -> bytes:
+    tensors = {str(scale): one.contiguous() for scale, one in enumerate(maps)}
+    content: bytes = save(tensors, {"crc32": _crc32(maps)})
+    return content
 
 
 def _crc32(maps: Sequence[Tensor]) -> str:

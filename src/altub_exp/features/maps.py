@@ -66,6 +66,8 @@ class FeatureMaps:
         self._maps: list[list[Tensor] | None] = [None] * len(images)
         self._resident: list[Tensor] | None = None
         self._in_cache: CachedMaps | None = None
+        self.shapes: list[tuple[int, int, int]] = []
+        self.gib = 0.0
         self._filled = False
         self._images = images
         self.from_cache = 0
@@ -73,12 +75,9 @@ class FeatureMaps:
         if rotation:  # the maps of the images as they are may never be asked for
             every = torch.arange(len(images))
             self._images = images[every]
-            first = one_by_one(backbone, self._images[every[:1]], device, lambda _, maps: maps)[0]
+            self._measure(one_by_one(backbone, self._images[every[:1]], device, lambda _, maps: maps)[0])
         else:
             self._fill()
-            first = next(maps for maps in self._maps if maps is not None)
-        self.shapes: list[tuple[int, int, int]] = [(m.shape[0], m.shape[1], m.shape[2]) for m in first]
-        self.gib = len(images) * sum(m.nbytes for m in first) / 2**30
 
     def __len__(self) -> int:
         return self._count
@@ -162,19 +161,21 @@ class FeatureMaps:
 
     def _compute(self, missing: Sequence[int]) -> None:
         """Compute maps, and put them where there is room: into the cache, else into memory."""
+        if len(missing) < self._count:
+            self._measure(next(maps for maps in self._maps if maps is not None))
         if not missing:
             return
         pixels = self._images[torch.tensor(missing)]
         first = one_by_one(self._backbone, pixels[:1], self._device, lambda _, maps: _on_cpu(maps))[0]
-        size = sum(one.nbytes for one in first)
+        self._measure(first)
         cached = self._in_cache
         if cached is not None:
             try:
-                cached.make_room(len(missing), size)
+                cached.make_room(len(missing), first)
             except OSError as error:
                 log.warning("The feature cache cannot be used (%s): going on without.", error)
                 cached = None
-        room, kept = self._memory // size, itertools.count()
+        room, kept = self._memory // sum(one.nbytes for one in first), itertools.count()
 
         def take(start: int, number: int, maps: list[Tensor]) -> bool:
             """Whether the maps found a place."""
@@ -194,6 +195,10 @@ class FeatureMaps:
             if not all(placed):
                 self._images = self._images[torch.arange(self._count)]  # decoded once, not in every epoch
                 break
+
+    def _measure(self, maps: Sequence[Tensor]) -> None:
+        self.shapes = [(one.shape[0], one.shape[1], one.shape[2]) for one in maps]
+        self.gib = self._count * sum(one.nbytes for one in maps) / 2**30
 
     def _keep_on_device(self) -> None:
         kept = [maps for maps in self._maps if maps is not None]

@@ -6,6 +6,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -49,21 +50,30 @@ def image_facts(size: int, interpolation: str) -> dict[str, Any]:
     return {"image_size": size, "interpolation": str(interpolation), "pillow": metadata.version("pillow"), "form": FORM}
 
 
-def weights_facts(weights: str, seed: int, name: str, sha256: str | None) -> dict[str, Any] | None:
-    """Where the weights come from, as far as that says what they are; None where only loading them tells.
+@dataclass(frozen=True)
+class Weights:
+    """Where a backbone's weights come from.
 
-    Args:
+    Attributes:
         weights: ``pretrained``, ``random``, or a file.
         seed: of random weights.
-        name: timm's name of the model.
+        model: timm's name of the model.
         sha256: of the file.
     """
-    if weights == "random":
-        return {"random": seed}
-    if weights == "pretrained":
-        commit = hub_commit(name)
-        return None if commit is None else {"pretrained": commit}
-    return {"file": sha256}
+
+    weights: str
+    seed: int
+    model: str
+    sha256: str | None
+
+    def facts(self) -> dict[str, Any] | None:
+        """What says which weights these are; None where only loading them tells."""
+        if self.weights == "random":
+            return {"random": self.seed}
+        if self.weights == "pretrained":
+            commit = hub_commit(self.model)
+            return None if commit is None else {"pretrained": commit}
+        return {"file": self.sha256}
 
 
 def hub_commit(name: str) -> str | None:
