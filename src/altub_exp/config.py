@@ -438,15 +438,20 @@ def load_config(file: Path) -> Config:
     try:
         written = OmegaConf.load(file)
         schema = OmegaConf.structured(Config)
-        later = OmegaConf.load(Path(conf_dir()) / "train.yaml").cache  # older runs have none; it changes no number
         schema.model = OmegaConf.structured(MODELS[written.model.name])
         schema.dataset = OmegaConf.structured(DATASETS.get(written.dataset.layout, DatasetConfig))
-        config = OmegaConf.to_object(OmegaConf.merge(schema, {"cache": later}, written))
+        config = OmegaConf.to_object(OmegaConf.merge(schema, {"cache": cache_defaults()}, written))
     except (OSError, YAMLError, KeyError, AttributeError, OmegaConfBaseException) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"{file} is not the configuration of a run of this version ({reason}).") from error
     assert isinstance(config, Config)
     return config
+
+
+def cache_defaults() -> CacheConfig:
+    """The cache's part of ``conf/train.yaml``; runs that were recorded before there was one lack it."""
+    declared = OmegaConf.load(Path(conf_dir()) / "train.yaml")
+    return CacheConfig(**OmegaConf.select(declared, "cache"))
 
 
 def register_schema() -> None:

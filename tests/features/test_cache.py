@@ -12,6 +12,7 @@ import time
 import pytest
 import torch
 
+from altub_exp.cache import main
 from altub_exp.errors import UserError
 from altub_exp.features.backbone import Backbone
 from altub_exp.features.cache import FeatureCache, Shelf
@@ -197,6 +198,22 @@ def test_images_that_cannot_be_computed_leave_no_list_behind(cache):
     with pytest.raises(UserError):
         maps_of(refuse, cache, 3)
     assert sorted(path.name for path in cache.folder.iterdir()) == [".lock"]
+
+
+def test_the_command_shows_what_there_is_and_prunes_it(cache, capsys):
+    for size in (8, 16):
+        maps_of(Toy(), cache, 4, recipe=RECIPE | {"image_size": size, "processor": "x86_64"})
+    assert main([str(cache.folder)]) == 0
+    shown = capsys.readouterr().out
+    assert [line.split()[:5] for line in shown.splitlines() if " px " in line] == [
+        ["toy", "16", "px", "x86_64", "4"],
+        ["toy", "8", "px", "x86_64", "4"],
+    ]
+    assert main([str(cache.folder), "--prune", str(size_of(cache) / 2 / 2**30)]) == 0
+    assert len(cache.files()) == 4
+    assert "GiB removed." in capsys.readouterr().out
+    assert main([str(cache.folder / "nowhere")]) == 1
+    assert capsys.readouterr().err.startswith("error: there is no feature cache")
 
 
 WORKER = """
