@@ -28,7 +28,7 @@ def undisturbed(tmp_path_factory):
 def test_test_features_are_cached_and_training_features_where_images_are_not_turned(undisturbed, tmp_path):
     _, stderr = undisturbed
     tests = [line for line in stderr.splitlines() if line.startswith("features of ")]
-    assert [line.split(" were")[0] for line in tests] == ["features of 0 of 6 images", "features of 6 of 6 images"]
+    assert [line.split(" were")[0] for line in tests] == ["features of 0 of 10 images", "features of 10 of 10 images"]
     still = [*CFLOW, "altub=none", "dataset.rotation=0", "train.epochs=4"]
     journals = []
     for place in ("cache.dir=null", "cache.dir=features", "cache.dir=../second/features"):
@@ -36,7 +36,7 @@ def test_test_features_are_cached_and_training_features_where_images_are_not_tur
         cwd.mkdir()
         _, stderr = run(cwd, *still, place)
         journals.append(journal(folders(cwd)[0]))
-    assert "features of 16 of 16 images were in the cache ../second/features" in stderr
+    assert "features of 20 of 20 images were in the cache ../second/features" in stderr
     assert journals[0] == journals[1] == journals[2]
 
 

@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def gib(text: str) -> float:
+    """A number of GiB, 0 or more; ValueError otherwise."""
     value = float(text)
     if not value >= 0:
         raise ValueError(text)
