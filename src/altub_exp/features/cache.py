@@ -339,7 +339,10 @@ def _bytes_per_image(folder: Path) -> int:
 
 def _locked(listed: Path) -> bool:
     """Whether a living process uses these images, this one included."""
-    descriptor = os.open(listed, os.O_RDONLY)
+    try:
+        descriptor = os.open(listed, os.O_RDWR)  # NFS gives an exclusive lock to a writer only
+    except PermissionError:
+        return True  # another user's, who alone may remove it
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
