@@ -3,7 +3,7 @@
 Nothing here is measured on a GPU. Each kind of step (features of a batch, training step, ψ-only step, evaluation) is
 executed on PyTorch's meta device, which computes shapes and no numbers, and every operation is charged the longest of
 its multiply-adds at ``FLOPS``, its bytes at ``BANDWIDTH`` and one ``LAUNCH``. What the processor does beside it is
-added: copies of kept features, AUROC, Kolmogorov-Smirnov statistics, start. How often each happens follows from the
+added: copies of cached features, AUROC, Kolmogorov-Smirnov statistics, start. How often each happens follows from the
 composed configuration and the published numbers of images.
 """
 
@@ -220,7 +220,7 @@ def cost(config: Config) -> Cost:
     part, size, epochs, altub = steps(config), config.dataset.image_size, config.train.epochs, config.altub
     turned = config.dataset.rotation > 0
     room = config.feature_memory_gb * 2**30 / (test if turned else train + test)  # per image
-    kept = part.latent_bytes <= room
+    kept = config.cache.dir is not None or part.latent_bytes <= room
     fetch = part.latent_bytes / COPY  # of an image's features
     recompute = part.features + 3 * size**2 / COPY
     per_test = fetch if kept else recompute
@@ -233,16 +233,16 @@ def cost(config: Config) -> Cost:
     )
     alone = sum(alternation.psi_only(epoch) for epoch in range(1, epochs + 1))
     training = learned * (epochs * per_train + (epochs - alone) * part.joint + alone * part.psi_only)
-    if not turned and kept:
+    often = epochs // config.eval.ks_every if config.eval.ks_every else 0
+    if kept and (often or not turned):
         training += train * part.features
     evaluation = (epochs // config.eval.every) * test * (per_test + part.forward + size**2 * (4 / COPY + AUROC))
     if kept:
         evaluation += test * part.features
 
-    often = epochs // config.eval.ks_every if config.eval.ks_every else 0
     statistics = 0.0
-    for count, one in ((train, recompute if turned else per_test), (good, per_test)):
-        through = len(passes(part.shapes, count, config.latent_memory_gb)) * (one + part.forward)
+    for count in (train, good):
+        through = len(passes(part.shapes, count, config.latent_memory_gb)) * (per_test + part.forward)
         values = part.latent_bytes / 4
         statistics += count * often * (through + part.latent_bytes / COPY + values * KS)
         if config.eval.unit_normality:

@@ -59,7 +59,14 @@ def test_run_folder_holds_what_the_contract_names(undisturbed):
             suffix = "" if part == "train" else "_test_good"
             assert units[part]["mean_square"] == pytest.approx(rows[-1][f"mean_square{suffix}"], rel=1e-6)
         assert all(0 < row["pixel_auroc"] < 1 for row in rows)
-    assert sorted(path.name for path in cwd.iterdir()) == ["data", "mlartifacts", "mlflow.db", "mlflow.db.lock", "runs"]
+    assert sorted(path.name for path in cwd.iterdir()) == [
+        "cache",
+        "data",
+        "mlartifacts",
+        "mlflow.db",
+        "mlflow.db.lock",
+        "runs",
+    ]
 
 
 def test_output_says_that_the_weights_are_random_and_how_long_it_takes(undisturbed):

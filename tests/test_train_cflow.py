@@ -25,9 +25,24 @@ def undisturbed(tmp_path_factory):
     return cwd, stderr
 
 
+def test_test_features_are_cached_and_training_features_where_images_are_not_turned(undisturbed, tmp_path):
+    _, stderr = undisturbed
+    tests = [line for line in stderr.splitlines() if line.startswith("features of ")]
+    assert [line.split(" were")[0] for line in tests] == ["features of 0 of 10 images", "features of 10 of 10 images"]
+    still = [*CFLOW, "altub=none", "dataset.rotation=0", "train.epochs=4"]
+    journals = []
+    for place in ("cache.dir=null", "cache.dir=features", "cache.dir=../second/features"):
+        cwd = tmp_path / ("first", "second", "third")[len(journals)]
+        cwd.mkdir()
+        _, stderr = run(cwd, *still, place)
+        journals.append(journal(folders(cwd)[0]))
+    assert "features of 20 of 20 images were in the cache ../second/features" in stderr
+    assert journals[0] == journals[1] == journals[2]
+
+
 def test_it_is_evaluated_after_each_meta_epoch_and_records_objective_and_nats(undisturbed):
     cwd, stderr = undisturbed
-    assert "recomputed in every epoch" in stderr  # turned images have features of their own
+    assert "computed anew in every epoch, because the images are turned" in stderr
     for folder in folders(cwd):
         rows = journal(folder)
         assert [row["epoch"] for row in rows if "pixel_auroc" in row] == [2, 4, 6, 8, 10]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -24,14 +26,21 @@ from altub_exp.config import (
     FeatureNorm,
     Optimizers,
 )
+from altub_exp.data import ImageSet
+from altub_exp.data.images import ImageFiles, file_digests
 from altub_exp.density import Density
 from altub_exp.errors import UserError
 from altub_exp.features.backbone import Backbone
+from altub_exp.features.cache import FeatureCache, Shelf
+from altub_exp.features.extraction import LateBackbone
+from altub_exp.features.maps import FeatureMaps
+from altub_exp.features.recipe import Weights, image_facts, model_facts
 from altub_exp.flows.cflow import CFlow
 from altub_exp.flows.csflow import CSFlow
 from altub_exp.flows.fastflow import FastFlow
 from altub_exp.flows.latent import Shape
 from altub_exp.learner import FibreLearner, ImageLearner, Learner
+from altub_exp.progress import log
 from altub_exp.schedule import LearningRate
 from altub_exp.scoring import CrossScaleEnergy, FibreProbability, LikelihoodMap, Scoring
 
@@ -141,6 +150,63 @@ def build_backbone(config: Config) -> Backbone:
         final_norm=config.model.feature_norm is FeatureNorm.pretrained,
         seed=config.seed,
     )
+
+
+def build_features(
+    config: Config, images: ImageSet, device: torch.device, weights_sha256: str | None
+) -> tuple[FeatureMaps, FeatureMaps]:
+    """Feature maps of the training and of the test images; the backbone is built only if one is missing in the cache.
+
+    Args:
+        config: of the run.
+        images: of the category.
+        device: where to compute.
+        weights_sha256: of the backbone's weights, where they are a file.
+
+    Raises:
+        UserError: weights or images cannot be read, or do not fit.
+    """
+    backbone = LateBackbone(lambda: build_backbone(config).to(device))
+    size, interpolation = config.dataset.image_size, config.dataset.interpolation
+    shelf = None if config.cache.dir is None else open_shelf(config, backbone, device, weights_sha256)
+    parts = []
+    for samples, rotation in ((images.train, config.dataset.rotation), (images.test, 0.0)):
+        files = ImageFiles(samples, size, interpolation)
+        digests = [] if shelf is None else file_digests(samples)
+        files.decode([row for row in range(len(samples)) if rotation or shelf is None or not shelf.has(digests[row])])
+        parts.append((files, rotation, None if shelf is None else functools.partial(shelf.use, digests)))
+    kept = sum(len(files) for files, rotation, _ in parts if not rotation)
+    train, test = (
+        FeatureMaps(
+            backbone,
+            files,
+            batch_size=config.train.batch_size,
+            device=device,
+            memory_gb=config.feature_memory_gb * len(files) / kept,
+            rotation=rotation,
+            cached=use,
+        )
+        for files, rotation, use in parts
+    )
+    return train, test
+
+
+def open_shelf(
+    config: Config, backbone: LateBackbone, device: torch.device, weights_sha256: str | None
+) -> Shelf | None:
+    """The place of a run's features in the cache; None, with a warning, where it cannot be read."""
+    final_norm = config.model.feature_norm is FeatureNorm.pretrained
+    model = model_facts(config.backbone.name, config.backbone.stages, final_norm, device)
+    weights = Weights(config.backbone.weights, config.seed, config.backbone.name, weights_sha256)
+    assert config.cache.dir is not None
+    cache = FeatureCache(Path(config.cache.dir).expanduser(), config.cache.max_gb)
+    try:
+        return cache.shelf(
+            model, image_facts(config.dataset.image_size, config.dataset.interpolation), weights, backbone
+        )
+    except OSError as error:
+        log.warning("The feature cache cannot be used (%s): going on without.", error)
+        return None
 
 
 def build_density(config: Config, shapes: Sequence[Shape]) -> Density:

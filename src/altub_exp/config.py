@@ -291,6 +291,14 @@ class TrackingConfig:
 
 
 @dataclass
+class CacheConfig:
+    """Where feature maps are kept for all runs, and how many GiB of them; without a folder they are not."""
+
+    dir: str | None
+    max_gb: float
+
+
+@dataclass
 class SweepConfig:
     """What ``-m`` does."""
 
@@ -310,6 +318,7 @@ class Config:
     eval: EvalConfig
     tracking: TrackingConfig
     sweep: SweepConfig
+    cache: CacheConfig
     seed: int
     device: Device
     resume: Resume
@@ -331,6 +340,7 @@ DATASETS: dict[str, type[DatasetConfig]] = {
 NEUTRAL = (
     "tracking",
     "sweep",
+    "cache",
     "device",
     "resume",
     "runs_dir",
@@ -395,6 +405,10 @@ def check(config: Config) -> None:
             raise UserError(f"{key}={value} is too small: give at least {least}.")
     if not config.latent_memory_gb > 0:
         raise UserError(f"latent_memory_gb={config.latent_memory_gb} holds nothing: give a number above 0.")
+    if not config.cache.max_gb > 0:
+        raise UserError(f"cache.max_gb={config.cache.max_gb} holds nothing: give a number above 0, or cache.dir=null.")
+    if config.cache.dir is not None and config.cache.dir.lower() in ("", "false", "none", "off"):
+        raise UserError(f"cache.dir={config.cache.dir}: without a cache, cache.dir=null.")
     for key, rate in {"train.lr": config.train.lr, "altub.max_lr": config.altub.max_lr}.items():
         if not rate > 0:
             raise UserError(f"{key}={rate} is not a learning rate: give a number above 0.")
@@ -445,12 +459,18 @@ def load_config(file: Path) -> Config:
         schema = OmegaConf.structured(Config)
         schema.model = OmegaConf.structured(MODELS[written.model.name])
         schema.dataset = OmegaConf.structured(DATASETS.get(written.dataset.layout, DatasetConfig))
-        config = OmegaConf.to_object(OmegaConf.merge(schema, written))
+        config = OmegaConf.to_object(OmegaConf.merge(schema, {"cache": cache_defaults()}, written))
     except (OSError, YAMLError, KeyError, AttributeError, OmegaConfBaseException) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"{file} is not the configuration of a run of this version ({reason}).") from error
     assert isinstance(config, Config)
     return config
+
+
+def cache_defaults() -> CacheConfig:
+    """The cache's part of ``conf/train.yaml``; runs that were recorded before there was one lack it."""
+    declared = OmegaConf.load(Path(conf_dir()) / "train.yaml")
+    return CacheConfig(**OmegaConf.select(declared, "cache"))
 
 
 def register_schema() -> None:

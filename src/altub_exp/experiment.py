@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from altub_exp.build import base, build_backbone, build_density, build_learner, family, prepare_device, seed_everything
+from altub_exp.build import base, build_density, build_features, build_learner, family, prepare_device, seed_everything
 from altub_exp.checkpoint import Trained, load_checkpoint, save_checkpoint, save_trained
 from altub_exp.config import Config, Resume, check
 from altub_exp.data import ImageSet, load_images, load_masks, open_category
@@ -22,7 +22,7 @@ from altub_exp.evaluation import TestSet, anomaly_scores, detection, normality, 
 from altub_exp.features.maps import FeatureMaps
 from altub_exp.learner import Learner
 from altub_exp.metrics.shapiro import FEWEST_VALUES
-from altub_exp.pictures import map_sheet
+from altub_exp.pictures import map_sheet, shown_rows
 from altub_exp.progress import EpochProgress, log, logging_to
 from altub_exp.record import (
     Supplement,
@@ -36,6 +36,7 @@ from altub_exp.record import (
     run_path,
     start_status,
     was_interrupted,
+    weights_fingerprint,
 )
 from altub_exp.runs import RunFolder, State, now_ms, write_json
 from altub_exp.schedule import Moment
@@ -106,13 +107,13 @@ class Material:
         train: features of the training images.
         test: features, labels and masks of the test images.
         good: indices of the normal test images.
-        pixels: the test images, uint8 [N, 3, S, S].
+        pictures: the test images that are shown at the end, by their indices, uint8 [3, S, S].
     """
 
     train: FeatureMaps
     test: TestSet
     good: torch.Tensor
-    pixels: torch.Tensor
+    pictures: dict[int, torch.Tensor]
 
 
 def gather(config: Config, images: ImageSet, device: torch.device) -> Material:
@@ -121,27 +122,20 @@ def gather(config: Config, images: ImageSet, device: torch.device) -> Material:
     Raises:
         UserError: weights or images cannot be read, or do not fit.
     """
-    backbone = build_backbone(config).to(device)
     if config.backbone.weights == "random":
         log.warning("The backbone's weights are random, as asked for: its features are untrained.")
     size, interpolation = config.dataset.image_size, config.dataset.interpolation
     masks = load_masks(images.test, size).numpy() if images.has_masks else None
-    pixels = [load_images(samples, size, interpolation) for samples in (images.train, images.test)]
-    total = sum(len(one) for one, turned in zip(pixels, (config.dataset.rotation, 0.0), strict=True) if not turned)
-    train, test = (
-        FeatureMaps(
-            backbone,
-            one,
-            batch_size=config.train.batch_size,
-            device=device,
-            memory_gb=config.feature_memory_gb * len(one) / total,
-            rotation=rotation,
-        )
-        for one, rotation in zip(pixels, (config.dataset.rotation, 0.0), strict=True)
-    )
+    train, test = build_features(config, images, device, weights_fingerprint(config))
+    if config.cache.dir is not None:
+        parts = [test] if config.dataset.rotation else [train, test]
+        found, wanted = sum(maps.from_cache for maps in parts), sum(len(maps) for maps in parts)
+        log.info("features of %d of %d images were in the cache %s", found, wanted, config.cache.dir)
+    rows = shown_rows(images.test)
+    pictures = dict(zip(rows, load_images([images.test[row] for row in rows], size, interpolation), strict=True))
     defective = np.array([sample.defective for sample in images.test])
     return Material(
-        train, TestSet(test, defective, masks, size), torch.from_numpy(np.flatnonzero(~defective)), pixels[1]
+        train, TestSet(test, defective, masks, size), torch.from_numpy(np.flatnonzero(~defective)), pictures
     )
 
 
@@ -186,7 +180,7 @@ def train(
         len(images.test),
         material.test.size,
         material.train.gib + material.test.features.gib,
-        "kept in memory" if material.train.kept else "recomputed in every epoch",
+        material.train.place,
         device,
         f"from epoch {done + 1}" if done else folder.path,
     )
@@ -215,7 +209,7 @@ def train(
     except Divergence as error:
         return finish(config, folder, tracker, State.crashed, reason=f"{error} in epoch {epoch}")
     scores = anomaly_scores(density, scoring, material.test, material.train)
-    map_sheet(images.test, material.pixels, material.test.masks, scores.maps, folder.path / "maps.png")
+    map_sheet(images.test, material.pictures, material.test.masks, scores.maps, folder.path / "maps.png")
     limits = float(scores.maps.min()), float(scores.maps.max())
     trained = Trained(density.state_dict(), material.train.shapes, scores.extremes, limits)
     save_trained(folder.checkpoint, config.train.epochs, trained)

@@ -47,8 +47,16 @@ def auroc_curve(rows: Sequence[Mapping[str, float]], window: tuple[int, int], ti
     plt.close(figure)
 
 
+def shown_rows(samples: Sequence[Sample]) -> list[int]:
+    """Which test images are shown: the first of each kind."""
+    kinds: dict[str, int] = {}
+    for row, sample in enumerate(samples):
+        kinds.setdefault(sample.kind, row)
+    return list(kinds.values())[:MAX_ROWS]
+
+
 def map_sheet(
-    samples: Sequence[Sample], images: Tensor, masks: NDArray[np.bool_] | None, maps: Tensor, path: Path
+    samples: Sequence[Sample], images: Mapping[int, Tensor], masks: NDArray[np.bool_] | None, maps: Tensor, path: Path
 ) -> None:
     """One test image of each kind, with its mask and its anomaly map on the test set's common scale.
 
@@ -56,15 +64,12 @@ def map_sheet(
 
     Args:
         samples: of the test set.
-        images: uint8 [N, 3, S, S].
+        images: those of :func:`shown_rows`, by their indices, uint8 [3, S, S].
         masks: bool [N, S, S], or None.
         maps: [N, S, S].
         path: where the PNG goes.
     """
-    kinds: dict[str, int] = {}
-    for row, sample in enumerate(samples):
-        kinds.setdefault(sample.kind, row)
-    chosen = list(kinds.items())[:MAX_ROWS]
+    chosen = [(samples[row].kind, row) for row in shown_rows(samples)]
     low, high = np.percentile(maps.numpy(), [1, 99.9])
     figure, grid = plt.subplots(
         len(chosen), 3, figsize=(7, 2.3 * len(chosen)), dpi=DPI, squeeze=False, layout="constrained"

@@ -15,7 +15,7 @@ from altub_exp.data.images import load_images
 from altub_exp.data.samples import GOOD, Sample, image_files, subfolders
 from altub_exp.detector import Detector
 from altub_exp.errors import UserError
-from altub_exp.features.maps import PIXELS_AT_ONCE
+from altub_exp.features.extraction import PIXELS_AT_ONCE
 from altub_exp.pictures import overlay, write_map
 from altub_exp.progress import console
 

@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 from altub_exp.data.images import rotate
 from altub_exp.errors import UserError
 from altub_exp.features.backbone import Backbone
+from altub_exp.features.extraction import batch
 from altub_exp.features.maps import FeatureMaps
 
 IMAGENET = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -147,13 +148,36 @@ def test_kept_maps_equal_recomputed_ones():
     options = {"batch_size": 3, "device": torch.device("cpu")}
     kept = FeatureMaps(backbone, images, memory_gb=1.0, **options)
     recomputed = FeatureMaps(backbone, images, memory_gb=0.0, **options)
-    assert (kept.kept, recomputed.kept) == (True, False)
+    in_part = FeatureMaps(backbone, images, memory_gb=kept.gib / 2, **options)
+    assert (kept.kept, recomputed.kept, in_part.kept) == (True, False, False)
+    assert (kept.place, in_part.place) == (
+        "kept in memory",
+        "of which those of 4 images are recomputed in every epoch",
+    )
     assert kept.shapes == [(64, 16, 16), (128, 8, 8)]
     assert kept.gib == pytest.approx(7 * 4 * (64 * 256 + 128 * 64) / 2**30)
     for rows in (torch.tensor([5, 0, 3]), torch.tensor([6])):
-        for a, b in zip(kept.batch(rows), recomputed.batch(rows), strict=True):
-            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+        for a, b, c in zip(kept.batch(rows), recomputed.batch(rows), in_part.batch(rows), strict=True):
+            assert torch.equal(a, b)
+            assert torch.equal(a, c)
             assert not b.is_inference()
+
+
+@pytest.mark.parametrize("name", ["resnet18.tv_in1k", "mobilenetv2_100.ra_in1k"])
+def test_the_maps_of_an_image_depend_on_neither_its_neighbours_nor_the_number_of_threads(name):
+    """At 96 px, MobileNetV2's do when images share a batch, or threads an image."""
+    backbone, images = Backbone(name, [1, 2, 3], weights="random"), pixels(6, 96)
+    found, before = [], torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            for order in (torch.arange(6), torch.tensor([4, 1])):
+                features = FeatureMaps(backbone, images[order], batch_size=6, device=torch.device("cpu"), memory_gb=1.0)
+                found.append([maps[order.tolist().index(4)] for maps in features.batch(torch.arange(len(order)))])
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for other in found[1:] for a, b in zip(found[0], other, strict=True))
 
 
 def test_turned_training_images_have_features_of_their_own_drawn_from_the_generator():
@@ -176,11 +200,10 @@ def test_turned_training_images_have_features_of_their_own_drawn_from_the_genera
 def test_large_images_go_through_the_backbone_a_few_at_a_time(monkeypatch):
     """Which bounds its memory and changes nothing."""
     backbone, images = Backbone("resnet18.tv_in1k", [1, 2], weights="random"), pixels(7)
-    features = FeatureMaps(backbone, images, memory_gb=0.0, batch_size=7, device=torch.device("cpu"))
-    whole = features.batch(torch.arange(7))
+    whole = batch(backbone, images, torch.device("cpu"))
     seen = []
     backbone.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
-    monkeypatch.setattr("altub_exp.features.maps.PIXELS_AT_ONCE", 3 * 64 * 64)
-    for a, b in zip(features.batch(torch.arange(7)), whole, strict=True):
+    monkeypatch.setattr("altub_exp.features.extraction.PIXELS_AT_ONCE", 3 * 64 * 64)
+    for a, b in zip(batch(backbone, images, torch.device("cpu")), whole, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
     assert seen == [3, 3, 1]

@@ -1,11 +1,13 @@
-"""Decodes images and masks, once per run, into tensors of the input size."""
+"""Decodes images and masks, several at once, into tensors of the input size."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ from torch import Tensor
 from altub_exp.data.samples import Sample, complain_about
 from altub_exp.errors import UserError
 
+T = TypeVar("T")
 PILLOW = {"antialias": Image.Resampling.BILINEAR, "lanczos": Image.Resampling.LANCZOS}
 REMEDY = "Replace or remove them; python -m altub_exp.data verifies a whole dataset folder."
 
@@ -40,7 +43,43 @@ def load_images(samples: Sequence[Sample], size: int, interpolation: str = "bili
     def one(sample: Sample) -> Tensor:
         return resize(read_rgb(sample.image), size, interpolation)
 
-    return torch.stack(_decode(one, samples, lambda sample: sample.image))
+    return torch.stack(_each(one, samples, lambda sample: sample.image))
+
+
+class ImageFiles:
+    """Images that are decoded when they are asked for, as :func:`load_images` does."""
+
+    def __init__(self, samples: Sequence[Sample], size: int, interpolation: str) -> None:
+        self._samples, self._size, self._interpolation = samples, size, interpolation
+        self._decoded: dict[int, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def decode(self, rows: Sequence[int]) -> None:
+        """Decode images now and keep them until they are asked for.
+
+        Raises:
+            UserError: files that cannot be decoded; all of them are named in one sentence.
+        """
+        if rows:
+            pixels = load_images([self._samples[row] for row in rows], self._size, self._interpolation)
+            self._decoded |= dict(zip(rows, pixels, strict=True))
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        """uint8 [B, 3, S, S] of the images ``rows`` [B]."""
+        wanted = rows.tolist()
+        self.decode([row for row in wanted if row not in self._decoded])
+        return torch.stack([self._decoded.pop(row) for row in wanted])
+
+
+def file_digests(samples: Sequence[Sample]) -> list[str]:
+    """SHA-256 of each image's file, in hex digits.
+
+    Raises:
+        UserError: files that cannot be read.
+    """
+    return _each(lambda sample: hashlib.sha256(sample.image.read_bytes()).hexdigest(), samples, lambda s: s.image)
 
 
 def rotate(images: Tensor, degrees: Sequence[float]) -> Tensor:
@@ -80,7 +119,7 @@ def load_masks(samples: Sequence[Sample], size: int) -> Tensor:
             gray = whiten(mask) if sample.class_ids else eight_bit(mask).convert("L")
         return torch.from_numpy(np.asarray(gray.resize((size, size), Image.Resampling.NEAREST)) > 127)
 
-    return torch.stack(_decode(one, samples, lambda sample: sample.mask or sample.image))
+    return torch.stack(_each(one, samples, lambda sample: sample.mask or sample.image))
 
 
 def unreadable(files: Sequence[Path], tick: Callable[[], None] = lambda: None) -> list[Path]:
@@ -136,8 +175,8 @@ def _channels_first(pixels: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
 
-def _decode(one: Callable[[Sample], Tensor], samples: Sequence[Sample], file: Callable[[Sample], Path]) -> list[Tensor]:
-    def attempt(sample: Sample) -> Tensor | Path:
+def _each(one: Callable[[Sample], T], samples: Sequence[Sample], file: Callable[[Sample], Path]) -> list[T]:
+    def attempt(sample: Sample) -> T | Path:
         try:
             return one(sample)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
@@ -148,8 +187,8 @@ def _decode(one: Callable[[Sample], Tensor], samples: Sequence[Sample], file: Ca
     damaged = [result for result in results if isinstance(result, Path)]
     if damaged:
         raise complain_about(f"{len(damaged)} image files cannot be read (damaged or truncated)", damaged, REMEDY)
-    return [result for result in results if isinstance(result, Tensor)]
+    return [result for result in results if not isinstance(result, Path)]
 
 
 def _threads() -> int:
-    return min(8, os.cpu_count() or 1)
+    return min(16, len(os.sched_getaffinity(0)))

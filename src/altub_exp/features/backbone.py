@@ -11,8 +11,6 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-import huggingface_hub
-import timm
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
@@ -47,6 +45,8 @@ class Backbone(nn.Module):
         self, name: str, stages: Sequence[int], *, weights: str = "pretrained", final_norm: bool = False, seed: int = 0
     ) -> None:
         super().__init__()
+        import timm  # here: seconds, which a run with all of its features in the cache does not need
+
         self.name, self.stages, self.final_norm = name, list(stages), final_norm
         if not timm.is_model(name.split(".")[0]):
             close = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=3)
@@ -108,6 +108,8 @@ class Backbone(nn.Module):
 
 def create(name: str, *, fetch: bool, seed: int, pad_type: str | None = None) -> nn.Module:
     """The timm model without its classifier, with weights fetched or drawn from ``seed``."""
+    import timm
+
     options: dict[str, Any] = {} if pad_type is None else {"pad_type": pad_type}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -129,17 +131,19 @@ def create(name: str, *, fetch: bool, seed: int, pad_type: str | None = None) ->
 @contextlib.contextmanager
 def hub_offline_if_unreachable() -> Iterator[None]:
     """Without a network, look only in the hub's local cache instead of retrying for three quarters of a minute."""
-    host = urlsplit(huggingface_hub.constants.ENDPOINT).hostname
-    before = huggingface_hub.constants.HF_HUB_OFFLINE
+    from huggingface_hub import constants
+
+    host = urlsplit(constants.ENDPOINT).hostname
+    before = constants.HF_HUB_OFFLINE
     if not getproxies():  # behind a proxy, names need not resolve here
         try:
             socket.getaddrinfo(host, 443)
         except OSError:
-            huggingface_hub.constants.HF_HUB_OFFLINE = True
+            constants.HF_HUB_OFFLINE = True
     try:
         yield
     finally:
-        huggingface_hub.constants.HF_HUB_OFFLINE = before
+        constants.HF_HUB_OFFLINE = before
 
 
 def read_weights(path: Path) -> tuple[Weights, dict[str, str]]:

@@ -1,0 +1,84 @@
+"""What the feature cache holds, and how to make it smaller.   python -m altub_exp.cache --help"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from altub_exp.config import cache_defaults
+from altub_exp.progress import duration
+
+EPILOG = """examples:
+  python -m altub_exp.cache                   # per backbone and input size: images, GiB, when they were last used
+  python -m altub_exp.cache --prune 10        # leave at most 10 GiB: what was not used for longest goes
+  python -m altub_exp.cache --prune 0         # all of it; what a living run uses stays in any case"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Show the cache, or prune it; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    folder = options.folder.expanduser()
+    if not folder.is_dir():
+        print(f"error: there is no feature cache {folder}: name its folder (cache.dir of the runs).", file=sys.stderr)
+        return 1
+    from altub_exp.features.cache import FeatureCache  # after the parser: --help needs no torch
+
+    cache = FeatureCache(folder, cache_defaults().max_gb)
+    if options.prune is not None:
+        before = sum(file.size for file in cache.files())
+        cache.prune(options.prune)
+        freed = before - sum(file.size for file in cache.files())
+        print(f"{freed / 2**30:.2f} GiB removed.")
+    recipes = defaultdict(list)
+    for file in cache.files():
+        recipes[file.path.parent].append(file)
+    table = Table("backbone", "input", "processor", "images", "GiB", "last used", box=box.SIMPLE_HEAD)
+    for place, files in sorted(recipes.items()):
+        recipe = json.loads((place / "recipe.json").read_text())
+        table.add_row(
+            str(recipe["backbone"]),
+            f"{recipe['image_size']} px",
+            str(recipe["processor"]),
+            str(len(files)),
+            f"{sum(file.size for file in files) / 2**30:.2f}",
+            f"{duration(max(0.0, time.time() - files[-1].used))} ago",
+        )
+    console = Console()
+    console.print(table)
+    total = sum(file.size for files in recipes.values() for file in files)
+    console.print(f"{total / 2**30:.2f} GiB in {folder}", soft_wrap=True)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m altub_exp.cache",
+        description="Show what the feature cache holds, or make it smaller.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    default = cache_defaults().dir
+    parser.add_argument("folder", type=Path, nargs="?", default=default, help="default: %(default)s")
+    parser.add_argument("--prune", type=gib, metavar="GIB", help="remove what was not used for longest, down to this")
+    return parser
+
+
+def gib(text: str) -> float:
+    """A number of GiB, 0 or more; ValueError otherwise."""
+    value = float(text)
+    if not value >= 0:
+        raise ValueError(text)
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())
