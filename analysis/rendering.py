@@ -78,8 +78,8 @@ def _marks(sheet: Mapping[str, int], text: Text) -> str:
 
 
 def frame(sheet: Sheet) -> pd.DataFrame:
-    """The table's numbers, one row per cell."""
-    return pd.DataFrame(list(sheet.data))
+    """The table's numbers, one row per cell; whole numbers stay whole where others are missing."""
+    return pd.DataFrame(list(sheet.data), dtype=object)
 
 
 def csv(sheet: Sheet) -> str:

@@ -281,7 +281,7 @@ def write(specs: Iterable[Spec], folder: Path) -> str:
             store.executemany(
                 "INSERT OR REPLACE INTO latest_metrics (run_uuid, key, value, timestamp, step, is_nan) VALUES "
                 "(?, ?, ?, ?, ?, 0)",
-                sorted(rows, key=lambda row: row[-1]),
+                {row[1]: row for row in sorted(rows, key=lambda row: row[-1])}.values(),
             )
     return uri
 
