@@ -59,18 +59,21 @@ def inlays(records: Records, artifacts: Artifacts, names: Sequence[str]) -> Iter
 
 
 def inlay(drawing: Drawing) -> Inlay:
-    """A figure as a picture of few colours, PNG; where it is of photographs, JPEG."""
+    """A figure as PNG, of few colours where it is of lines; as JPEG where it is of photographs."""
     drawn = io.BytesIO()
     with styled():
         drawing.figure.savefig(drawn, format="png", dpi=DPI)
     picture = Image.open(drawn).convert("RGB")
+    wide = drawing.figure.get_figwidth() > 1.5 * COLUMN
     kept = io.BytesIO()
     if drawing.name.startswith(PHOTOGRAPHS):
         media = "image/jpeg"
         picture.save(kept, "JPEG", quality=QUALITY, optimize=True)
     else:
         media = "image/png"
-        picture.quantize(256, dither=Image.Dither.NONE).save(kept, "PNG", optimize=True)
+        if not wide:  # curves; the scale of a heat map would fall into steps
+            picture = picture.quantize(256, dither=Image.Dither.NONE)
+        picture.save(kept, "PNG", optimize=True)
     tags = drawing.runs[0].tags
     return Inlay(
         drawing.name,
@@ -78,7 +81,7 @@ def inlay(drawing: Drawing) -> Inlay:
         drawing.caption.replace(f"ids: {CAPTIONS}", "ids: see below"),
         data_uri(media, kept.getvalue()),
         *picture.size,
-        wide=drawing.figure.get_figwidth() > 1.5 * COLUMN,
+        wide=wide,
         run_ids=tuple(run.run_id for run in drawing.runs),
         place=f"{tags.get('dataset', '?')} {tags.get('category', '?')}",
     )

@@ -52,16 +52,23 @@ def ticked(text: str) -> Markup:
 
 
 def columns(sheet: Sheet) -> list[dict[str, Any]]:
-    """Each column's name, whether it is a label, and whether it is sorted by numbers."""
+    """Each column's name, whether it is a label, and whether it is sorted by numbers.
+
+    A first column that the paper leaves without a name gets that of what its rows are.
+    """
     first = [block[0] for block in sheet.blocks if block]
-    return [
+    found = [
         {"name": name, "label": place < sheet.labels, "number": any(_numeric(line, place) for line in first)}
         for place, name in enumerate(sheet.columns)
     ]
+    if not sheet.columns[0] and sheet.data:
+        categories = {datum.get("category") for datum in sheet.data}
+        found[0] |= {"name": "model" if "group" in sheet.data[0] else "category" if len(categories) > 1 else "base"}
+    return found
 
 
 def _numeric(line: Line, place: int) -> bool:
-    return place < len(line) and number(line[place].text) is not None
+    return number(line[place].text) is not None
 
 
 def stays(block: Sequence[Line]) -> bool:

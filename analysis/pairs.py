@@ -13,7 +13,7 @@ from analysis.sheet import Datum, Sheet, Text, difference
 from analysis.source import METRICS, PAIR
 
 SHOWN = (("mean", "mean"), ("std", "sd"))
-COLUMNS = ("data", "model", "setting", "AUROC", "seeds", "mean w/o", "mean AltUB", "Δ mean", "sd w/o", "sd AltUB", "Δ sd")
+COLUMNS = ("data", "model", "AUROC", "seeds", "mean w/o", "mean AltUB", "Δ mean", "sd w/o", "sd AltUB", "Δ sd")
 REMARKS = (
     "Only finished runs with all epochs of their window count, and only seeds that are there both without and with "
     "AltUB; means over these seeds. Bold: the better of the pair at the digits shown.",
@@ -37,12 +37,12 @@ def pairs(records: Records) -> Sheet:
                         used |= {run.run_id: run for pair in runs for run in pair}
     return Sheet(
         name="pairs",
-        title="On other images",
+        title="Without and with AltUB",
         caption="AUROC (%) over the window of epochs without and with AltUB, outside of the paper's data sets.",
         columns=COLUMNS,
         blocks=lines,
         data=data,
-        labels=4,
+        labels=3,
         remarks=REMARKS,
         provenance=provenance.sentences(records, used.values()),
         run_ids=list(used),
@@ -72,7 +72,8 @@ def _row(
         "task": task,
         "seeds": len(runs),
     }
-    texts = [f"{dataset}/{category}", f"{model}-{backbone}", str(datum["setting"]), metric.split("_")[0], str(len(runs))]
+    name_of_model = f"{model}-{backbone} {datum['setting']}".rstrip()
+    texts = [f"{dataset}/{category}", name_of_model, metric.split("_")[0], str(len(runs))]
     shown = list(map(Text, texts))
     for name, short in SHOWN:
         sides = [

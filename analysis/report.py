@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from altub_exp.errors import UserError
+from altub_exp.runs import State
 from analysis import page
 from analysis.artifacts import Artifacts
 from analysis.cells import standing
@@ -45,8 +46,10 @@ ARTEFACTS: Mapping[str, Sequence[str]] = {
 SWEEPS = {"benefit": "table2", "heatmap": "table2"}
 """What computes the runs of an artefact whose sweep is not called as it is."""
 
+TITLES = {"heatmap": "Heat map of differences", "fig1": "Fig. 1", "fig3": "Fig. 3", "fig4": "Fig. 4"}
+
 ALL_PAIRS = "FastFlow, all four"
-QUIET_SECONDS = 3.0
+QUIET_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -72,8 +75,9 @@ class Artefact:
 
     @property
     def incomplete(self) -> bool:
-        """Whether a cell of the table is not there."""
-        return any(not cell.complete for cell in self.sheet.cells if cell.parts is None)
+        """Whether a cell of the table is not there; one that crashed is: that is its result."""
+        own = (cell for cell in self.sheet.cells if cell.parts is None)
+        return any(not cell.complete and cell.state != State.crashed for cell in own)
 
 
 @dataclass(frozen=True)
@@ -194,23 +198,31 @@ def report(records: Records, artifacts: Artifacts, options: Sequence[str] = ()) 
             "lacking": [one for one in lacking if one.name in placed],
             "undrawn": [one for one in lacking if one.name not in placed],
             "unfinished": unfinished(records.runs),
-            "runs": replace(stability(records), name="runs", remarks=()),
-            "recipes": recipes(more),
+            "runs": replace(stability(records), name="runs", remarks=()) if rest != records else None,
+            "recipes": recipes(artefacts, more),
             "provenance": sheets["benefit"].provenance[-1],
         }
     )
 
 
-def recipes(more: str) -> list[tuple[str, str, str]]:
-    """Of every artefact its name, what computes its runs, and what makes it from them."""
-    made = [
-        (name.replace("_", " "), command(SWEEPS.get(name, name)), f"python -m analysis.{kind} {name}{more}")
-        for kind, names in (("tables", ARTEFACTS), ("figures", [one for shown in ARTEFACTS.values() for one in shown]))
-        for name in names
+def recipes(artefacts: Iterable[Artefact], more: str) -> list[tuple[str, str, str]]:
+    """Of every table and figure its title, what computes its runs, and what makes it from them."""
+    tables = [(one.sheet.title, one.compute, f"python -m analysis.tables {one.sheet.name}{more}") for one in artefacts]
+    figures = [
+        (TITLES[name], command(SWEEPS.get(name, name)), f"python -m analysis.figures {name}{more}")
+        for shown in ARTEFACTS.values()
+        for name in sorted(shown)
     ]
-    every = "python -m altub_exp.train …"
-    made += [(name, every, f"python -m analysis.figures {name}{more}") for name in ("stability", "maps")]
-    return [*made, ("this page", "", f"python -m analysis.report{more}")]
+    every = [
+        (title, "", f"python -m analysis.{name}{more}")
+        for title, name in (
+            ("Curves of all runs", "figures stability"),
+            ("Maps of all runs", "figures maps"),
+            ("All runs", "tables stability"),
+            ("This page", "report"),
+        )
+    ]
+    return [*tables, *figures, *every]
 
 
 def _grouped(figures: Iterable[Inlay]) -> dict[str, list[Inlay]]:
