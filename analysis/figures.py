@@ -97,6 +97,8 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"{drawn} figures with their captions ({CAPTIONS}) in {chosen.output}")
     except UserError as error:
         sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: {chosen.output} cannot be written ({error.strerror}): choose another folder by --output.")
 
 
 if __name__ == "__main__":

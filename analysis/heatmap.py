@@ -113,8 +113,8 @@ def heat_map(source: Source) -> Drawing | Undrawn:
         footnotes(figure, notes)
     caption = (
         "Pixel AUROC with AltUB minus without, in mean and standard deviation (sd) over the window, percentage points; "
-        "FastFlow on four backbones (paper: Table A1) and CFLOW-AD (Table 2). Blue: AltUB is better or steadier, brown: "
-        "worse or less steady; hatched: missing. "
+        "FastFlow on four backbones (paper: Table A1) and CFLOW-AD (Table 2). Blue: AltUB is better or steadier, "
+        "brown: worse or less steady; hatched: missing. "
         f"Of FastFlow, ours: {_count(found, 'ours')}; the paper's: {_count(found, 'paper')}. {origin(used)}"
     )
     if notes:

@@ -43,6 +43,7 @@ def draw_normality(document: Mapping[str, Any], title: str, notes: list[str]) ->
             one.axvline(SIGNIFICANCE, color=INK, linewidth=0.7, linestyle=":")
             one.set(title=heading, xlabel=label, ylabel="units (%)", xlim=(0, 1))
             one.set_ylim(0, HEADROOM * one.get_ylim()[1])
+            one.set_yticks([tick for tick in one.get_yticks() if tick <= min(100, one.get_ylim()[1])])
             one.legend(loc="upper right")
         draw_unit(axes[2], next(iter(document.values()))["example"])
         head(figure, title)

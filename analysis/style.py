@@ -76,7 +76,7 @@ OTHERS = (
 )
 """Of base distributions from plug-ins, and of further variants of one."""
 
-STEPS = tuple(to_hex(matplotlib.colormaps["plasma"](x)) for x in (0.8, 0.62, 0.43, 0.22, 0.0))
+STEPS = tuple(to_hex(matplotlib.colormaps["viridis"](x)) for x in (0.8, 0.6, 0.4, 0.2, 0.0))
 """Of an ordered series, light to dark."""
 
 STEP_MARKERS = ("o", "s", "^", "D", "v")

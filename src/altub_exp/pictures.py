@@ -24,6 +24,7 @@ from altub_exp.metrics.stability import stability
 
 COLOURS = {"pixel_auroc": "#0072B2", "image_auroc": "#D55E00"}  # Okabe and Ito's, told apart by the colour-blind too
 MAX_ROWS = 6
+DPI = 120
 COLUMNS = ("image", "mask", "map")
 PANELS = "panels"
 
@@ -42,7 +43,7 @@ def auroc_curve(rows: Sequence[Mapping[str, float]], window: tuple[int, int], ti
     axes.axvspan(*window, color="0.92", zorder=0, label=f"epochs {window[0]} to {window[1]}")
     axes.set(xlabel="epoch", ylabel="AUROC (%)", title=title)
     axes.legend(loc="lower right", fontsize="small")
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=DPI)
     plt.close(figure)
 
 
@@ -65,7 +66,9 @@ def map_sheet(
         kinds.setdefault(sample.kind, row)
     chosen = list(kinds.items())[:MAX_ROWS]
     low, high = np.percentile(maps.numpy(), [1, 99.9])
-    figure, grid = plt.subplots(len(chosen), 3, figsize=(7, 2.3 * len(chosen)), squeeze=False, layout="constrained")
+    figure, grid = plt.subplots(
+        len(chosen), 3, figsize=(7, 2.3 * len(chosen)), dpi=DPI, squeeze=False, layout="constrained"
+    )
     for axes, (kind, row) in zip(grid, chosen, strict=True):
         axes[0].imshow(images[row].permute(1, 2, 0).numpy())
         axes[0].set_ylabel(f"{kind}\n{samples[row].image.name}")
@@ -77,7 +80,8 @@ def map_sheet(
             one.set(xticks=[], yticks=[])
     for axis, title in zip(grid[0], ("image", "mask" if masks is not None else "no mask", "anomaly map"), strict=True):
         axis.set_title(title)
-    figure.draw_without_rendering()  # only then the layout is known
+    figure.draw_without_rendering()  # only then the layout is known …
+    figure.set_layout_engine("none")  # … and saving would move it again
     there = [column for column in COLUMNS if column != "mask" or masks is not None]
     panels = [
         {
@@ -87,7 +91,7 @@ def map_sheet(
         }
         for axes, (kind, row) in zip(grid, chosen, strict=True)
     ]
-    figure.savefig(path, dpi=120, metadata={PANELS: json.dumps(panels)})
+    figure.savefig(path, dpi=DPI, metadata={PANELS: json.dumps(panels)})
     plt.close(figure)
 
 

@@ -21,7 +21,10 @@ spread and the times are those of Tables 5 and 7. A `Spot` names a run; every op
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import sqlite3
+import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
@@ -243,12 +246,21 @@ def points(spec: Spec) -> list[tuple[str, float, int]]:
     return found + [(name, value, last) for name, value in spec.last.items()]
 
 
+@cache
+def empty_store() -> Path:
+    """A store that the program has prepared, once per process: that takes seconds."""
+    folder = Path(tempfile.mkdtemp(prefix="empty-store-"))
+    atexit.register(shutil.rmtree, folder)
+    prepare_store(f"sqlite:///{folder}/mlflow.db")
+    return folder / "mlflow.db"
+
+
 def write(specs: Iterable[Spec], folder: Path) -> str:
     """Write runs to `folder/mlflow.db` by SQL, which is created by the program where it is missing."""
     path = folder / "mlflow.db"
     uri = f"sqlite:///{path}"
     if not path.exists():
-        prepare_store(uri)
+        shutil.copy(empty_store(), path)
     with closing(sqlite3.connect(path)) as store, store:
         for spec in specs:
             store.execute(
