@@ -7,7 +7,7 @@ HOST ?= 127.0.0.1
 PORT ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types pytest test-slow test-slurm test-server bench ui server lock clean
+.PHONY: help setup demo test lint types pytest test-slow test-slurm test-server test-browser tables report bench ui server lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -37,7 +37,7 @@ types: setup ## mypy --strict on src/
 	$(BIN)/mypy
 
 pytest: setup ## doctests and tests, WORKERS processes at once
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not slow and not slurm and not server" -rs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not slow and not slurm and not server and not browser" -rs
 
 test-slow: setup ## the tests that take minutes: the real data set where it is present
 	$(BIN)/python -m pytest -q -m slow -rs
@@ -49,6 +49,16 @@ test-slurm: setup ## the tests that start a Slurm cluster of their own; installs
 test-server: setup ## forty writers at once, over PostgreSQL; installs Debian's PostgreSQL where it is missing (root)
 	tests/install.sh postgresql
 	$(BIN)/python -m pytest -q -m server -rs
+
+test-browser: setup ## report and MLflow's interface in a real Chromium; installs Debian's where it is missing (root)
+	tests/install.sh chromium
+	$(BIN)/python -m pytest -q -m browser -rs
+
+tables: setup ## the paper's tables from MLflow, into results/tables/; URI=... and EXPERIMENT="NAME ..." choose what is read
+	@$(BIN)/python -m analysis.tables all $(if $(URI),--tracking-uri '$(URI)') $(foreach name,$(EXPERIMENT),--experiment '$(name)')
+
+report: setup ## one page with all tables and figures, results/report.html; URI and EXPERIMENT as for tables
+	@$(BIN)/python -m analysis.report $(if $(URI),--tracking-uri '$(URI)') $(foreach name,$(EXPERIMENT),--experiment '$(name)')
 
 bench: setup ## speed, as ratios measured in one run on this machine
 	$(BIN)/python -m bench

@@ -90,16 +90,18 @@ def benefit(source: Source) -> Sheet:
     groups: dict[str, list[tuple[Key, Key]]] = {}
     for backbone in BACKBONES:
         groups[f"FastFlow {label(backbone)}"] = _keys("fastflow", backbone, "segmentation")
-    groups["FastFlow, all four"] = [pair for pairs in groups.values() for pair in pairs]
+    groups["FastFlow, all four"] = [pair for several in groups.values() for pair in several]
     for task in METRICS:
         groups[f"CFLOW-AD, {task}"] = _keys("cflow", CFLOW_BACKBONE, task)
     blocks: list[list[Line]] = []
     data: list[Datum] = []
     used: dict[str, Run] = {}
+    pairs: dict[str, int] = {}
     correlations: dict[str, tuple[Run, Key, float]] = {}
     for name, keys in groups.items():
         cells = [tuple(source.window("mvtec", key, "table2") for key in pair) for pair in keys]
         complete = [(without, altub) for without, altub in cells if without.complete and altub.complete]
+        pairs[name] = len(complete)
         for pair in complete:
             used |= {run.run_id: run for cell in pair for run in cell.runs}
         found: dict[str, list[float]] = {}
@@ -125,6 +127,7 @@ def benefit(source: Source) -> Sheet:
         remarks=[*REMARKS, *_across(correlations)],
         provenance=provenance.sentences(source.records, used.values()),
         run_ids=list(used),
+        count=f"{pairs['FastFlow, all four']} of {len(groups['FastFlow, all four'])} pairs of FastFlow",
     )
 
 

@@ -98,7 +98,11 @@ def render(context: Mapping[str, object]) -> str:
     """
     folder = Path(__file__).parent
     environment = Environment(
-        loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {"ticked": ticked, "number": number, "kind": kind, "label": label, "csv_uri": csv_uri}
     environment.globals |= {"columns": columns, "stays": stays}

@@ -88,6 +88,10 @@ def _row(
             Text(f"{sides[1]:.2f}", bold=better),
             Text(difference(sides[1], sides[0], 2)),
         ]
-        datum |= {f"{short}_none": sides[0], f"{short}_alternating": sides[1], f"{short}_difference": sides[1] - sides[0]}
+        datum |= {
+            f"{short}_none": sides[0],
+            f"{short}_alternating": sides[1],
+            f"{short}_difference": sides[1] - sides[0],
+        }
     datum["run_ids"] = ";".join(run.run_id for pair in runs for run in pair)
     return shown, datum

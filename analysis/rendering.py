@@ -142,9 +142,9 @@ def latex(sheet: Sheet) -> str:
 
     count = len(sheet.columns)
     wide = count > 5
-    lines = [HEAD + r"\begin{table}[p]", r"\centering\footnotesize", r"\setlength{\tabcolsep}{4pt}"]
+    lines = [HEAD + r"\begin{table}[!htbp]", r"\centering\footnotesize", r"\setlength{\tabcolsep}{4pt}"]
     lines += [
-        rf"\caption{{{plain(sheet.title)}: {plain(sheet.caption)}}}",
+        rf"\caption{{{plain(sheet.caption)} ({plain(sheet.title)})}}",
         rf"\label{{tab:{sheet.name.replace('_', '-')}}}",
     ]
     lines += [r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"] if wide else []

@@ -168,9 +168,7 @@ def report(records: Records, artifacts: Artifacts, options: Sequence[str] = ()) 
     """
     source = Source(records)
     sheets = {name: make(source) for name, make in PAPER.items()}
-    rest = replace(
-        records, runs=tuple(run for run in records.runs if run.run_id not in source.selection.used)
-    )
+    rest = replace(records, runs=tuple(run for run in records.runs if run.run_id not in source.selection.used))
     figures, lacking = drawn(records, artifacts)
     by_name = {figure.name: figure for figure in figures}
     more = "".join(f" {shlex.quote(option)}" for option in options)

@@ -46,6 +46,7 @@ class Sheet:
         provenance: where it comes from, a sentence each.
         run_ids: of all runs that it is from.
         cells: the cells behind the data, where the table is one of the paper's.
+        count: how much there is, where it does not consist of cells.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Sheet:
     provenance: Sequence[str] = ()
     run_ids: Sequence[str] = ()
     cells: Sequence[Cell] = field(default=(), repr=False)
+    count: str = ""
 
     @property
     def footnotes(self) -> dict[str, int]:
@@ -77,7 +79,7 @@ class Sheet:
         """How much of it is there, in one line."""
         own = [cell for cell in self.cells if cell.parts is None]
         if not own:
-            return f"{len(self.data)} rows"
+            return self.count
         there = sum(cell.complete for cell in own)
         states: dict[str, int] = {}
         for cell in own:

@@ -37,6 +37,7 @@ def stability(records: Records) -> Sheet:
         ],
         provenance=provenance.sentences(records, records.runs),
         run_ids=[run.run_id for run in records.runs],
+        count=f"{count} run{'' if count == 1 else 's'} beside those of the paper's tables",
     )
 
 

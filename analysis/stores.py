@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sqlite3
 import sys
 import time
@@ -39,7 +40,11 @@ POINTS_AT_ONCE = 25_000
 """What MLflow's bulk endpoint returns at most, without a word about what it left out."""
 
 BULK = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
-BULK_SECONDS = 60
+
+READ_SECONDS = 120
+"""How long a server may take for an answer: a busy one takes long for many points, and no training waits for it."""
+
+RUNS_PER_PAGE = 100
 
 QUIET_SECONDS = 3.0
 """Nothing is said about progress for so long."""
@@ -152,11 +157,12 @@ def read_server(uri: str, experiments: Sequence[str] | None) -> Found:
     Raises:
         mlflow.exceptions.MlflowException: the server cannot be reached, or refuses.
     """
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(READ_SECONDS))  # before the program's own, which is short
     client = import_mlflow()(tracking_uri=uri)
     names = {one.experiment_id: one.name for one in _pages(client.search_experiments)}
     wanted = [key for key, name in names.items() if experiments is None or name in experiments]
     runs: dict[str, Raw] = {}
-    for found in _pages(client.search_runs, wanted, f"tags.{OWN} != ''", max_results=1000) if wanted else ():
+    for found in _pages(client.search_runs, wanted, f"tags.{OWN} != ''", max_results=RUNS_PER_PAGE) if wanted else ():
         info, data = found.info, found.data
         runs[info.run_id] = Raw(
             info.run_id,
@@ -217,7 +223,7 @@ def _bulk(uri: str, ids: Sequence[str], key: str) -> list[dict[str, Any]] | None
         get_default_host_creds(uri),
         BULK,
         "GET",
-        timeout=BULK_SECONDS,
+        timeout=READ_SECONDS,
         params={"run_id": list(ids), "metric_key": key, "max_results": POINTS_AT_ONCE},
         raise_on_status=False,
     )

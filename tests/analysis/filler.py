@@ -280,10 +280,13 @@ def write(specs: Iterable[Spec], folder: Path) -> str:
             status = {"finished": "FINISHED", "running": "RUNNING"}.get(spec.state, "FAILED")
             place = f"{spec.spot.dataset}/{spec.spot.category} {spec.spot.model}-{spec.spot.backbone} {spec.spot.altub}"
             name = f"{place} seed{spec.seed}"
+            ended = None if spec.state == "running" else spec.started + 10**6
+            artifacts = f"{folder.as_uri()}/artifacts/{spec.run_id}/artifacts"
             store.execute(
-                "INSERT INTO runs (run_uuid, name, experiment_id, status, start_time, lifecycle_stage, source_type, "
-                "user_id, artifact_uri) VALUES (?, ?, ?, ?, ?, 'active', 'LOCAL', 'somebody', ?)",
-                (spec.run_id, name, experiment, status, spec.started, f"{folder.as_uri()}/artifacts/{spec.run_id}"),
+                "INSERT INTO runs (run_uuid, name, experiment_id, status, start_time, end_time, lifecycle_stage, "
+                "source_type, source_name, entry_point_name, source_version, user_id, artifact_uri) "
+                "VALUES (?, ?, ?, ?, ?, ?, 'active', 'LOCAL', '', '', '', 'somebody', ?)",
+                (spec.run_id, name, experiment, status, spec.started, ended, artifacts),
             )
             store.executemany(
                 "INSERT INTO tags (run_uuid, key, value) VALUES (?, ?, ?)",

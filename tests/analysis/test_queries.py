@@ -26,7 +26,9 @@ def queries() -> Iterator[Query]:
     """In the order of the document."""
     for section in DOCUMENT.read_text().split("\n## ")[1:]:
         title = section.partition("\n")[0]
-        found = re.findall(r"^- Filter: `(.+)`\n- Columns: (.+)\n- Sort: `(\w+)`(, descending)?$", section, re.MULTILINE)
+        found = re.findall(
+            r"^- Filter: `(.+)`\n- Columns: (.+)\n- Sort: `(\w+)`(, descending)?$", section, re.MULTILINE
+        )
         assert len(found) == section.count("- Filter:")
         for text, columns, sort, descending in found:
             yield Query(title, text, tuple(re.findall(r"`(\w+)`", columns)), sort, bool(descending))

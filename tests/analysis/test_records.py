@@ -33,6 +33,16 @@ def test_everything_that_was_written_is_read(filled):
         assert (run.window, run.missing, run.state, run.last_epoch) == ((100, 300), 0, "finished", 300)
 
 
+def test_mlflow_itself_reads_the_store_that_was_filled(filled):
+    uri, specs = filled
+    client = import_mlflow()(tracking_uri=uri)
+    experiments = [one.experiment_id for one in client.search_experiments()]
+    found = {run.info.run_id: run for run in client.search_runs(experiments)}
+    assert {run_id: run.data.tags for run_id, run in found.items()} == {spec.run_id: spec.tags for spec in specs}
+    history = client.get_metric_history(specs[0].run_id, "pixel_auroc")
+    assert {point.step: point.value for point in history} == specs[0].series["pixel_auroc"]
+
+
 def test_only_the_experiments_asked_for(filled):
     uri, specs = filled
     assert [run.run_id for run in read(uri, ["second"]).runs] == [specs[1].run_id]

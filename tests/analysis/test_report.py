@@ -78,7 +78,9 @@ def test_the_page_is_complete_in_itself(store, request):
     assert page.all("img")
     assert all(image["src"].startswith("data:image/") and image["alt"] for image in page.all("img"))
     assert not re.search(r"@import|url\(|fetch\(|https?://", text.replace("http://www.w3.org", ""))
-    (policy,) = [one["content"] for one in page.all("meta") if "content-security-policy" in one.get("http-equiv", "").lower()]
+    (policy,) = [
+        one["content"] for one in page.all("meta") if "content-security-policy" in one.get("http-equiv", "").lower()
+    ]
     assert policy.startswith("default-src 'none'")
 
 
@@ -148,14 +150,18 @@ def test_without_a_run_of_the_paper(own):
 def test_no_store(tmp_path):
     stdout, stderr = run(tmp_path, module=REPORT, expect=1)
     assert stdout == ""
-    assert re.fullmatch(r"error: There is no MLflow store .*mlflow\.db: give --tracking-uri, or train first\.\n", stderr)
+    assert re.fullmatch(
+        r"error: There is no MLflow store .*mlflow\.db: give --tracking-uri, or train first\.\n", stderr
+    )
 
 
 def test_an_output_that_cannot_be_written(tmp_path):
     uri = write([], tmp_path)
     (tmp_path / "file").touch()
     _, stderr = run(tmp_path, "--tracking-uri", uri, "--output", "file/report.html", module=REPORT, expect=1)
-    assert re.fullmatch(r"error: file/report\.html cannot be written \(.*\): choose another file by --output\.\n", stderr)
+    assert re.fullmatch(
+        r"error: file/report\.html cannot be written \(.*\): choose another file by --output\.\n", stderr
+    )
 
 
 def test_a_store_without_runs(tmp_path):

@@ -184,6 +184,8 @@ def test_every_table_says_where_it_comes_from(papers_tables, papers_store):
         assert ids
         assert f"{name} " in stdout
     assert "15 of 16 cells (1 crashed)" in stdout
+    assert "benefit    60 of 60 pairs of FastFlow" in stdout
+    assert "stability  0 runs beside" in stdout
 
 
 @pytest.mark.parametrize("name", [*NAMES, "benefit"])

@@ -53,9 +53,7 @@ class Browser:
     def requests(self) -> list[str]:
         """The addresses that were asked for since then."""
         events = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
-        return [
-            event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"
-        ]
+        return [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
 
     def find(self, selector: str) -> list[WebElement]:
         return self.driver.find_elements("css selector", selector)

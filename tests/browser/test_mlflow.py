@@ -59,9 +59,7 @@ def test_a_filter_is_typed_and_columns_are_chosen(browser, altub, tmp_path):
     field = browser.find("input[data-testid='search-box'], input[placeholder*='metrics.rmse']")[0]
     field.send_keys(f"{TABLE} and tags.altub != 'stereotype' and tags.altub != 'cnn'", Keys.ENTER)
     browser.wait(lambda: matching(browser) == 2)
-    assert set(names(browser)) == {
-        f"mvtec/capsule fastflow-cait {altub} seed25" for altub in ("none", "alternating")
-    }
+    assert set(names(browser)) == {f"mvtec/capsule fastflow-cait {altub} seed25" for altub in ("none", "alternating")}
     for column in ("altub", "pixel_auroc_mean", "pixel_auroc_std"):
         choose(browser, column)
     shown = browser.wait(lambda: cells(browser, "0.989"))
