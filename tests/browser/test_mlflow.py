@@ -81,7 +81,7 @@ def choose(browser, column):
 
 def tick(browser, column):
     return browser.script(
-        "const found = [...document.querySelectorAll('[role=treeitem], .du-bois-light-tree-treenode, .ant-tree-treenode')]"
+        "const found = [...document.querySelectorAll('[role=treeitem], .ant-tree-treenode')]"
         ".filter((one) => one.innerText.trim() === arguments[0]);"
         "if (!found.length) return false;"
         "const leaf = found.at(-1); (leaf.querySelector('[class*=checkbox]') ?? leaf).click(); return true",

@@ -17,7 +17,8 @@ const rgba = (colour) => {
   return [...canvas.getImageData(0, 0, 1, 1).data];
 };
 const luminance = (colour) => {
-  const [r, g, b] = colour.slice(0, 3).map((v) => v / 255).map((v) => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+  const linear = (v) => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4;
+  const [r, g, b] = colour.slice(0, 3).map((v) => linear(v / 255));
   return .2126 * r + .7152 * g + .0722 * b;
 };
 const behind = (element) => {
@@ -44,8 +45,10 @@ return [...document.images].map((image) => [image.alt, image.complete, image.nat
 COLUMN = """
 const table = document.querySelector(arguments[0] + " table");
 const head = [...table.tHead.rows].at(-1).cells[arguments[1]];
-return [head.getAttribute("aria-sort"), [...table.tBodies].map((body) => [
-  body.rows[0].cells[0].innerText, body.rows[0].cells[arguments[1]].querySelector(".text").innerText, body.rows.length])]
+return [head.getAttribute("aria-sort"), [...table.tBodies].map((body) => {
+  const cells = body.rows[0].cells;
+  return [cells[0].innerText, cells[arguments[1]].querySelector(".text").innerText, body.rows.length];
+})]
 """
 
 
