@@ -12,9 +12,13 @@ pytestmark = pytest.mark.browser
 OPEN_ALL = "for (const one of document.querySelectorAll('details')) one.open = true"
 CONTRASTS = """
 const canvas = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+const known = new Map();
 const rgba = (colour) => {
-  canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
-  return [...canvas.getImageData(0, 0, 1, 1).data];
+  if (!known.has(colour)) {
+    canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
+    known.set(colour, [...canvas.getImageData(0, 0, 1, 1).data]);
+  }
+  return known.get(colour);
 };
 const luminance = (colour) => {
   const linear = (v) => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4;
@@ -35,7 +39,7 @@ while (walker.nextNode()) {
   const element = walker.currentNode.parentElement;
   if (!walker.currentNode.textContent.trim() || !element.checkVisibility()) continue;
   const [a, b] = [rgba(getComputedStyle(element).color), behind(element)].map(luminance);
-  found.push([(Math.max(a, b) + .05) / (Math.min(a, b) + .05), walker.currentNode.textContent.trim()]);
+  found.push([(Math.max(a, b) + .05) / (Math.min(a, b) + .05), walker.currentNode.textContent.trim().slice(0, 80)]);
 }
 return found;
 """
@@ -142,7 +146,7 @@ def test_a_column_is_sorted_by_number_and_back(browser, pages, press):
     assert direction == "ascending"
     values = numbers(rows)
     assert values == sorted(there) + [None] * (len(values) - len(there))
-    assert sort() == ["none", original] or sort() == ("none", original)
+    assert sort() == ("none", original)
 
 
 def test_text_is_sorted_and_only_one_column_says_so(browser, pages):
