@@ -63,7 +63,8 @@ report: setup ## one page with all tables and figures, results/report.html; URI 
 bench: setup ## speed, as ratios measured in one run on this machine
 	$(BIN)/python -m bench
 
-ui: setup ## MLflow's web interface on http://127.0.0.1:5000
+ui: setup ## MLflow's web interface on http://127.0.0.1:5000; how to find the tables there: docs/mlflow.md
+	@echo "Runs: http://127.0.0.1:5000/#/experiments?workflowType=machine_learning"
 	$(BIN)/mlflow ui --host 127.0.0.1 --port 5000 --workers 1 --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}
 
 server: setup ## MLflow server for many writers; BACKEND_STORE_URI, HOST, PORT and OPTIONS=... may be given
