@@ -7,7 +7,7 @@ HOST ?= 127.0.0.1
 PORT ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types pytest test-slow test-slurm test-server test-browser tables report bench ui server lock clean
+.PHONY: help setup demo test lint types pytest test-slow test-slurm test-server test-browser tables figures report bench ui server lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -56,6 +56,9 @@ test-browser: setup ## report and MLflow's interface in a real Chromium; install
 
 tables: setup ## the paper's tables from MLflow, into results/tables/; URI=... and EXPERIMENT="NAME ..." choose what is read
 	@$(BIN)/python -m analysis.tables all $(if $(URI),--tracking-uri '$(URI)') $(foreach name,$(EXPERIMENT),--experiment '$(name)')
+
+figures: setup ## the paper's figures and those of all runs, into results/figures/; URI and EXPERIMENT as with tables
+	@$(BIN)/python -m analysis.figures all $(if $(URI),--tracking-uri '$(URI)') $(foreach name,$(EXPERIMENT),--experiment '$(name)')
 
 report: setup ## one page with all tables and figures, results/report.html; URI and EXPERIMENT as for tables
 	@$(BIN)/python -m analysis.report $(if $(URI),--tracking-uri '$(URI)') $(foreach name,$(EXPERIMENT),--experiment '$(name)')

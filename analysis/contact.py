@@ -9,11 +9,11 @@ from PIL import Image
 
 from altub_exp.pictures import Panels, read_panels
 from analysis.artifacts import Absent, Artifacts
-from analysis.curves import slug
 from analysis.drawing import Drawing, Undrawn, origin
 from analysis.records import Run
 from analysis.settings import Line, Setting
 from analysis.style import BACKBONES, BASES, DATASETS, MODELS, PAGE, footnotes, head, new_figure, styled
+from analysis.wording import slug
 
 SHEET = "maps.png"
 LABEL = 0.95

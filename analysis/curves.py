@@ -2,54 +2,39 @@
 
 from __future__ import annotations
 
-import re
-import textwrap
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from altub_exp.altub import Alternation
-from altub_exp.runs import State
-from analysis.drawing import Drawing, origin
+from analysis.drawing import Drawing, Undrawn
 from analysis.records import Run
 from analysis.settings import Line, Setting
-from analysis.style import (
-    BACKBONES,
-    BASES,
-    COLUMN,
-    DATASETS,
-    METRICS,
-    MODELS,
-    WINDOW,
-    Look,
-    footnotes,
-    head,
-    looks,
-    new_figure,
-    styled,
-)
+from analysis.style import COLUMN, METRICS, WINDOW, Look, footnotes, head, looks, new_figure, styled
+from analysis.wording import explanation, legend_text, place_text, shortcomings, slug, state, suffix
 
 PANEL_HEIGHT = 2.35
 LEGEND_ROW = 0.15
 HEAD = 0.45
 """Inches: of one metric's panel, of one line above it, of title and axis together."""
 
-LEGEND_LETTERS = 54
-"""In a row of the legend."""
-
 MARKERS = 7
 """On one curve: enough to tell it from others in grey."""
 
 
-def stability_plot(setting: Setting) -> Drawing:
+def stability_plot(setting: Setting) -> Drawing | Undrawn:
     """AUROC of every base distribution against the epoch, mean ± sd and best beside it; pixels above images."""
     metrics = [metric for metric in METRICS if any(run.series.get(metric) for run in setting.runs)]
     where = place_text(setting)
+    name = "-".join(["stability", *map(slug, setting.place), *suffix(setting)])
+    if not metrics:
+        told = " ".join(map(state, setting.runs))
+        return Undrawn(name, where, f"{where} is not drawn: no epoch has been evaluated. {told}")
     return _drawing(
         setting,
         metrics,
-        name="-".join(["stability", *map(slug, setting.place), *_suffix(setting)]),
+        name=name,
         title=where,
         opening=f"AUROC (%) of {where} after every evaluated epoch, epochs counted from 1.",
     )
@@ -64,7 +49,7 @@ def _drawing(
     setting: Setting, metrics: Sequence[str], name: str, title: str, opening: str, missing: Sequence[str] = ()
 ) -> Drawing:
     chosen = looks([line.base for line in setting.lines])
-    notes = [*missing, *(_state(run) for run in setting.runs if run.state != "finished" or run.missing)]
+    notes = [*missing, *(state(run) for run in setting.runs if run.state != "finished" or run.missing)]
     texts = [
         legend_text(line, look, metric) for metric in metrics for line, look in zip(setting.lines, chosen, strict=True)
     ]
@@ -85,7 +70,8 @@ def _drawing(
         figure.axes[1].set_xlabel("mean ± sd,\n★ best", fontsize=7)
         head(figure, title)
         footnotes(figure, notes)
-    caption = " ".join([opening, *_explanation(setting), *_notes(setting, notes)])
+    psi_only = any(psi_only_epochs(run) for run in setting.runs)
+    caption = " ".join([opening, *explanation(setting, psi_only), *shortcomings(setting, notes)])
     return Drawing(name, title, caption, figure, setting.runs, tuple(notes))
 
 
@@ -176,28 +162,6 @@ def psi_only_epochs(run: Run) -> list[int]:
     return [epoch for epoch in range(1, run.last_epoch + 1) if alternation.psi_only(epoch)]
 
 
-def legend_text(line: Line, look: Look, metric: str) -> str:
-    """What the legend says of a line, in rows that fit."""
-    return textwrap.fill(f"{label(line, look)}: {statistics_text(line, metric)}", LEGEND_LETTERS)
-
-
-def statistics_text(line: Line, metric: str) -> str:
-    """``97.81 ± 0.12, best 98.30``: means over the seeds where there are several, of those with a whole window."""
-    whole = [run for run in line.runs if not run.absent(metric)]
-    if not whole:
-        return "epochs of the window missing"
-    found = [statistics for run in whole if (statistics := run.statistics(metric))]
-    mean, std, best = (100 * float(np.mean([getattr(one, name) for one in found])) for name in ("mean", "std", "best"))
-    fewer = f" ({len(whole)} of them)" if len(whole) < len(line.runs) else ""
-    return f"{mean:.2f} ± {std:.2f}, best {best:.2f}{fewer}"
-
-
-def label(line: Line, look: Look) -> str:
-    """How a line is called: its base distribution, what tells it from others of the same, and the number of seeds."""
-    parts = [look.label, *(f"{key.removeprefix('altub.')} {value}" for key, value in line.differs.items())]
-    return ", ".join(parts if len(line.runs) == 1 else [*parts, f"{len(line.runs)} seeds"])
-
-
 def percent(values: Iterable[float]) -> list[float]:
     """Fractions as percent."""
     return [100 * value for value in values]
@@ -210,26 +174,6 @@ def limits(seen: Sequence[float]) -> tuple[float, float]:
     return low - 2 * margin, min(high + margin, 100 + margin / 2)
 
 
-def place_text(setting: Setting) -> str:
-    """``MVTec AD capsule, FastFlow, ResNet-18``, with what tells it from other settings."""
-    dataset, category, model, backbone = setting.place
-    parts = [
-        f"{DATASETS.get(dataset, dataset)} {category}",
-        MODELS.get(model, model),
-        BACKBONES.get(backbone, backbone),
-    ]
-    return ", ".join([*parts, *(f"{key}={value}" for key, value in setting.short.items())])
-
-
-def slug(text: str) -> str:
-    """Fit for a file's name."""
-    return re.sub(r"[^\w.=]+", "_", text)
-
-
-def _suffix(setting: Setting) -> list[str]:
-    return [slug(f"{key.rpartition('.')[2]}={value}") for key, value in setting.short.items()]
-
-
 def _worth_seeing(run: Run, metric: str) -> list[float]:
     """Percent that the axis must show: the window, or the later half of a run that does not reach it, and the best."""
     series = run.series.get(metric, {})
@@ -237,36 +181,3 @@ def _worth_seeing(run: Run, metric: str) -> list[float]:
     inside = [value for epoch, value in series.items() if first <= epoch <= last]
     inside = inside or [series[epoch] for epoch in sorted(series)[len(series) // 2 :]]
     return percent([*inside, max(series.values())] if series else [])
-
-
-def _state(run: Run) -> str:
-    base, seed = run.tags.get("altub", "?"), run.tags.get("seed", "?")
-    name = BASES[base].label if base in BASES else base
-    diverged = " (its training diverged)" if run.state == State.crashed else ""
-    missing = f", {run.missing} of {len(run.due)} evaluations in the window missing" if run.missing else ""
-    return f"{name}, seed {seed}: {run.state} after epoch {run.last_epoch}{diverged}{missing}."
-
-
-def _explanation(setting: Setting) -> list[str]:
-    texts = ["Shaded: the epochs of the statistics; beside: their mean ± standard deviation, ★ the best of all epochs."]
-    if any(len(line.runs) > 1 for line in setting.lines):
-        texts.append(
-            "Several seeds: thin lines, their mean thick; in the legend means over the seeds of each run's mean, "
-            "standard deviation over epochs, and best."
-        )
-    if any(psi_only_epochs(run) for run in setting.runs):
-        texts.append("Ticks at the bottom: epochs that update ψ alone.")
-    if any(line.base == "none" for line in setting.lines):
-        texts.append("original: the base distribution stays N(0, I).")
-    if setting.differs:
-        told = ", ".join(f"{key}={value}" for key, value in setting.differs.items())
-        texts.append(f"There are other settings of these images, model and backbone; this one has {told}.")
-    return [*texts, origin(setting.runs)]
-
-
-def _notes(setting: Setting, notes: Sequence[str]) -> list[str]:
-    texts = [f"Not complete: {' '.join(notes)}"] if notes else []
-    if setting.doubles:
-        ids = ", ".join(run.run_id for run in setting.doubles)
-        texts.append(f"Not drawn, since the same line and seed is there already: MLflow runs {ids}.")
-    return texts

@@ -88,7 +88,11 @@ def draw_series(axes: Axes, runs: Mapping[int, Run], metric: str) -> None:
             label=f"{step} step{'s' if step > 1 else ''}",
         )
         first, last = run.window
-        seen += [value for epoch, value in zip(series, values, strict=True) if first / 2 <= epoch <= last]
+        seen += [
+            value
+            for epoch, value in zip(series, values, strict=True)
+            if first / 2 <= epoch <= last and np.isfinite(value)
+        ]
     for window in {run.window for run in runs.values()}:
         axes.axvspan(*window, color=WINDOW, linewidth=0, zorder=0)
     if seen:

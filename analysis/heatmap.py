@@ -150,7 +150,7 @@ def draw_grid(axes: Axes, found: Sequence[Difference], rows: Sequence[str], stat
             color="white" if dark else "black",
         )
     axes.set(xlim=(0, len(columns)), ylim=(len(rows), 0))
-    axes.set_xticks(np.arange(len(columns)) + 0.5, [COLUMNS[column] for column in columns], fontsize=6.5)
+    axes.set_xticks(np.arange(len(columns)) + 0.5, [COLUMNS[column] for column in columns], fontsize=6.2)
     axes.set_yticks(np.arange(len(rows)) + 0.5, [row.replace("_", " ") for row in rows])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)

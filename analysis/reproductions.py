@@ -113,8 +113,9 @@ def _drawing(
 
 
 def _undrawn(name: str, title: str, sweep: Sequence[Wanted], why: str = "") -> Undrawn:
-    lacking = [one for one in sweep if one.run is None]
-    why = why or (f"{len(lacking)} run{'s' if len(lacking) > 1 else ''} of it ({_names(lacking)}) missing")
+    if not why:
+        lacking = [one for one in sweep if one.run is None]
+        why = f"{len(lacking)} runs are missing ({_names(lacking)})" if len(lacking) > 1 else "its run is missing"
     return Undrawn(name, title, f"{title} is not drawn: {why}; compute with `{command(name)}`.")
 
 
@@ -124,7 +125,7 @@ def _incomplete(name: str, sweep: Sequence[Wanted]) -> list[str]:
 
 
 def _names(sweep: Sequence[Wanted]) -> str:
-    return ", ".join(one.name for one in sweep if one.name) or "the only one"
+    return ", ".join(one.name for one in sweep)
 
 
 def _deviations(sweep: Sequence[Wanted]) -> list[str]:

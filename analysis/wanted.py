@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
+from typing import NamedTuple
 
 from altub_exp.grid import jobs
 from altub_exp.record import flatten
@@ -41,13 +43,10 @@ def wanted(sweep: str, runs: Iterable[Run]) -> list[Wanted]:
     A run stands for another only if it agrees in data set, category, model, backbone, base distribution and in what the
     sweep varies; in what else it deviates is told.
     """
-    composed = jobs(sweep)
-    values = [dict(override.split("=", 1) for override in job.overrides if "=" in override) for job in composed]
-    varied = [key for key in values[0] if len({one.get(key) for one in values}) > 1] if values else []
+    sought = composed(sweep)
+    varied = [key for key in sought[0].values if len({job.values.get(key) for job in sought}) > 1]
     found = []
-    for job, chosen in zip(composed, values, strict=True):
-        params = {key: str(value) for key, value in flatten(asdict(job.config)).items()}
-        tags = {tag: params[key] for tag, key in KEYS.items()} | {"backbone": job.config.backbone.key}
+    for params, tags, values in sought:
         own = {key: params[key] for key in varied if key in params}
         alike = [
             run
@@ -56,9 +55,28 @@ def wanted(sweep: str, runs: Iterable[Run]) -> list[Wanted]:
             and all(run.params.get(key) == value for key, value in own.items())
         ]
         best = min(alike, key=lambda run: _rank(run, params), default=None)
-        shown = {key: chosen[key] for key in varied}
+        shown = {key: values[key] for key in varied}
         found.append(Wanted(shown, best, _deviations(best, params) if best else {}))
     return found
+
+
+class Job(NamedTuple):
+    """One run that a sweep composes: flattened configuration, tags of its place, what its overrides set."""
+
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    values: Mapping[str, str]
+
+
+@cache
+def composed(sweep: str) -> tuple[Job, ...]:
+    """The runs of a sweep, as MLflow would hold them."""
+    found = []
+    for job in jobs(sweep):
+        params = {key: str(value) for key, value in flatten(asdict(job.config)).items()}
+        tags = {tag: params[key] for tag, key in KEYS.items()} | {"backbone": job.config.backbone.key}
+        found.append(Job(params, tags, dict(one.split("=", 1) for one in job.overrides if "=" in one)))
+    return tuple(found)
 
 
 def _rank(run: Run, params: Mapping[str, str]) -> tuple[object, ...]:

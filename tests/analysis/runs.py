@@ -103,7 +103,7 @@ def latents(shift=1.0, images=40, seed=0):
 
 def files(folder, spec, **content):
     """Put files where MLflow looks for a filled run's: `name=` an object is NAME.json."""
-    place = folder / "artifacts" / spec.run_id
+    place = folder / "artifacts" / spec.run_id / "artifacts"
     place.mkdir(parents=True, exist_ok=True)
     for name, value in content.items():
         (place / f"{name}.json").write_text(json.dumps(value))

@@ -157,3 +157,14 @@ def test_cflow_counts_sub_epochs(tmp_path):
     assert "sub-epoch" in [one.get_xlabel() for one in drawing.figure.axes]
     warm = list(psi_only_epochs(setting.lines[1].runs[0]))
     assert warm[0] == 20  # ψ stays as it is in the first 16 sub-epochs
+
+
+def test_a_run_before_its_first_evaluation_is_no_plot(tmp_path):
+    (spec,) = Filler(only=lambda spot: spot == R18[0], state=lambda _: "running").specs()
+    spec.series = {"loss": {1: 0.5}}
+    (setting,) = settings(read(store([spec], tmp_path)).runs)
+    undrawn = stability_plot(setting)
+    assert undrawn.sentence == (
+        "MVTec AD capsule, FastFlow, ResNet-18 is not drawn: no epoch has been evaluated. original, seed 25: running "
+        "after epoch 1, 201 of 201 evaluations in the window missing."
+    )
