@@ -39,6 +39,7 @@ def troubled(folder):
         tags=first.tags | {"run_key": "seed25-ffffffff"},
         series=lower,
         experiment="second <b>try</b>",
+        started=first.started - 1000,  # of equals the newest is shown
     )
     return write([*specs, double, *other(EVIL)], folder)
 
