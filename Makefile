@@ -7,7 +7,8 @@ HOST ?= 127.0.0.1
 PORT ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types pytest test-slow test-slurm test-server tables figures bench bench-peers ui server lock clean
+.PHONY: help setup demo test lint types pytest test-slow test-slurm test-server test-browser
+.PHONY: tables figures report bench bench-peers ui server lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -37,7 +38,7 @@ types: setup ## mypy --strict on src/
 	$(BIN)/mypy
 
 pytest: setup ## doctests and tests, WORKERS processes at once
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not slow and not slurm and not server" -rs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not slow and not slurm and not server and not browser" -rs
 
 test-slow: setup ## the tests that take minutes: the real data set where it is present
 	$(BIN)/python -m pytest -q -m slow -rs
@@ -50,11 +51,18 @@ test-server: setup ## forty writers at once, over PostgreSQL; installs Debian's 
 	tests/install.sh postgresql
 	$(BIN)/python -m pytest -q -m server -rs
 
+test-browser: setup ## report and MLflow's interface in a real Chromium; installs Debian's where it is missing (root)
+	tests/install.sh chromium
+	$(BIN)/python -m pytest -q -m browser -rs
+
 tables: setup ## the paper's tables from MLflow, into results/tables/; URI=... and EXPERIMENT="NAME ..." choose what is read
 	@$(BIN)/python -m analysis.tables all $(if $(URI),--tracking-uri '$(URI)') $(foreach name,$(EXPERIMENT),--experiment '$(name)')
 
 figures: setup ## the paper's figures and those of all runs, into results/figures/; URI and EXPERIMENT as with tables
 	@$(BIN)/python -m analysis.figures all $(if $(URI),--tracking-uri '$(URI)') $(foreach name,$(EXPERIMENT),--experiment '$(name)')
+
+report: setup ## one page with all tables and figures, results/report.html; URI and EXPERIMENT as for tables
+	@$(BIN)/python -m analysis.report $(if $(URI),--tracking-uri '$(URI)') $(foreach name,$(EXPERIMENT),--experiment '$(name)')
 
 bench: setup ## speed, as ratios measured in one run on this machine
 	$(BIN)/python -m bench
@@ -65,7 +73,8 @@ bench-peers: setup ## a whole epoch against anomalib's, which is installed into 
 	@test -e $(PEERS)/.ready || { $(PYTHON) -m venv $(PEERS) && $(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check anomalib==2.7.0 "$$(grep '^torch==' requirements.lock)" && touch $(PEERS)/.ready; }
 	$(BIN)/python -m bench.peers --python $(PEERS)/bin/python
 
-ui: setup ## MLflow's web interface on http://127.0.0.1:5000
+ui: setup ## MLflow's web interface on http://127.0.0.1:5000; how to find the tables there: docs/mlflow.md
+	@echo "Runs: http://127.0.0.1:5000/#/experiments?workflowType=machine_learning"
 	$(BIN)/mlflow ui --host 127.0.0.1 --port 5000 --workers 1 --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}
 
 server: setup ## MLflow server for many writers; BACKEND_STORE_URI, HOST, PORT and OPTIONS=... may be given

@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# Install from Debian or Ubuntu what tests start by themselves: tests/install.sh [slurm] [postgresql]; nothing is started.
+# Install from Debian or Ubuntu what tests start by themselves: tests/install.sh [slurm] [postgresql] [chromium]; nothing is started.
 set -euo pipefail
 
 packages_of() {
     case $1 in
         slurm) echo slurmctld slurmd slurmdbd slurm-client munge mariadb-server ;;
         postgresql) echo postgresql ;;
-        *) echo "tests/install.sh: no such part: $1 (there are: slurm, postgresql)" >&2; return 2 ;;
+        chromium) echo chromium chromium-driver fonts-dejavu-core ;;
+        *) echo "tests/install.sh: no such part: $1 (there are: slurm, postgresql, chromium)" >&2; return 2 ;;
     esac
 }
 
-[ $# -gt 0 ] || set -- slurm postgresql
+[ $# -gt 0 ] || set -- slurm postgresql chromium
 wanted=""
 for part in "$@"; do
     packages=$(packages_of "$part")
@@ -18,7 +19,7 @@ for part in "$@"; do
 done
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
-    echo "These tests need Debian or Ubuntu: they start the daemons of the packages$wanted." >&2
+    echo "These tests need Debian or Ubuntu: they start programs of the packages$wanted." >&2
     exit 1
 fi
 missing=""

@@ -35,6 +35,7 @@ from pathlib import Path
 import numpy as np
 
 from altub_exp import grid
+from altub_exp.metrics.stability import stability
 from altub_exp.record import flatten
 from altub_exp.store import prepare_store
 from analysis.published import BACKBONES, Key, categories, choice, values
@@ -194,6 +195,11 @@ class Filler:
                 last_values = {"inference_ms": values("table7")[key].mean, "inference_ms_std": 0.1}
         else:
             series = {name: {e: v for e, v in points.items() if e <= self.ends} for name, points in series.items()}
+        if state in ("finished", "crashed"):
+            for metric in ("pixel_auroc", "image_auroc"):
+                if (found := stability(series[metric], first, last)) is not None:
+                    values_of = {"mean": found.mean, "std": found.std, "best": found.best}
+                    last_values |= {f"{metric}_{name}": value for name, value in values_of.items()}
         digest = uuid.uuid5(uuid.NAMESPACE_OID, str((spot, seed, sorted(params.items())))).hex[:8]
         tags = {
             "model": spot.model,
@@ -272,7 +278,8 @@ def write(specs: Iterable[Spec], folder: Path) -> str:
                 "SELECT experiment_id FROM experiments WHERE name = ?", (spec.experiment,)
             ).fetchone()
             status = {"finished": "FINISHED", "running": "RUNNING"}.get(spec.state, "FAILED")
-            name = f"{spec.spot.dataset}/{spec.spot.category} {spec.spot.model}-{spec.spot.backbone} {spec.spot.altub}"
+            place = f"{spec.spot.dataset}/{spec.spot.category} {spec.spot.model}-{spec.spot.backbone} {spec.spot.altub}"
+            name = f"{place} seed{spec.seed}"
             ended = None if spec.state == "running" else spec.started + 10**6
             artifacts = f"{folder.as_uri()}/artifacts/{spec.run_id}/artifacts"
             store.execute(
