@@ -14,7 +14,7 @@ from torch import Tensor
 
 from altub_exp.data.images import rotate
 from altub_exp.errors import UserError
-from altub_exp.features.cache import CachedMaps
+from altub_exp.features.cached import CachedMaps
 from altub_exp.features.extraction import Extractor, batch, one_by_one
 from altub_exp.progress import console, log
 
