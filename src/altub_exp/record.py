@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from altub_exp.config import Config, backbone_label
+from altub_exp.config import Config, Precision, backbone_label
 from altub_exp.data import ImageSet
 from altub_exp.errors import UserError
 from altub_exp.metrics.stability import stability
@@ -42,6 +42,8 @@ def run_path(config: Config, images: ImageSet) -> Path:
         "checkpoint_seconds",
     ):
         del part[key]
+    if config.precision is Precision.float32:
+        del part["precision"]  # runs keep the names that they had before it could be chosen
     for key in ("root", "categories"):
         del part["dataset"][key]
     for key in ("timing_images", "unit_normality"):

@@ -184,7 +184,7 @@ class CouplingBlock(AllInOneBlock):  # type: ignore[misc]  # FrEIA has no types
         if rev:
             return cast("tuple[tuple[Tensor], Tensor]", super().forward(x, c, rev=True, jac=jac))
         passive, whole = _Halves.apply(x[0], self.splits[0])
-        a = self.subnet(torch.cat([passive, *c], dim=1) if c else passive)
+        a = self.subnet(torch.cat([passive, *c], dim=1) if c else passive).to(whole.dtype)  # under autocast it is not
         scale: Tensor = self.global_scale_activation(self.global_scale)
         orders = (self.order, self.inverse_order) if hasattr(self, "order") else None
         z, log_det = _Couple.apply(whole, a, scale, self.global_offset, self.clamp, orders)
@@ -202,7 +202,8 @@ class CouplingBlock(AllInOneBlock):  # type: ignore[misc]  # FrEIA has no types
         if hasattr(self, "order"):
             there, back = (self.inverse_order, self.order) if rev else (self.order, self.inverse_order)
             return permuted(x, there, back)
-        return cast("Tensor", self.permute_function(x, self.w_perm.transpose(0, 1) if rev else self.w_perm))
+        with torch.autocast(x.device.type, enabled=False):  # a latent is not to be rounded
+            return cast("Tensor", self.permute_function(x, self.w_perm.transpose(0, 1) if rev else self.w_perm))
 
 
 def random_orthogonal(size: int) -> Tensor:
