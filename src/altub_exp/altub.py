@@ -100,7 +100,7 @@ class AlternatingOptimizer:
             if psi:
                 groups.append({"params": psi, "weight_decay": psi_weight_decay})
                 self.alone.append(torch.optim.SGD(psi, lr=max_lr, momentum=momentum))
-            self.joint.append(torch.optim.Adam(groups, lr=lr, betas=betas, eps=eps))
+            self.joint.append(torch.optim.Adam(groups, lr=lr, betas=betas, eps=eps, fused=True))
         self._max_eta1, self._max_eta2 = lr, max_lr
         self._clipping, self._clip_value, self._clip_jointly = CLIPPINGS[clip], clip_value, clip_jointly
         self._grad_norm, self._keep_gradients = grad_norm, keep_gradients
@@ -158,7 +158,11 @@ class AlternatingOptimizer:
         """Take up the states of a checkpoint."""
         for key in ("joint", "alone"):
             for one, saved in zip(getattr(self, key), state[key], strict=True):
-                one.load_state_dict(saved)
+                now = [
+                    group | {"fused": present["fused"]}  # an earlier version's were not
+                    for group, present in zip(saved["param_groups"], one.param_groups, strict=True)
+                ]
+                one.load_state_dict(saved | {"param_groups": now})
         for (theta, psi), graded in zip(self.parts, state["graded"], strict=True):
             for parameter, has in zip(theta + psi, graded, strict=True):
                 parameter.grad = torch.zeros_like(parameter) if has else None

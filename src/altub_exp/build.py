@@ -25,6 +25,7 @@ from altub_exp.config import (
     FastFlowConfig,
     FeatureNorm,
     Optimizers,
+    Precision,
 )
 from altub_exp.data import ImageSet
 from altub_exp.data.images import ImageFiles, file_digests
@@ -40,6 +41,7 @@ from altub_exp.flows.csflow import CSFlow
 from altub_exp.flows.fastflow import FastFlow
 from altub_exp.flows.latent import Shape
 from altub_exp.learner import FibreLearner, ImageLearner, Learner
+from altub_exp.precision import allow_tf32
 from altub_exp.progress import log
 from altub_exp.schedule import LearningRate
 from altub_exp.scoring import CrossScaleEnergy, FibreProbability, LikelihoodMap, Scoring
@@ -212,7 +214,8 @@ def open_shelf(
 def build_density(config: Config, shapes: Sequence[Shape]) -> Density:
     """The flow and the base distributions that the configuration names, for feature maps of these shapes."""
     flow = family(config).flow(config.model, shapes)
-    return Density(flow, [base(config)(shape) for shape in flow.shapes])  # type: ignore[union-attr]
+    bases = [base(config)(shape) for shape in flow.shapes]  # type: ignore[union-attr]
+    return Density(flow, bases, autocast=torch.bfloat16 if config.precision is Precision.bf16 else None)
 
 
 def build_learner(config: Config, density: Density) -> Learner:
@@ -240,19 +243,26 @@ def build_learner(config: Config, density: Density) -> Learner:
     return family(config).learner(config.model, density, optimizer, rate)
 
 
-def prepare_device(wanted: Device, threads: int | None = None) -> torch.device:
-    """The device that was asked for, computing in float32 proper (no TF32), and on the CPU with so many threads.
+def prepare_device(
+    wanted: Device, threads: int | None = None, precision: Precision = Precision.float32
+) -> torch.device:
+    """The device that was asked for, with TF32 only where ``precision`` says so, and on the CPU with so many threads.
 
     Raises:
-        UserError: CUDA was asked for and there is none.
+        UserError: CUDA was asked for and there is none, or TF32, which a CPU does not have.
     """
     available = torch.cuda.is_available()
     if wanted is Device.cuda and not available:
         raise UserError("device=cuda was asked for, but PyTorch finds no CUDA device here: set device=cpu or auto.")
     if threads is not None:
         torch.set_num_threads(threads)
-    torch.backends.cudnn.allow_tf32 = False
-    return torch.device("cuda" if available and wanted is not Device.cpu else "cpu")
+    device = torch.device("cuda" if available and wanted is not Device.cpu else "cpu")
+    if precision is Precision.tf32 and device.type != "cuda":
+        raise UserError(
+            "precision=tf32 has no effect on a CPU: set precision=float32, or device=cuda where there is one."
+        )
+    allow_tf32(precision is Precision.tf32)
+    return device
 
 
 def seed_everything(seed: int) -> None:

@@ -92,6 +92,14 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
+class Precision(StrEnum):
+    """Of the flow's convolutions and matrix products; the rest, backbone and log-determinant included, is float32."""
+
+    float32 = "float32"
+    tf32 = "tf32"
+    bf16 = "bf16"
+
+
 class Resume(StrEnum):
     """Whether a half-finished run goes on from its checkpoint or is put aside and started over."""
 
@@ -321,6 +329,7 @@ class Config:
     cache: CacheConfig
     seed: int
     device: Device
+    precision: Precision
     resume: Resume
     runs_dir: str
     threads: int | None
@@ -459,7 +468,8 @@ def load_config(file: Path) -> Config:
         schema = OmegaConf.structured(Config)
         schema.model = OmegaConf.structured(MODELS[written.model.name])
         schema.dataset = OmegaConf.structured(DATASETS.get(written.dataset.layout, DatasetConfig))
-        config = OmegaConf.to_object(OmegaConf.merge(schema, {"cache": cache_defaults()}, written))
+        earlier = {"cache": cache_defaults(), "precision": Precision.float32}  # what runs had before these could be set
+        config = OmegaConf.to_object(OmegaConf.merge(schema, earlier, written))
     except (OSError, YAMLError, KeyError, AttributeError, OmegaConfBaseException) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"{file} is not the configuration of a run of this version ({reason}).") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -38,10 +39,13 @@ class Density(nn.Module):
             latent. A flow that is trained on single positions has ``fibres`` and ``scales``, see
             :class:`~altub_exp.flows.cflow.CFlow`.
         bases: one base distribution per scale.
+        autocast: what the flow's convolutions and matrix products are computed in; None: as their parameters are. Base
+            distribution, log-determinant and what follows from them keep the parameters' precision.
     """
 
-    def __init__(self, flow: nn.Module, bases: Sequence[nn.Module]) -> None:
+    def __init__(self, flow: nn.Module, bases: Sequence[nn.Module], *, autocast: torch.dtype | None = None) -> None:
         super().__init__()
+        self._autocast = autocast
         self.flow = flow
         self.bases = nn.ModuleList(bases)
 
@@ -62,13 +66,21 @@ class Density(nn.Module):
 
     def forward(self, features: Sequence[Tensor], *, freeze_flow: bool = False) -> list[Units]:
         """Standardised latents per scale; ``freeze_flow`` keeps no graph for θ, for the ψ-only epochs."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not freeze_flow):
+        with self._of_the_flow(freeze_flow, features[0].device):
             latents: list[Latent] = self.flow(features)
         units = []
         for base, latent in zip(self.bases, latents, strict=True):
             standardized: Standardized = base(latent.z, latent.x)
             units.append(Units(*standardized, latent.log_det))
         return units
+
+    @contextlib.contextmanager
+    def _of_the_flow(self, frozen: bool, device: torch.device) -> Iterator[None]:
+        with (
+            torch.set_grad_enabled(torch.is_grad_enabled() and not frozen),
+            torch.autocast(device.type, self._autocast, enabled=self._autocast is not None),
+        ):
+            yield
 
     def fibres(self, scale: int, maps: Tensor, rows: Tensor, *, freeze_flow: bool = False) -> Units:
         """The same for single positions of one scale.
@@ -84,7 +96,7 @@ class Density(nn.Module):
         """
         area = maps.shape[2] * maps.shape[3]
         images, positions = rows // area, rows % area
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not freeze_flow):
+        with self._of_the_flow(freeze_flow, maps.device):
             latent: Latent = self.flow.fibres(scale, maps.flatten(2)[images, :, positions], positions)  # type: ignore[operator]
         base = self.bases[scale]
         shape: Shape = self.flow.shapes[scale]  # type: ignore[index,assignment]

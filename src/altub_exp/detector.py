@@ -13,11 +13,12 @@ from torch import Tensor
 
 from altub_exp.build import build_backbone, build_density, family
 from altub_exp.checkpoint import load_trained
-from altub_exp.config import load_config
+from altub_exp.config import Precision, load_config
 from altub_exp.density import Density
 from altub_exp.errors import UserError
 from altub_exp.features.backbone import Backbone
 from altub_exp.plugins import discover
+from altub_exp.precision import allow_tf32
 from altub_exp.record import weights_fingerprint
 from altub_exp.runs import RunFolder, State
 from altub_exp.scoring import Scoring
@@ -84,6 +85,7 @@ def load_detector(path: Path, device: torch.device, weights: str | None = None) 
             f"The backbone's weights {config.backbone.weights} are not those that the run in {path} was trained with: "
             "name that file with --weights."
         )
+    allow_tf32(config.precision is Precision.tf32)  # a CPU computes in float32 all the same
     trained = load_trained(folder.checkpoint)
     density = build_density(config, trained.shapes)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -67,13 +68,16 @@ def anomaly_scores(density: Density, scoring: Scoring, test: TestSet, train: Fea
     """Scores of all test images; ``train`` is read only where they refer to it."""
     of_test = positions(density, scoring, test.features)
     extremes = scoring.extremes(positions(density, scoring, train) if scoring.reference == "train" else of_test)
-    chunks = zip(*(torch.split(scale, IMAGES_AT_ONCE) for scale in of_test), strict=True)
-    made = []
-    for chunk in chunks:
-        maps = scoring.maps(chunk, test.size, extremes)
-        made.append((maps.cpu(), scoring.image_scores(chunk, maps).cpu()))
-    maps, images = (torch.cat(parts) for parts in zip(*made, strict=True))
-    return Scores(maps, images, extremes)
+    maps, images = torch.empty(len(test.defective), test.size, test.size), []
+    for first in range(0, len(maps), IMAGES_AT_ONCE):
+        rows = slice(first, first + IMAGES_AT_ONCE)
+        chunk = [scale[rows] for scale in of_test]
+        made = scoring.maps(chunk, test.size, extremes)
+        if made.dtype != maps.dtype:
+            maps = maps.to(torch.promote_types(maps.dtype, made.dtype))
+        maps[rows] = made
+        images.append(scoring.image_scores(chunk, made).cpu())
+    return Scores(maps, torch.cat(images), extremes)
 
 
 def detection(scores: Scores, test: TestSet) -> Iterator[tuple[str, float]]:
@@ -82,10 +86,10 @@ def detection(scores: Scores, test: TestSet) -> Iterator[tuple[str, float]]:
     Raises:
         Divergence: a score is NaN.
     """
-    if torch.isnan(scores.maps).any() or torch.isnan(scores.images).any():
+    if any(math.isnan(part.amax()) for part in (scores.maps, scores.images)):  # which NaN goes through
         raise Divergence("an anomaly score became NaN")
     if test.masks is not None:
-        yield "pixel_auroc", auroc(scores.maps.numpy(), test.masks)
+        yield "pixel_auroc", auroc(scores.maps.numpy(), test.masks, threads=torch.get_num_threads())
     yield "image_auroc", auroc(scores.images.numpy(), test.defective)
 
 

@@ -57,7 +57,7 @@ def run_experiment(config: Config) -> State:
     check(config)
     for find in (family, base):
         find(config)  # unknown names fail here
-    device = prepare_device(config.device, config.threads)
+    device = prepare_device(config.device, config.threads, config.precision)
     uri = resolve_uri(config.tracking.uri)
     images = open_category(config.dataset)
     folder = RunFolder(run_path(config, images))

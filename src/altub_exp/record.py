@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from altub_exp.config import NEUTRAL, Config, backbone_label
+from altub_exp.config import NEUTRAL, Config, Precision, backbone_label
 from altub_exp.data import ImageSet
 from altub_exp.disk import no_space
 from altub_exp.errors import UserError
@@ -34,6 +34,8 @@ def run_path(config: Config, images: ImageSet) -> Path:
     for name in NEUTRAL:
         group, _, key = name.rpartition(".")
         del (part[group] if group else part)[key]
+    if config.precision is Precision.float32:
+        del part["precision"]  # runs keep the names that they had before it could be chosen
     part["dataset"]["files"] = images.fingerprint()
     part["backbone"]["weights"] = weights_fingerprint(config) or config.backbone.weights
     return (

@@ -62,7 +62,10 @@ class LikelihoodMap:
             F.interpolate(-torch.exp(-energy).unsqueeze(1), size=(size, size), mode="bilinear", align_corners=False)
             for energy in positions
         ]
-        return torch.stack(scales, dim=-1).mean(dim=-1).squeeze(1)
+        total = scales[0]
+        for scale in scales[1:]:
+            total += scale
+        return total.div_(len(scales)).squeeze(1)
 
     def image_scores(self, positions: Sequence[Tensor], maps: Tensor) -> Tensor:
         """The largest pixel."""

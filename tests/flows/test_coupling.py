@@ -31,17 +31,48 @@ def pair(channels=6, size=5, alpha=2.0):
 @pytest.mark.parametrize("channels", [6, 7, 64])
 def test_permutation_by_index_equals_the_dense_matrix_bit_for_bit(channels):
     ours, freia = pair(channels)
-    torch.manual_seed(0)
-    results = []
-    x0 = torch.randn(4, channels, 5, 5)
-    for block in (ours, freia):
-        x = x0.clone().requires_grad_()
-        (z,), log_det = block((x,))
-        (z.square().sum() - log_det.sum()).backward()
-        (back,), _ = block((z.detach(),), rev=True)
-        results.append([z, log_det, x.grad, block.global_scale.grad, block.subnet.weight.grad, back])
+    x, results = torch.randn(4, channels, 5, 5), []
+    for mix in (ours._mix, lambda x, rev: freia.permute_function(x, freia.w_perm_inv if rev else freia.w_perm)):
+        there = x.clone().requires_grad_()
+        z = mix(there, False)
+        z.square().sum().backward()
+        results.append([z, there.grad, mix(z.detach(), True)])
     for a, b in zip(*results, strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("cached", [1, 300, 2**18])
+@pytest.mark.parametrize("channels", [6, 7, 64])
+def test_block_and_its_gradients_equal_freias_in_pieces_of_any_size(channels, cached, monkeypatch):
+    monkeypatch.setattr("altub_exp.flows.coupling.CACHED", cached)
+    results = []
+    x0 = torch.randn(4, channels, 5, 5, generator=torch.Generator().manual_seed(0))
+    for block in pair(channels):
+        x = x0.clone().requires_grad_()
+        (z,), log_det = block((x,))
+        (z.square().sum() - (log_det * torch.arange(1.0, 5.0)).sum()).backward()
+        (back,), _ = block((z.detach(),), rev=True)
+        parameters = (block.global_scale, block.global_offset, block.subnet.weight, block.subnet.bias)
+        results.append([z, log_det, x.grad, *(parameter.grad for parameter in parameters), back])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, rtol=2e-6, atol=2e-6 * b.abs().max().item())
+
+
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("dims", [(5, 2, 3), (6,)])
+def test_gradients_are_those_of_finite_differences(dims, soft):
+    torch.manual_seed(1)
+    layer = torch.nn.Linear if len(dims) == 1 else subnet
+    block = CouplingBlock([dims], subnet_constructor=layer, affine_clamping=1.9, permute_soft=soft).double()
+    names = [name for name, parameter in block.named_parameters() if parameter.requires_grad]
+    values = [p.detach() + 0.3 * torch.randn_like(p) for p in block.parameters() if p.requires_grad]
+
+    def outputs(x, *parameters):
+        (z,), log_det = torch.func.functional_call(block, dict(zip(names, parameters, strict=True)), ((x,),))
+        return z, log_det
+
+    leaves = [one.requires_grad_() for one in (torch.randn(3, *dims, dtype=torch.float64), *values)]
+    assert torch.autograd.gradcheck(outputs, leaves)
 
 
 def test_block_computes_clamp_times_tanh_of_a_tenth():

@@ -31,6 +31,16 @@ def test_equals_scikit_learn_on_many_pixels(share, decimals, dtype):
     assert auroc(scores, labels) == pytest.approx(roc_auc_score(labels.ravel(), scores.ravel()), abs=1e-12)
 
 
+@pytest.mark.parametrize("threads", [2, 3, 64])
+def test_the_number_of_threads_changes_nothing_and_the_arguments_stay(threads):
+    random = np.random.default_rng(1)
+    labels = random.random(50) < 0.3
+    scores = random.normal(size=50).round(1)
+    before = scores.copy()
+    assert auroc(scores, labels, threads=threads) == auroc(scores, labels)
+    assert np.array_equal(scores, before)
+
+
 def test_perfect_reversed_and_uninformative_scores():
     labels = np.array([True, True, False, False, False])
     scores = np.array([5.0, 4.0, 1.0, 2.0, 3.0])

@@ -16,6 +16,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from altub_exp.errors import UserError
+from altub_exp.precision import without_tf32
 
 Weights = Mapping[str, Tensor]
 
@@ -91,9 +92,10 @@ class Backbone(nn.Module):
         """
         x = (images.float() / 255 - self.mean) / self.std
         try:
-            maps = self.model.forward_intermediates(
-                x, indices=self.stages, norm=self.final_norm, stop_early=True, intermediates_only=True
-            )
+            with without_tf32():
+                maps = self.model.forward_intermediates(
+                    x, indices=self.stages, norm=self.final_norm, stop_early=True, intermediates_only=True
+                )
         except (AssertionError, RuntimeError) as error:
             if "memory" in str(error):
                 raise

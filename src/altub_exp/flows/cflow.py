@@ -80,7 +80,7 @@ class CFlow(nn.Module):
 
         def subnet(inputs: int, outputs: int) -> nn.Module:
             hidden = int(inputs * hidden_ratio)
-            return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+            return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, outputs))
 
         for number, (channels, height, width) in enumerate(self.shapes):
             decoder = SequenceINN(channels)

@@ -66,7 +66,9 @@ class CrossConvolutions(nn.Module):
             out[scale] = out[scale] + convolve(_resized(hidden[scale + 1], self._sizes[scale]))
         for scale, convolve in enumerate(self.from_finer, start=1):
             out[scale] = out[scale] + _resized(convolve(hidden[scale - 1]), self._sizes[scale])
-        return [gamma * r for gamma, r in zip(self.gamma, out, strict=True)]
+        return [
+            gamma * r.to(maps[0].dtype) for gamma, r in zip(self.gamma, out, strict=True)
+        ]  # under autocast it is not
 
 
 def _resized(maps: Tensor, size: tuple[int, int]) -> Tensor:

@@ -25,7 +25,7 @@ def convolutional_subnet(channels_in: int, channels_out: int, *, kernel_size: in
     hidden = int(channels_in * hidden_ratio)
     return nn.Sequential(
         nn.Conv2d(channels_in, hidden, kernel_size, padding="same"),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         nn.Conv2d(hidden, channels_out, kernel_size, padding="same"),
     )
 
