@@ -52,6 +52,7 @@ def test_bf16_rounds_the_subnets_alone(compose, model, altub):
     assert abs(loss - rounded_loss) / sum(units.q[0].numel() for units in exact) < 1e-3
 
 
+@pytest.mark.slow
 def test_bf16_is_a_run_of_its_own_and_float32_has_the_name_it_always_had(tmp_path):
     for precision in ("float32", "bf16"):
         run(tmp_path, *TINY, *FEW, "altub=none", f"precision={precision}")

@@ -25,6 +25,7 @@ def undisturbed(tmp_path_factory):
     return cwd, stderr
 
 
+@pytest.mark.slow
 def test_test_features_are_cached_and_training_features_where_images_are_not_turned(undisturbed, tmp_path):
     _, stderr = undisturbed
     tests = [line for line in stderr.splitlines() if line.startswith("features of ")]

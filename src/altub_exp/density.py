@@ -76,10 +76,8 @@ class Density(nn.Module):
 
     @contextlib.contextmanager
     def _of_the_flow(self, frozen: bool, device: torch.device) -> Iterator[None]:
-        with (
-            torch.set_grad_enabled(torch.is_grad_enabled() and not frozen),
-            torch.autocast(device.type, self._autocast, enabled=self._autocast is not None),
-        ):
+        lower = contextlib.nullcontext() if self._autocast is None else torch.autocast(device.type, self._autocast)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen), lower:
             yield
 
     def fibres(self, scale: int, maps: Tensor, rows: Tensor, *, freeze_flow: bool = False) -> Units:

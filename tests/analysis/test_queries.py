@@ -80,6 +80,7 @@ def test_every_table_has_its_queries():
     assert titles == [title for title, found in EXPECTED.items() for _ in found]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("title", "place"), [(t, n) for t, found in EXPECTED.items() for n in range(len(found))])
 def test_a_query_finds_the_runs_of_its_table(client, specs, title, place):
     query = [query for query in queries() if query.title == title][place]
@@ -102,6 +103,7 @@ def test_a_query_finds_the_runs_of_its_table(client, specs, title, place):
         assert set(lacking) <= (set(EMPTY) if one["status"] == "crashed" else set())
 
 
+@pytest.mark.slow
 def test_a_setting_that_is_not_the_papers_is_told_apart(client):
     (text,) = re.findall(r"`(params\..+?)`,", DOCUMENT.read_text())
     experiment = client.get_experiment_by_name("altub").experiment_id

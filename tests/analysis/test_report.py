@@ -123,6 +123,7 @@ def test_it_says_what_is_missing_and_what_computes_it(trouble):
     assert "Not after the paper's protocol: train.batch_size=16" in page.text("table_a1")
 
 
+@pytest.mark.slow
 def test_the_tables_in_it_are_those_of_the_tables_command(trouble, tmp_path):
     _, text = trouble
     uri = re.search(r"--tracking-uri (\S+?)<", text)[1]

@@ -95,6 +95,7 @@ def test_table_2_equals_the_papers_but_for_its_slips(papers_tables):
     assert "prints 0.33 as overall sd; the mean of the cells that it prints is 0.32" in text
 
 
+@pytest.mark.slow
 def test_table_2_equals_the_papers_where_toothbrush_is_as_in_table_2(tmp_path):
     wanted = {"deit": {"carpet"}, "cait": {"cable", "capsule", "hazelnut", "pill", "screw", "toothbrush"}}
     filler = Filler(
@@ -188,6 +189,7 @@ def test_every_table_says_where_it_comes_from(papers_tables, papers_store):
     assert "stability  0 runs beside" in stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*NAMES, "benefit"])
 def test_latex_compiles_by_itself_and_in_a_document(papers_tables, tmp_path, name):
     if shutil.which("pdflatex") is None:
