@@ -9,15 +9,15 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 
 from altub_exp.errors import UserError
 from analysis.artifacts import Artifacts
+from analysis.choice import add_choices, chosen_records
 from analysis.contact import contact_sheets
 from analysis.curves import stability_plot
 from analysis.drawing import CAPTIONS, Drawing, Gallery, Undrawn
 from analysis.heatmap import heat_map
-from analysis.records import Records, read, tracking_uri
+from analysis.records import Records
 from analysis.reproductions import fig1, fig3, fig4
 from analysis.settings import settings
 from analysis.source import Source
@@ -55,27 +55,10 @@ def main(arguments: list[str] | None = None) -> None:
         epilog="example: python -m analysis.figures fig4 --experiment altub",
     )
     parser.add_argument("figure", choices=["all", *FIGURES], help="which figure")
-    parser.add_argument("--tracking-uri", help="default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db")
-    parser.add_argument(
-        "--experiment",
-        action="append",
-        metavar="NAME",
-        help="MLflow experiment; may be given several times (default: all that hold runs of this program)",
-    )
-    parser.add_argument(
-        "--window",
-        nargs=2,
-        type=int,
-        metavar=("FIRST", "LAST"),
-        help="epochs of the statistics (default: each run's own)",
-    )
-    parser.add_argument("--output", type=Path, default=Path("results/figures"), help="folder (default: %(default)s)")
+    add_choices(parser, output="results/figures")
     chosen = parser.parse_args(arguments)
     try:
-        uri = tracking_uri(chosen.tracking_uri)
-        records = read(uri, chosen.experiment)
-        if chosen.window is not None:
-            records = records.windowed(*chosen.window)
+        uri, records = chosen_records(chosen)
         gallery = Gallery(chosen.output)
         if chosen.figure == "all":
             gallery.clear()

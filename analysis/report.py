@@ -20,11 +20,12 @@ from altub_exp.runs import State
 from analysis import page
 from analysis.artifacts import Artifacts
 from analysis.cells import standing
+from analysis.choice import add_choices, chosen_records
 from analysis.drawing import Undrawn
 from analysis.figures import FIGURES
 from analysis.inlay import Inlay, inlays
 from analysis.pairs import pairs
-from analysis.records import Records, Run, read, tracking_uri
+from analysis.records import Records, Run
 from analysis.sheet import Sheet, difference
 from analysis.source import Source, command
 from analysis.stability import stability
@@ -238,30 +239,14 @@ def main(arguments: list[str] | None = None) -> None:
         description="One HTML file, complete in itself, with the paper's tables and figures from what MLflow holds.",
         epilog="example: python -m analysis.report --tracking-uri http://127.0.0.1:5000 --experiment altub",
     )
-    parser.add_argument("--tracking-uri", help="default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db")
-    parser.add_argument(
-        "--experiment",
-        action="append",
-        metavar="NAME",
-        help="MLflow experiment; may be given several times (default: all that hold runs of this program)",
-    )
-    parser.add_argument(
-        "--window",
-        nargs=2,
-        type=int,
-        metavar=("FIRST", "LAST"),
-        help="epochs of the statistics (default: each run's own)",
-    )
-    parser.add_argument("--output", type=Path, default=Path("results/report.html"), help="default: %(default)s")
+    add_choices(parser, output="results/report.html")
     chosen = parser.parse_args(arguments)
     try:
-        uri = tracking_uri(chosen.tracking_uri)
-        records = read(uri, chosen.experiment)
+        uri, records = chosen_records(chosen)
         options = ["--tracking-uri", records.uri]
         for name in chosen.experiment or ():
             options += ["--experiment", name]
         if chosen.window is not None:
-            records = records.windowed(*chosen.window)
             options += ["--window", *map(str, chosen.window)]
         text = report(records, Artifacts(uri), options)
         _write(chosen.output, text)

@@ -11,7 +11,6 @@ import argparse
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 from rich.console import Console
 
@@ -20,8 +19,8 @@ from analysis import rendering
 from analysis.benefit import benefit
 from analysis.btad import table3, table4
 from analysis.capsule import table5, table6, table7
+from analysis.choice import add_choices, chosen_records
 from analysis.mvtec import table1, table2, table_a1
-from analysis.records import read, tracking_uri
 from analysis.sheet import Sheet
 from analysis.source import Source
 from analysis.stability import stability
@@ -62,28 +61,11 @@ def main(arguments: list[str] | None = None) -> None:
         choices=[*TABLES, "all"],
         help="which table; benefit: does AltUB help?; stability: every run; all: writes all, and prints what is there",
     )
-    parser.add_argument("--tracking-uri", help="default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db")
-    parser.add_argument(
-        "--experiment",
-        action="append",
-        metavar="NAME",
-        help="MLflow experiment; may be given several times (default: all that hold runs of this program)",
-    )
-    parser.add_argument(
-        "--window",
-        nargs=2,
-        type=int,
-        metavar=("FIRST", "LAST"),
-        help="epochs of the statistics (default: each run's own)",
-    )
-    parser.add_argument("--output", type=Path, default=Path("results/tables"), help="default: %(default)s")
+    add_choices(parser, output="results/tables")
     chosen = parser.parse_args(arguments)
     console = Console(highlight=False)
     try:
-        records = read(tracking_uri(chosen.tracking_uri), chosen.experiment)
-        if chosen.window is not None:
-            records = records.windowed(*chosen.window)
-        source = Source(records)
+        source = Source(chosen_records(chosen)[1])
         sheets = build(source) if chosen.table == "all" else [TABLES[chosen.table](source)]
         for sheet in sheets:
             rendering.write(sheet, chosen.output)
