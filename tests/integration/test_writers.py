@@ -55,8 +55,9 @@ def test_forty_writers_at_once_lose_and_double_no_point(postgresql_server, postg
         thread.join()
     assert [record.getMessage() for record in caplog.records] == []
     assert finished == [True] * WRITERS
-    counts = "SELECT run_uuid, count(*), count(DISTINCT (key, step)), sum(value - step) FROM metrics GROUP BY run_uuid"
-    rows = postgresql.query(counts)
+    counts = "SELECT run_uuid, count(*), count(DISTINCT (key, step)), sum(value - step)"
+    tables = "metrics JOIN runs USING (run_uuid) JOIN experiments USING (experiment_id)"
+    rows = postgresql.query(f"{counts} FROM {tables} WHERE experiments.name = 'writers' GROUP BY run_uuid")
     assert [row[1:3] for row in rows] == [(EPOCHS * METRICS, EPOCHS * METRICS)] * WRITERS
     assert sorted(row[3] for row in rows) == [number * EPOCHS * METRICS for number in range(WRITERS)]
 
