@@ -67,6 +67,7 @@ report: setup ## one page with all tables and figures, results/report.html; URI 
 bench: setup ## speed, as ratios measured in one run on this machine
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.sweep
+	$(BIN)/python -m bench.tables
 
 PEERS := .venv-peers
 bench-peers: setup ## a whole epoch against anomalib's, which is installed into an environment of its own

@@ -1,8 +1,6 @@
-"""How long the analysis takes with many runs."""
+"""The analysis of as many runs as the paper's grid with two seeds has; how long it takes: `python -m bench.tables`."""
 
 from __future__ import annotations
-
-import time
 
 import pytest
 
@@ -25,10 +23,7 @@ def grid_of_240_runs():
 
 
 @pytest.mark.slow
-def test_240_runs_of_300_epochs_take_less_than_a_minute(tmp_path):
+def test_240_runs_of_300_epochs_give_every_cell(tmp_path):
     uri = write(grid_of_240_runs(), tmp_path)
-    began = time.monotonic()
     stdout, _ = run(tmp_path, "all", "--tracking-uri", uri, module=TABLES)
-    took = time.monotonic() - began
     assert "table_a1   120 of 120 cells" in stdout
-    assert took < 60, took

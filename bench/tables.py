@@ -1,0 +1,35 @@
+"""How long all tables of 240 runs of 300 epochs and four metrics take from SQLite.   python -m bench.tables"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.analysis.filler import write
+from tests.analysis.test_grid import grid_of_240_runs
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m bench.tables", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
+    rounds = parser.parse_args().rounds
+    with tempfile.TemporaryDirectory() as folder:
+        specs = grid_of_240_runs()
+        uri = write(specs, Path(folder))
+        points = sum(len(series) for spec in specs for series in spec.series.values())
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+        command = [sys.executable, "-m", "analysis.tables", "all", "--tracking-uri", uri]
+        for _ in range(rounds):
+            start = time.perf_counter()
+            subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
+            print(f"{len(specs)} runs, {points:,} points: all tables in {time.perf_counter() - start:.1f} s")
+
+
+if __name__ == "__main__":
+    main()
