@@ -23,3 +23,9 @@ def without_tf32() -> Iterator[None]:
         yield
     finally:
         allow_tf32(before)
+
+
+def uncast(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Inside, nothing is rounded that an autocast around it would; also on devices that have no autocast."""
+    known = torch.amp.is_autocast_available(device.type)
+    return torch.autocast(device.type, enabled=False) if known else contextlib.nullcontext()

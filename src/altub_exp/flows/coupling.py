@@ -11,6 +11,8 @@ from FrEIA.modules import AllInOneBlock
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from altub_exp.precision import uncast
+
 Orders = tuple[Tensor, Tensor]
 
 CACHED = 2**18
@@ -202,7 +204,7 @@ class CouplingBlock(AllInOneBlock):  # type: ignore[misc]  # FrEIA has no types
         if hasattr(self, "order"):
             there, back = (self.inverse_order, self.order) if rev else (self.order, self.inverse_order)
             return permuted(x, there, back)
-        with torch.autocast(x.device.type, enabled=False):  # a latent is not to be rounded
+        with uncast(x.device):  # a latent is not to be rounded
             return cast("Tensor", self.permute_function(x, self.w_perm.transpose(0, 1) if rev else self.w_perm))
 
 
