@@ -85,6 +85,7 @@ def test_killed_and_run_again_gives_the_same_numbers_bit_for_bit(undisturbed, tm
     assert equal_models(folder, reference)
 
 
+@pytest.mark.slow
 def test_the_other_readings_give_other_numbers(undisturbed, tmp_path):
     reference = journal(folders(undisturbed[0])[1])
     run(tmp_path, "-m", *CFLOW, "altub=none", "model.optimizers=per_decoder", "model.score_reference=train")

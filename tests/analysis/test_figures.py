@@ -161,6 +161,7 @@ def paper(tmp_path_factory):
     return folder, uri, {"fig1": [capsule], "fig3": list(steps.values()), "fig4": pill}
 
 
+@pytest.mark.slow
 def test_the_papers_figures_are_drawn_from_their_runs(paper, tmp_path, capsys):
     _, uri, specs = paper
     widths = {"fig1": 7.2, "fig3": 7.2, "fig4": 3.5}
@@ -205,6 +206,7 @@ def test_what_is_missing_deviates_or_has_not_ended_is_written_in_the_figure(tmp_
     assert "compute with `python -m altub_exp.train -m +sweeps=fig1`" in out
 
 
+@pytest.mark.slow
 def test_a_chosen_window_replaces_the_runs_own(paper, tmp_path, capsys):
     _, uri, _ = paper
     in_process(capsys, "fig4", "--tracking-uri", uri, "--output", tmp_path, "--window", 200, 210)
