@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text as RichText
 
+from altub_exp.disk import write_text
 from analysis.sheet import Sheet, Text
 
 SUPERSCRIPT = str.maketrans("0123456789,", "⁰¹²³⁴⁵⁶⁷⁸⁹˒")
@@ -221,7 +221,6 @@ def write(sheet: Sheet, folder: Path) -> list[Path]:
     written = []
     for ending, render in WRITERS.items():
         path = folder / f"{sheet.name}.{ending}"
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        temporary.write_text(render(sheet), encoding="utf-8")
-        written.append(temporary.replace(path))
+        write_text(path, render(sheet))
+        written.append(path)
     return written

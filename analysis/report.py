@@ -7,14 +7,13 @@ python -m analysis.report --tracking-uri http://127.0.0.1:5000 --experiment altu
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
+from altub_exp.disk import write_text
 from altub_exp.errors import UserError
 from altub_exp.runs import State
 from analysis import page
@@ -249,21 +248,14 @@ def main(arguments: list[str] | None = None) -> None:
         if chosen.window is not None:
             options += ["--window", *map(str, chosen.window)]
         text = report(records, Artifacts(uri), options)
-        _write(chosen.output, text)
+        chosen.output.parent.mkdir(parents=True, exist_ok=True)
+        write_text(chosen.output, text)
     except UserError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
         sys.exit(f"error: {chosen.output} cannot be written ({error.strerror}): choose another file by --output.")
     size = chosen.output.stat().st_size / 1e6
     print(f"{chosen.output}: {len(records.runs)} runs ({states(records.runs) or 'none'}), {size:.1f} MB")
-
-
-def _write(path: Path, text: str) -> None:
-    """Replace a file as a whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
-"""The disk that a run writes to: what a full one raises, turned into one sentence."""
+"""The disk that is written to: files replaced as a whole, and what a full disk raises, turned into one sentence."""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from altub_exp.errors import UserError
 
@@ -61,3 +63,22 @@ def writing_to(path: Path) -> Iterator[None]:
             raise
         place = Path(os.fsdecode(full.filename)) if isinstance(full.filename, str | bytes) else path
         raise disk_full(place, full.strerror or "no space left") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file atomically: a reader, also one after a power cut, sees the old or the new content."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Replace a JSON file, in the same way."""
+    write_text(path, json.dumps(value, indent=1) + "\n")

@@ -16,7 +16,7 @@ from altub_exp.config import Config, Resume, check
 from altub_exp.data import ImageSet, load_images, load_masks, open_category
 from altub_exp.density import Density
 from altub_exp.detector import load_detector, time_inference
-from altub_exp.disk import no_space, writing_to
+from altub_exp.disk import no_space, write_json, writing_to
 from altub_exp.errors import Divergence, UserError
 from altub_exp.evaluation import TestSet, anomaly_scores, detection, normality, unit_normality
 from altub_exp.features.maps import FeatureMaps
@@ -38,7 +38,7 @@ from altub_exp.record import (
     was_interrupted,
     weights_fingerprint,
 )
-from altub_exp.runs import RunFolder, State, now_ms, write_json
+from altub_exp.runs import RunFolder, State, now_ms
 from altub_exp.schedule import Moment
 from altub_exp.scoring import Scoring
 from altub_exp.tracking import prepare_store, resolve_uri

@@ -15,13 +15,13 @@ from omegaconf import OmegaConf
 
 from altub_exp.config import NEUTRAL, Config, Precision, backbone_label
 from altub_exp.data import ImageSet
-from altub_exp.disk import no_space
+from altub_exp.disk import no_space, write_text
 from altub_exp.errors import UserError
 from altub_exp.metrics.stability import stability
 from altub_exp.pictures import auroc_curve
 from altub_exp.progress import log
 from altub_exp.provenance import code_fingerprint, git_state, versions
-from altub_exp.runs import RunFolder, State, identity, now_ms, write_text
+from altub_exp.runs import RunFolder, State, identity, now_ms
 from altub_exp.tracking import Tracker, prepare_store
 
 

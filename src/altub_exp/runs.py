@@ -20,6 +20,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from altub_exp.disk import write_json, write_text
 from altub_exp.errors import UserError
 from altub_exp.provenance import git_state, versions
 
@@ -34,8 +35,6 @@ __all__ = [
     "read_json",
     "run_folders",
     "versions",
-    "write_json",
-    "write_text",
 ]
 
 DIED = "its process ended without a word (killed, out of memory, or the machine went down)"
@@ -95,11 +94,6 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"a configuration holds no {type(value).__name__}: {value!r}")
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Replace a JSON file atomically: a reader, also one after a power cut, sees the old or the new content."""
-    write_text(path, json.dumps(value, indent=1) + "\n")
-
-
 def read_json(path: Path) -> dict[str, Any] | None:
     """The content of a JSON file, or None where there is none.
 
@@ -115,20 +109,6 @@ def read_json(path: Path) -> dict[str, Any] | None:
     if not isinstance(value, dict):
         raise UserError(f"{path} is damaged; move its folder away and run the experiment again.")
     return value
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replace a text file, in the same way."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _inode(file: Path) -> int | None:

@@ -9,14 +9,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import json
 import os
 import shutil
-import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from altub_exp.disk import write_json, write_text
 from altub_exp.features.cached import SPARE_GB, CachedMaps, left_behind, lock_file, paths_in
 from altub_exp.features.extraction import LateBackbone
 from altub_exp.features.mapfile import MAPS
@@ -102,7 +101,7 @@ class FeatureCache:
         with self.gate():
             files = self.files()
             if wanted is not None:
-                _replace(wanted[0].parent / "bytes", str(wanted[1]).encode())
+                write_text(wanted[0].parent / "bytes", str(wanted[1]))
             there = {file.path for file in files}
             used = {path for listed in self._lists() if _locked(listed) for path in paths_in(listed)}
             to_come = sum(_bytes_per_image(path.parent) for path in used - there)
@@ -158,11 +157,13 @@ class Shelf:
         with self._cache.gate():
             self._folder.mkdir(exist_ok=True)
             if self._source is not None and not self._cache.source_file(self._source).exists():
-                _replace(self._cache.source_file(self._source), f"{self._recipe['state']}\n".encode())
+                source = self._cache.source_file(self._source)
+                source.parent.mkdir(exist_ok=True)
+                write_text(source, f"{self._recipe['state']}\n")
             if not (self._folder / "recipe.json").exists():
-                _replace(self._folder / "recipe.json", (json.dumps(self._recipe, indent=1) + "\n").encode())
+                write_json(self._folder / "recipe.json", self._recipe)
             if not listed.exists():
-                _replace(listed, text.encode())
+                write_text(listed, text)
             descriptor = os.open(listed, os.O_RDONLY)
             fcntl.flock(descriptor, fcntl.LOCK_SH)
         return CachedMaps(self._cache, listed, descriptor, images)
@@ -188,10 +189,3 @@ def _locked(listed: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
-
-
-def _replace(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)

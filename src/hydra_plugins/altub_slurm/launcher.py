@@ -66,8 +66,8 @@ class SlurmLauncher(BaseSubmititLauncher):  # type: ignore[misc]
             UserError: Slurm does not take the jobs.
             KeyboardInterrupt: the caller leaves; the jobs run on.
         """
+        from altub_exp.disk import write_text
         from altub_exp.progress import console
-        from altub_exp.runs import write_text
 
         notes = [self._note(overrides) for overrides in job_overrides]
         left = self._queued() or {}
