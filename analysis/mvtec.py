@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from analysis import cells, published
@@ -25,21 +26,20 @@ CFLOW_SLIP = "99.3 in the paper's Table 1; CFLOW-AD's own publication has 98.73.
 TOOTHBRUSH_SLIP = "The paper contradicts itself: the standard deviation is 0.06 in its Table 2, 0.35 in its Table A1."
 
 
-def table1(source: Source) -> Sheet:
-    """Best detection and segmentation AUROC on MVTec AD."""
-    paper = published.values("table1")
-    measured = [(model, altub, task) for altub in PAIR for model in METHODS for task in TASKS]
-    quotes = [(model, task) for model in QUOTES for task in TASKS if _prints("table1", model, task)]
+def _measured(
+    source: Source, table: str, columns: Sequence[tuple[str, str, str]]
+) -> tuple[dict[str, dict[tuple[str, str, str], Cell]], dict[str, str]]:
+    """{category: {(model, base distribution, task): cell}}, the overall row last; and FastFlow's backbones."""
+    paper = published.values(table)
     rows: dict[str, dict[tuple[str, str, str], Cell]] = {}
     backbones = {}
-    for category in published.categories("table1"):
-        chosen, notes = source.chosen(category, "table1")
-        backbones[category] = chosen
+    for category in published.categories(table):
+        backbones[category], notes = source.chosen(category, table)
         row = rows[category] = {}
-        for model, altub, task in measured:
-            backbone = chosen if model == "fastflow" else CFLOW_BACKBONE
+        for model, altub, task in columns:
+            backbone = backbones[category] if model == "fastflow" else CFLOW_BACKBONE
             value = paper[Key(category, model, "", altub, task)]
-            cell = source.window("mvtec", Key(category, model, backbone, altub, task), "table1", value)
+            cell = source.window("mvtec", Key(category, model, backbone, altub, task), table, value)
             extra = notes if (model, task) == ("fastflow", "segmentation") else ()
             row[model, altub, task] = replace(cell, notes=(*cell.notes, *extra))
     rows[OVERALL] = {
@@ -48,8 +48,17 @@ def table1(source: Source) -> Sheet:
             [row[model, altub, task] for row in rows.values()],
             paper[Key(OVERALL, model, "", altub, task)],
         )
-        for model, altub, task in measured
+        for model, altub, task in columns
     }
+    return rows, backbones
+
+
+def table1(source: Source) -> Sheet:
+    """Best detection and segmentation AUROC on MVTec AD."""
+    paper = published.values("table1")
+    measured = [(model, altub, task) for altub in PAIR for model in METHODS for task in TASKS]
+    quotes = [(model, task) for model in QUOTES for task in TASKS if _prints("table1", model, task)]
+    rows, backbones = _measured(source, "table1", measured)
     own = [cell for row in rows.values() for cell in row.values()]
     blocks, data = [], []
     for category, row in rows.items():
@@ -99,27 +108,9 @@ def _paper_choice(category: str) -> str:
 
 def table2(source: Source) -> Sheet:
     """Mean and standard deviation of both AUROCs on MVTec AD, without and with AltUB."""
-    paper = published.values("table2")
     columns = [("fastflow", "segmentation"), ("cflow", "segmentation"), ("cflow", "detection")]
     wanted = [(model, altub, task) for model, task in columns for altub in PAIR]
-    rows: dict[str, dict[tuple[str, str, str], Cell]] = {}
-    backbones = {}
-    for category in published.categories("table2"):
-        backbones[category], notes = source.chosen(category, "table2")
-        row = rows[category] = {}
-        for model, altub, task in wanted:
-            backbone = backbones[category] if model == "fastflow" else CFLOW_BACKBONE
-            value = paper[Key(category, model, "", altub, task)]
-            cell = source.window("mvtec", Key(category, model, backbone, altub, task), "table2", value)
-            row[model, altub, task] = replace(cell, notes=(*cell.notes, *(notes if model == "fastflow" else ())))
-    rows[OVERALL] = {
-        (model, altub, task): overall_cell(
-            Key(OVERALL, model, "" if model == "fastflow" else CFLOW_BACKBONE, altub, task),
-            [row[model, altub, task] for row in rows.values()],
-            paper[Key(OVERALL, model, "", altub, task)],
-        )
-        for model, altub, task in wanted
-    }
+    rows, backbones = _measured(source, "table2", wanted)
     own = [cell for row in rows.values() for cell in row.values()]
     blocks, data = [], []
     for category, row in rows.items():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from functools import cache
 
 from altub_exp.config import NEUTRAL, Config, image_size
 from analysis.records import Run
+from analysis.settings import of
 
 SWEEPS = {("mvtec", "fastflow"): "table6", ("mvtec", "cflow"): "table1", ("btad", "fastflow"): "table3"}
 """The sweep whose jobs hold all cells of a data set and a model, but for the category."""
@@ -20,6 +21,11 @@ SOURCES = ("model.protocol.", "backbone.fastflow.", "backbone.levels.")
 KEYS_NAMED = 6
 
 
+def command(sweep: str) -> str:
+    """What computes the runs of a sweep that are not there yet."""
+    return f"python -m altub_exp.train -m +sweeps={sweep}"
+
+
 def deviations(run: Run) -> dict[str, tuple[str, str]]:
     """{key: (the run's value, the paper's)} of all that can change its numbers, the seed apart.
 
@@ -30,11 +36,24 @@ def deviations(run: Run) -> dict[str, tuple[str, str]]:
     """
     tags = run.tags
     expected = composed(tags["dataset"], tags["model"], tags["backbone"], tags["altub"], tags["category"])
+    return differing(run, expected, (*NEUTRAL, "seed"))
+
+
+def differing(run: Run, expected: Mapping[str, str], aside: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """{key: (the run's value, the expected one)}, without these keys and groups, and what the run has not recorded."""
+    ignored = tuple(aside)
     return {
         key: (run.params[key], value)
         for key, value in sorted(expected.items())
-        if key in run.params and run.params[key] != value and _matters(key)
+        if run.params.get(key, value) != value and not of(key, ignored) and not key.startswith(SOURCES)
     }
+
+
+def flattened(config: Config) -> dict[str, str]:
+    """A configuration as MLflow keeps it."""
+    from altub_exp.record import flatten  # imports PyTorch
+
+    return {key: str(value) for key, value in flatten(asdict(config)).items()}
 
 
 def named(found: Mapping[str, tuple[str, str]]) -> str:
@@ -62,17 +81,8 @@ def composed(dataset: str, model: str, backbone: str, altub: str, category: str)
 @cache
 def _jobs(dataset: str, model: str, backbone: str) -> dict[str, tuple[Config, dict[str, str]]]:
     from altub_exp.grid import jobs  # imports PyTorch
-    from altub_exp.record import flatten
 
     arguments = [f"dataset.category='{PLACEHOLDER[dataset]}'"]
     arguments += [f"experiment={model}-{backbone}"] if model == "cflow" else [f"backbone={backbone}"]
     configs = [job.config for job in jobs(SWEEPS[dataset, model], *arguments)]
-    return {
-        config.altub.name: (config, {key: str(value) for key, value in flatten(asdict(config)).items()})
-        for config in configs
-    }
-
-
-def _matters(key: str) -> bool:
-    neutral = any(key == name or key.startswith(f"{name}.") for name in NEUTRAL)
-    return not neutral and key != "seed" and not key.startswith(SOURCES)
+    return {config.altub.name: (config, flattened(config)) for config in configs}

@@ -24,9 +24,10 @@ from analysis.drawing import Undrawn
 from analysis.figures import FIGURES
 from analysis.inlay import Inlay, inlays
 from analysis.pairs import pairs
+from analysis.protocol import command
 from analysis.records import Records, Run
 from analysis.sheet import Sheet, difference
-from analysis.source import Source, command
+from analysis.source import Source
 from analysis.stability import stability
 from analysis.tables import PAPER
 

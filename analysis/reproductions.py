@@ -12,9 +12,10 @@ from analysis.curves import auroc_plot
 from analysis.depth import EXPECTED_AUROC, EXPECTED_LOSS, comparison, draw_depth, order
 from analysis.drawing import Drawing, Undrawn, origin
 from analysis.latents import SAMPLES, draw_normality, unit_text
+from analysis.protocol import command
 from analysis.records import Run
 from analysis.settings import Line, Setting
-from analysis.wanted import Wanted, command, place_of, wanted
+from analysis.wanted import Wanted, place_of, wanted
 
 NORMALITY = "normality.json"
 

@@ -9,8 +9,8 @@ from pathlib import PurePath
 from altub_exp.config import NEUTRAL
 from analysis.records import BASES, Run
 
-NO_INFLUENCE = (*NEUTRAL, "eval.ks_every", "eval.unit_normality", "seed")
-"""Keys and groups that leave the AUROC as it is; the seed has lines of its own."""
+NO_INFLUENCE = (*NEUTRAL, "eval.ks_every")
+"""Keys and groups that leave the AUROC as it is."""
 
 PLACE = ("dataset", "category", "model", "backbone")
 """The tags that say of what a run is."""
@@ -103,7 +103,7 @@ def _number(seed: str) -> tuple[int, str]:
 
 def _configuration(run: Run) -> dict[str, str]:
     """What can change the numbers, base distribution and seed aside; images and weights not by where they lie."""
-    kept = {key: value for key, value in run.params.items() if not of(key, (*NO_INFLUENCE, "altub"))}
+    kept = {key: value for key, value in run.params.items() if not of(key, (*NO_INFLUENCE, "seed", "altub"))}
     if "backbone.weights" in kept:
         kept["backbone.weights"] = PurePath(kept["backbone.weights"]).name
     return kept | {"data": run.tags["data"][:8]} if "data" in run.tags else kept

@@ -7,17 +7,13 @@ from dataclasses import dataclass, field, replace
 
 from analysis import cells
 from analysis.cells import Cell, Selection
+from analysis.protocol import command
 from analysis.published import BACKBONES, Key, Value, choice
 from analysis.records import Records
 
 METRICS = {"segmentation": "pixel_auroc", "detection": "image_auroc"}
 PAIR = ("none", "alternating")
 CFLOW_BACKBONE = "wrn50_tv"
-
-
-def command(sweep: str) -> str:
-    """What computes the runs of a table."""
-    return f"python -m altub_exp.train -m +sweeps={sweep}"
 
 
 @dataclass

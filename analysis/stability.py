@@ -6,8 +6,7 @@ from altub_exp.metrics.stability import Stability
 from analysis import provenance
 from analysis.records import Records, Run
 from analysis.sheet import Sheet, Text
-
-METRICS = ("pixel_auroc", "image_auroc")
+from analysis.source import METRICS
 
 
 def stability(records: Records) -> Sheet:
@@ -25,7 +24,11 @@ def stability(records: Records) -> Sheet:
             "base",
             "seed",
             "epochs",
-            *(f"{metric.split('_')[0]} {what}" for metric in METRICS for what in ("mean ± sd", "best (epoch)")),
+            *(
+                f"{metric.split('_')[0]} {what}"
+                for metric in METRICS.values()
+                for what in ("mean ± sd", "best (epoch)")
+            ),
             "state",
         ),
         blocks=[[_line(run)] for run in records.runs],
@@ -48,7 +51,7 @@ def _state(run: Run) -> str:
 def _line(run: Run) -> list[Text]:
     tags = {name: run.tags.get(name, "?") for name in ("dataset", "category", "model", "backbone", "altub", "seed")}
     cells: list[str] = []
-    for metric in METRICS:
+    for metric in METRICS.values():
         found = run.statistics(metric)
         cells += ["—", "—"] if found is None else [_mean_sd(found), f"{100 * found.best:.2f} ({found.best_epoch})"]
     texts = (
@@ -69,7 +72,7 @@ def _mean_sd(found: Stability) -> str:
 
 def _data(run: Run) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
-    for task, metric in (("segmentation", "pixel_auroc"), ("detection", "image_auroc")):
+    for task, metric in METRICS.items():
         found = run.statistics(metric)
         first, last = run.window
         tags = {name: run.tags.get(name, "") for name in ("dataset", "category", "model", "backbone", "altub")}

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
 from altub_exp.grid import jobs
-from altub_exp.record import flatten
-from analysis.protocol import SOURCES
+from analysis.protocol import differing, flattened
 from analysis.records import Run
-from analysis.settings import NO_INFLUENCE, PLACE, of
+from analysis.settings import NO_INFLUENCE, PLACE
 
 KEYS = {"dataset": "dataset.name", "category": "dataset.category", "model": "model.name", "altub": "altub.name"}
 """Of the tags that say what a run is of; the backbone's is its label, not timm's name."""
@@ -56,7 +55,7 @@ def wanted(sweep: str, runs: Iterable[Run]) -> list[Wanted]:
         ]
         best = min(alike, key=lambda run: _rank(run, params), default=None)
         shown = {key: values[key] for key in varied}
-        found.append(Wanted(shown, best, _deviations(best, params) if best else {}))
+        found.append(Wanted(shown, best, differing(best, params, NO_INFLUENCE) if best else {}))
     return found
 
 
@@ -73,30 +72,16 @@ def composed(sweep: str) -> tuple[Job, ...]:
     """The runs of a sweep, as MLflow would hold them."""
     found = []
     for job in jobs(sweep):
-        params = {key: str(value) for key, value in flatten(asdict(job.config)).items()}
+        params = flattened(job.config)
         tags = {tag: params[key] for tag, key in KEYS.items()} | {"backbone": job.config.backbone.key}
         found.append(Job(params, tags, dict(one.split("=", 1) for one in job.overrides if "=" in one)))
     return tuple(found)
 
 
 def _rank(run: Run, params: Mapping[str, str]) -> tuple[object, ...]:
-    apart = _deviations(run, params)
+    apart = differing(run, params, NO_INFLUENCE)
     extra = run.params.get("eval.unit_normality") != params["eval.unit_normality"]
     return (len(apart), extra, run.state != "finished", -run.last_epoch, run.started, run.run_id)
-
-
-def _deviations(run: Run, params: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    told = {
-        key
-        for key in params
-        if key in run.params and (key == "seed" or not of(key, NO_INFLUENCE)) and not key.startswith(SOURCES)
-    }
-    return {key: (run.params[key], params[key]) for key in sorted(told) if run.params[key] != params[key]}
-
-
-def command(sweep: str) -> str:
-    """What computes the runs of a sweep that are not there yet."""
-    return f"python -m altub_exp.train -m +sweeps={sweep}"
 
 
 def place_of(sweep: Sequence[Wanted]) -> tuple[str, ...]:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from altub_exp.build import build_backbone, build_density, build_learner, family, prepare_device, seed_everything
 from altub_exp.config import Config, conf_dir, register_schema
-from altub_exp.detector import Detector
 from altub_exp.evaluation import Scores, TestSet, anomaly_scores, detection
 from altub_exp.experiment import train_epoch
 from altub_exp.features.maps import FeatureMaps
@@ -21,7 +18,7 @@ from altub_exp.scoring import Scoring
 from bench.turns import Work, images, masks, serve, work_from
 
 
-def configuration(work: Work, *overrides: str) -> Config:
+def configuration(work: Work) -> Config:
     """What the command line composes for this work, on untrained features."""
     register_schema()
     with initialize_config_dir(conf_dir(), version_base="1.3"):
@@ -35,7 +32,6 @@ def configuration(work: Work, *overrides: str) -> Config:
                 f"dataset.image_size={work.size}",
                 "dataset.rotation=0",
                 f"train.batch_size={work.batch}",
-                *overrides,
             ],
         )
         config = OmegaConf.to_object(composed)
@@ -50,15 +46,13 @@ class Trial:
     Args:
         work: what is computed.
         recompute: take the backbone again for every batch.
-        overrides: of the configuration.
     """
 
     work: Work
     recompute: bool = False
-    overrides: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        self.config = configuration(self.work, *self.overrides)
+        self.config = configuration(self.work)
         self.device = prepare_device(self.config.device, self.work.threads)
         seed_everything(0)
         self.backbone = build_backbone(self.config).to(self.device)
@@ -94,33 +88,16 @@ class Trial:
         """Exact AUROC of all pixels and of all images."""
         return dict(detection(scores, self.test))
 
-    def detector(self) -> Detector:
-        """For the time of inference."""
-        scores = self.maps()
-        limits = float(scores.maps.min()), float(scores.maps.max())
-        return Detector(
-            self.backbone,
-            self.learner.density,
-            self.scoring,
-            scores.extremes,
-            limits,
-            self.work.size,
-            self.config.dataset.interpolation,
-            self.device,
-        )
-
 
 def main() -> None:
     """Serve."""
     work, rest = work_from()
     parser = argparse.ArgumentParser()
     parser.add_argument("--recompute", action="store_true")
-    parser.add_argument("overrides", nargs="*")
     chosen = parser.parse_args(rest)
-    trial = Trial(work, chosen.recompute, chosen.overrides)
+    trial = Trial(work, chosen.recompute)
     serve(trial.train, trial.maps, trial.auroc)
 
 
 if __name__ == "__main__":
-    torch.manual_seed(0)
     main()

@@ -10,8 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.analysis.filler import write
-from tests.analysis.test_grid import grid_of_240_runs
+from tests.analysis.filler import grid_of_240_runs, write
 
 
 def main() -> None:

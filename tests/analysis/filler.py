@@ -324,3 +324,16 @@ def log(specs: Iterable[Spec], client) -> None:
         for start in range(0, len(params), 100):
             client.log_batch(spec.run_id, params=params[start : start + 100])
         client.set_terminated(spec.run_id, "FINISHED" if spec.state == "finished" else "FAILED")
+
+
+def grid_of_240_runs():
+    """240 runs × 300 epochs × 4 metrics, and the statistics of every tenth epoch."""
+    filler = Filler(
+        only=lambda spot: (spot.dataset, spot.model) == ("mvtec", "fastflow") and spot.altub in ("none", "alternating"),
+        seeds=lambda spot: (25, 26),
+    )
+    specs = filler.specs()
+    for spec in specs:
+        spec.series["mean_square"] = dict.fromkeys(range(1, 301), 1.0)
+    assert len(specs) == 240
+    return specs
