@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from analysis import cells
-from analysis.cells import Cell, Selection
+from analysis.cells import Cell
 from analysis.protocol import command
 from analysis.published import BACKBONES, Key, Value, choice
 from analysis.records import Records
+from analysis.selection import Selection
 
 METRICS = {"segmentation": "pixel_auroc", "detection": "image_auroc"}
 PAIR = ("none", "alternating")
