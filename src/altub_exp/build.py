@@ -40,6 +40,7 @@ from altub_exp.flows.cflow import CFlow
 from altub_exp.flows.csflow import CSFlow
 from altub_exp.flows.fastflow import FastFlow
 from altub_exp.flows.latent import Shape
+from altub_exp.heap import keep_freed_memory
 from altub_exp.learner import FibreLearner, ImageLearner, Learner
 from altub_exp.precision import allow_tf32
 from altub_exp.progress import log
@@ -262,6 +263,8 @@ def prepare_device(
             "precision=tf32 has no effect on a CPU: set precision=float32, or device=cuda where there is one."
         )
     allow_tf32(precision is Precision.tf32)
+    if device.type == "cpu":
+        keep_freed_memory()
     return device
 
 
