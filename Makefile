@@ -66,6 +66,7 @@ report: setup ## one page with all tables and figures, results/report.html; URI 
 
 bench: setup ## speed, as ratios measured in one run on this machine
 	$(BIN)/python -m bench
+	$(BIN)/python -m bench.models
 	$(BIN)/python -m bench.sweep
 	$(BIN)/python -m bench.tables
 

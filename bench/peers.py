@@ -21,16 +21,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from bench.models import WORK
 from bench.turns import STEPS, Side, Work
-
-WORK = {
-    "fastflow-r18": ("fastflow", "r18", 256, 32, 32, 32),
-    "fastflow-wrn50": ("fastflow", "wrn50", 256, 16, 16, 16),
-    "fastflow-deit": ("fastflow", "deit", 384, 16, 16, 16),
-    "fastflow-cait": ("fastflow", "cait", 448, 8, 8, 8),
-    "cflow-r18": ("cflow", "r18", 128, 8, 8, 8),
-}
-"""Name: model, backbone, image size, training images, test images, batch."""
 
 
 def main() -> None:

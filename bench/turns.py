@@ -71,9 +71,24 @@ def masks(count: int, size: int) -> Tensor:
     return defective
 
 
-def serve(train: Callable[[], object], maps: Callable[[], Any], auroc: Callable[[Any], object]) -> None:
-    """Compute an epoch for every line on stdin, and answer with its seconds and the process's peak memory in GiB."""
-    print(json.dumps({}), flush=True)  # ready
+def serve(
+    train: Callable[[], object],
+    maps: Callable[[], Any],
+    auroc: Callable[[Any], object],
+    *,
+    image: Callable[[], object] | None = None,
+    **known: float,
+) -> None:
+    """Compute an epoch for every line on stdin, and answer with its seconds and the process's peak memory in GiB.
+
+    Args:
+        train: what an epoch begins with.
+        maps: then.
+        auroc: of what ``maps`` returned.
+        image: inference of a single image, which is timed behind the epoch.
+        **known: what is said once, when it is ready.
+    """
+    print(json.dumps(known), flush=True)
     for _ in sys.stdin:
         start = time.perf_counter()
         train()
@@ -83,8 +98,12 @@ def serve(train: Callable[[], object], maps: Callable[[], Any], auroc: Callable[
         auroc(found)
         ended = time.perf_counter()
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        seconds = (trained - start, mapped - trained, ended - mapped)
-        print(json.dumps(dict(zip(STEPS, seconds, strict=True)) | {"peak": peak}), flush=True)
+        answer = dict(zip(STEPS, (trained - start, mapped - trained, ended - mapped), strict=True)) | {"peak": peak}
+        if image is not None:
+            start = time.perf_counter()
+            image()
+            answer["image"] = time.perf_counter() - start
+        print(json.dumps(answer), flush=True)
 
 
 class Side:
@@ -93,7 +112,12 @@ class Side:
     Args:
         command: its command line.
         work: what it computes.
+
+    Attributes:
+        known: what it said when it was ready.
     """
+
+    known: dict[str, float]
 
     def __init__(self, command: Sequence[str], work: Work) -> None:
         self._command = [*command, *work.arguments()]
@@ -101,7 +125,7 @@ class Side:
     def __enter__(self) -> Side:
         """Returns when it is ready."""
         self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self._answer()
+        self.known = self._answer()
         return self
 
     def __exit__(self, *_: object) -> None:
