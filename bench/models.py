@@ -12,33 +12,19 @@ python -m bench.models --only fastflow-r18 --rounds 5
 from __future__ import annotations
 
 import argparse
-import os
-import statistics
-import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from bench.cost import steps
 from bench.own import configuration
-from bench.turns import STEPS, Side, Work
+from bench.turns import OWN, WORK, Work, by_turns
 
-WORK = {
-    "fastflow-r18": ("fastflow", "r18", 256, 32, 32, 32),
-    "fastflow-wrn50": ("fastflow", "wrn50", 256, 16, 16, 16),
-    "fastflow-deit": ("fastflow", "deit", 384, 16, 16, 16),
-    "fastflow-cait": ("fastflow", "cait", 448, 8, 8, 8),
-    "cflow-r18": ("cflow", "r18", 128, 8, 8, 8),
-}
-"""Name: model, backbone, image size, training images, test images, batch."""
 HEADS = f"{'per image; ratios of epochs':23}" + "".join(
     f"{head:>10}" for head in ("train ms", "eval ms", "infer ms", "peak GiB", "start s", "of peak", "cache", "block")
 )
-OWN = [sys.executable, "-m", "bench.own"]
 
 
 @dataclass(frozen=True)
@@ -78,23 +64,6 @@ def best(work: Callable[[], object], rounds: int = 8) -> float:
     return min(seconds)
 
 
-def median(epochs: list[dict[str, float]]) -> dict[str, float]:
-    """Of every value, and of the sum of all steps as ``epoch``."""
-    epochs = [one | {"epoch": sum(one[step] for step in STEPS)} for one in epochs]
-    return {key: statistics.median(one[key] for one in epochs) for key in epochs[0]}
-
-
-def by_turns(work: Work, flag: str, rounds: int) -> tuple[dict[str, float], dict[str, float], float]:
-    """Medians of ours and of ours with the flag, and how long ours took to start, in seconds."""
-    with ExitStack() as stack:
-        sides = [stack.enter_context(Side([*OWN, *flags], work)) for flags in ([], [flag])]
-        for side in sides:
-            side.epoch()  # warm-up
-        found = [[side.epoch() for side in sides] for _ in range(rounds)]
-        ours, other = (median(list(epochs)) for epochs in zip(*found, strict=True))
-        return ours, other, sides[0].known["start"]
-
-
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(
@@ -105,13 +74,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="(default: %(default)s)")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
-    os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parents[1])
     print(HEADS)
     peaks = Peaks.measured()
     for name in chosen.only:
         work = Work(*WORK[name], threads=chosen.threads)
-        ours, recomputed, start = by_turns(work, "--recompute", chosen.rounds)
-        beside, dense, _ = by_turns(work, "--dense", chosen.rounds)
+        ours, recomputed = by_turns([OWN, [*OWN, "--recompute"]], work, chosen.rounds)
+        beside, dense = by_turns([OWN, [*OWN, "--dense"]], work, chosen.rounds)
         forward = steps(configuration(work)).gigaflops[1]
         peak = peaks.product if work.model == "cflow" else peaks.convolution
         values = (
@@ -119,7 +87,7 @@ def main() -> None:
             f"{1000 * (ours['maps'] + ours['auroc']) / work.test:.1f}",
             f"{1000 * ours['image']:.1f}",
             f"{ours['peak']:.2f}",
-            f"{start:.1f}",
+            f"{ours['start']:.1f}",
             f"{3 * forward * work.train / ours['train'] / peak:.0%}",
             f"{recomputed['epoch'] / ours['epoch']:.2f}",
             f"{dense['epoch'] / beside['epoch']:.2f}",

@@ -10,10 +10,7 @@ backbone, anomalib computes them in every epoch. Filling our features is not cou
 from __future__ import annotations
 
 import argparse
-import os
-import statistics
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -21,8 +18,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench.models import WORK
-from bench.turns import STEPS, Side, Work
+from bench.turns import OWN, STEPS, WORK, Work, by_turns
 
 
 def main() -> None:
@@ -39,23 +35,17 @@ def main() -> None:
         sys.exit(f"error: there is no {chosen.python}: `make bench-peers` makes it.")
     console = Console()
     console.width = max(console.width, 120)
-    os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parents[1])
     table = Table("", *STEPS, "epoch", "times faster", "peak GiB", box=box.SIMPLE_HEAD)
     for name in chosen.only:
         work = Work(*WORK[name], threads=chosen.threads)
-        with ExitStack() as stack:
-            own = stack.enter_context(Side([sys.executable, "-m", "bench.own"], work))
-            peer = stack.enter_context(Side([chosen.python, "-m", "bench.peer"], work))
-            own.epoch(), peer.epoch()  # warm-up
-            rounds = [(own.epoch(), peer.epoch()) for _ in range(chosen.rounds)]
-        sums = []
-        for side in zip(*rounds, strict=True):
-            median = {step: statistics.median(epoch[step] for epoch in side) for step in STEPS}
-            sums.append((median, statistics.median(sum(epoch[step] for step in STEPS) for epoch in side), side[-1]))
-        for label, (median, epoch, last) in zip(("altub-exp", "anomalib"), sums, strict=True):
-            faster = f"{sums[1][1] / epoch:.2f}" if label == "altub-exp" else ""
-            steps = [f"{median[step]:.3f}" for step in STEPS]
-            table.add_row(f"{name} {work.size} px, {label}", *steps, f"{epoch:.3f}", faster, f"{last['peak']:.2f}")
+        commands = [OWN, [chosen.python, "-m", "bench.peer"]]
+        own, peer = by_turns(commands, work, chosen.rounds)
+        for label, side in (("altub-exp", own), ("anomalib", peer)):
+            faster = f"{peer['epoch'] / own['epoch']:.2f}" if side is own else ""
+            steps = [f"{side[step]:.3f}" for step in STEPS]
+            table.add_row(
+                f"{name} {work.size} px, {label}", *steps, f"{side['epoch']:.3f}", faster, f"{side['peak']:.2f}"
+            )
     console.print(table)
     console.print(
         f"Seconds, median of {chosen.rounds} rounds by turns; torch {torch.__version__}, {chosen.threads} threads"

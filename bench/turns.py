@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
+import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +24,17 @@ from torch import Tensor
 
 STEPS = ("train", "maps", "auroc")
 """What an epoch consists of: training, anomaly maps of the test images, exact pixel AUROC."""
+
+WORK = {
+    "fastflow-r18": ("fastflow", "r18", 256, 32, 32, 32),
+    "fastflow-wrn50": ("fastflow", "wrn50", 256, 16, 16, 16),
+    "fastflow-deit": ("fastflow", "deit", 384, 16, 16, 16),
+    "fastflow-cait": ("fastflow", "cait", 448, 8, 8, 8),
+    "cflow-r18": ("cflow", "r18", 128, 8, 8, 8),
+}
+"""Name: model, backbone, image size, training images, test images, batch."""
+OWN = [sys.executable, "-m", "bench.own"]
+"""altub-exp's side."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +139,10 @@ class Side:
 
     def __enter__(self) -> Side:
         """Returns when it is ready."""
-        self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+        self._process = subprocess.Popen(
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
         self.known = self._answer()
         return self
 
@@ -152,3 +170,24 @@ class Side:
             raise RuntimeError(f"{' '.join(self._command)} ended with exit status {self._process.wait()}")
         answer: dict[str, float] = json.loads(line)
         return answer
+
+
+def by_turns(commands: Sequence[Sequence[str]], work: Work, rounds: int) -> list[dict[str, float]]:
+    """What each :class:`Side` says, one epoch each by turns after one to warm up.
+
+    Returns:
+        Of each the medians of all values and of the sum of :data:`STEPS`, ``epoch``; the highest ``peak``; and what it
+        knew.
+    """
+    with ExitStack() as stack:
+        sides = [stack.enter_context(Side(command, work)) for command in commands]
+        for side in sides:
+            side.epoch()
+        found = [[side.epoch() for side in sides] for _ in range(rounds)]
+        return [side.known | _medians(epochs) for side, epochs in zip(sides, zip(*found, strict=True), strict=True)]
+
+
+def _medians(epochs: Sequence[dict[str, float]]) -> dict[str, float]:
+    sums = [one | {"epoch": sum(one[step] for step in STEPS)} for one in epochs]
+    medians = {key: statistics.median(one[key] for one in sums) for key in sums[0]}
+    return medians | {"peak": epochs[-1]["peak"]}
