@@ -1,7 +1,7 @@
 """Print a table of ratios; each pair is measured by turns in this one process, the median of several rounds.
 
 make bench
-python -m bench --threads 1 --rounds 7
+python -m bench --threads 1 --rounds 7 --only AUROC
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from scipy.stats import special_ortho_group
 
 from altub_exp.altub import AlternatingOptimizer, Alternation
 from altub_exp.base import BASES
+from altub_exp.build import prepare_device
+from altub_exp.config import Device
 from altub_exp.density import Density
 from altub_exp.features.backbone import Backbone
 from altub_exp.features.maps import FeatureMaps
@@ -113,15 +115,17 @@ def cflow_lesson(joint: bool) -> Work:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each pair (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="default: %(default)s")
+    parser.add_argument("--only", default="", help="the rows whose names contain this")
     chosen = parser.parse_args()
-    torch.set_num_threads(chosen.threads)
+    device = prepare_device(Device.cpu, chosen.threads)
 
     backbone = Backbone("resnet18.tv_in1k", [1, 2, 3], weights="random")
     images = torch.randint(0, 256, (16, 3, 256, 256), dtype=torch.uint8)
-    device = torch.device("cpu")
     kept = FeatureMaps(backbone, images, batch_size=16, device=device, memory_gb=8)
     recomputed = FeatureMaps(backbone, images, batch_size=16, device=device, memory_gb=0)
     rows = torch.arange(16)
@@ -137,7 +141,7 @@ def main() -> None:
     table = Table("what", "ours (s)", "other (s)", "times faster", box=box.SIMPLE_HEAD)
     pairs: dict[str, tuple[Work, Work]] = {
         "exact pixel AUROC, 5 M pixels: ours / scikit-learn": (exact, sklearns),
-        "the same: ours / torchmetrics": (exact, torchmetrics),
+        "exact pixel AUROC: ours / torchmetrics": (exact, torchmetrics),
         "Shapiro-Wilk and KS p-values, 5,000 units × 219 images: ours / scipy": unit_normality(),
         "r18 training step, batch 16 at 256 px: index / dense permutation": (
             lambda: step(index, batch),
@@ -158,6 +162,8 @@ def main() -> None:
         "r18 step: ψ-only / joint": (lambda: step(index, batch, 5), lambda: step(index, batch)),
     }
     for name, (ours, other) in pairs.items():
+        if chosen.only not in name:
+            continue
         a, b = paired(ours, other, chosen.rounds)
         table.add_row(name, f"{a:.3f}", f"{b:.3f}", f"{b / a:.2f}")
     start = time.perf_counter()

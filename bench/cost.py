@@ -2,9 +2,10 @@
 
 Nothing here is measured on a GPU. Each kind of step (features of a batch, training step, ψ-only step, evaluation) is
 executed on PyTorch's meta device, which computes shapes and no numbers, and every operation is charged the longest of
-its multiply-adds at ``FLOPS``, its bytes at ``BANDWIDTH`` and one ``LAUNCH``. What the processor does beside it is
-added: copies of cached features, AUROC, Kolmogorov-Smirnov statistics, start. How often each happens follows from the
-composed configuration and the published numbers of images.
+its multiply-adds at ``FLOPS``, its bytes at ``BANDWIDTH`` and one ``LAUNCH``. Added are the sorting of pixels for the
+AUROC and of latents for Kolmogorov-Smirnov statistics, features that come from the GPU's memory, and what the processor
+does beside it: images that are turned, tests of single units, start. How often each happens follows from the composed
+configuration and the published numbers of images.
 """
 
 from __future__ import annotations
@@ -39,10 +40,9 @@ from altub_exp.flows import coupling
 FLOPS = 10e12
 BANDWIDTH = 1e12
 LAUNCH = 10e-6  # seconds from one operation of eager PyTorch to the next
-COPY = 4e9  # bytes per second from memory that is not pinned to the GPU
-AUROC = 8e-9  # seconds per pixel; this and the next measured on two CPU cores (AMD EPYC)
-KS = 20e-9  # seconds per latent value
-UNIT_TESTS = 60e-9  # seconds per latent value
+COPY = 4e9  # bytes per second between the GPU and memory that is not pinned
+SORT = 300  # bytes that are read and written on the GPU for each value that is sorted: several passes, with indices
+UNIT_TESTS = 60e-9  # seconds per latent value; measured on two CPU cores (AMD EPYC)
 TURN = 3e-3 / 512**2  # seconds per pixel of an image that is turned
 START = 30.0  # seconds: start, decoding, pictures, record
 ADAM_BYTES = 32  # per parameter and step: its gradient twice, the parameter and two moments, read and written
@@ -221,7 +221,7 @@ def cost(config: Config) -> Cost:
     turned = config.dataset.rotation > 0
     room = config.feature_memory_gb * 2**30 / (test if turned else train + test)  # per image
     kept = config.cache.dir is not None or part.latent_bytes <= room
-    fetch = part.latent_bytes / COPY  # of an image's features
+    fetch = 2 * part.latent_bytes / BANDWIDTH  # of an image's features, which stay on the GPU
     recompute = part.features + 3 * size**2 / COPY
     per_test = fetch if kept else recompute
     per_train = recompute + TURN * size**2 if turned else per_test
@@ -236,7 +236,8 @@ def cost(config: Config) -> Cost:
     often = epochs // config.eval.ks_every if config.eval.ks_every else 0
     if kept and (often or not turned):
         training += train * part.features
-    evaluation = (epochs // config.eval.every) * test * (per_test + part.forward + size**2 * (4 / COPY + AUROC))
+    scores = size**2 * (1 / COPY + SORT / BANDWIDTH)  # the mask is copied, the pixels are sorted
+    evaluation = (epochs // config.eval.every) * test * (per_test + part.forward + scores)
     if kept:
         evaluation += test * part.features
 
@@ -244,7 +245,7 @@ def cost(config: Config) -> Cost:
     for count in (train, good):
         through = len(passes(part.shapes, count, config.latent_memory_gb)) * (per_test + part.forward)
         values = part.latent_bytes / 4
-        statistics += count * often * (through + part.latent_bytes / COPY + values * KS)
+        statistics += count * often * (through + values * SORT / BANDWIDTH)
         if config.eval.unit_normality:
             statistics += count * (through + part.latent_bytes / COPY + values * UNIT_TESTS)
     return Cost(training, evaluation, statistics)

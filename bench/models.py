@@ -1,10 +1,10 @@
 """What each flow on each backbone takes on this machine, beside the machine's own peaks: ``python -m bench.models``.
 
-Per image, a line as soon as it is known: training, evaluation (map and exact pixel AUROC) and inference alone; peak
-memory and start; the share of the peak of convolutions (matrix products for CFLOW-AD) that the flow's training reaches,
-if its backward pass counts as two forward ones. By turns with it, how many times longer an epoch takes: ``cache``, if
-the features are recomputed; ``block``, with FrEIA's block and its dense permutation in place of ours. Untrained weights
-and noise, which take the same time; joint epochs alone.
+Per image, a line as soon as it is known: training; evaluation, and what of it is not the flow but the scores (map and
+exact pixel AUROC); inference alone; peak memory and start; the share of the peak of convolutions (matrix products for
+CFLOW-AD) that the flow's training reaches, if its backward pass counts as two forward ones. By turns with it, how many
+times longer an epoch takes: ``cache``, if the features are recomputed; ``block``, with FrEIA's block and its dense
+permutation in place of ours. Untrained weights and noise, which take the same time; joint epochs alone.
 
 python -m bench.models --only fastflow-r18 --rounds 5
 """
@@ -12,7 +12,6 @@ python -m bench.models --only fastflow-r18 --rounds 5
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,11 +19,10 @@ import torch
 
 from bench.cost import steps
 from bench.own import configuration
-from bench.turns import OWN, WORK, Work, by_turns
+from bench.turns import OWN, WORK, Work, by_turns, now
 
-HEADS = f"{'per image; ratios of epochs':23}" + "".join(
-    f"{head:>10}" for head in ("train ms", "eval ms", "infer ms", "peak GiB", "start s", "of peak", "cache", "block")
-)
+COLUMNS = ("train ms", "eval ms", "scores ms", "infer ms", "peak GiB", "start s", "of peak", "cache", "block")
+HEADS = f"{'per image; ratios of epochs':23}" + "".join(f"{column:>10}" for column in COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -38,11 +36,12 @@ class Peaks:
     @classmethod
     def measured(cls) -> Peaks:
         """The best of several rounds; the convolution forward and backward, the copy read and written."""
-        a, b = torch.randn(2, 2048, 2048)
-        conv = torch.nn.Conv2d(256, 512, 3, padding=1)
-        x = torch.randn(16, 256, 32, 32, requires_grad=True)
-        gradient = torch.ones(16, 512, 32, 32)
-        source, target = torch.randn(2, 2**26)
+        with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+            a, b = torch.randn(2, 2048, 2048)
+            conv = torch.nn.Conv2d(256, 512, 3, padding=1)
+            x = torch.randn(16, 256, 32, 32, requires_grad=True)
+            gradient = torch.ones(16, 512, 32, 32)
+            source, target = torch.randn(2, 2**26)
         product = best(lambda: a @ b)
         convolution = best(lambda: conv(x).backward(gradient))
         copied = best(lambda: target.copy_(source))
@@ -58,9 +57,9 @@ def best(work: Callable[[], object], rounds: int = 8) -> float:
     work()
     seconds = []
     for _ in range(rounds):
-        start = time.perf_counter()
+        start = now()
         work()
-        seconds.append(time.perf_counter() - start)
+        seconds.append(now() - start)
     return min(seconds)
 
 
@@ -85,6 +84,7 @@ def main() -> None:
         values = (
             f"{1000 * ours['train'] / work.train:.1f}",
             f"{1000 * (ours['maps'] + ours['auroc']) / work.test:.1f}",
+            f"{1000 * (ours['maps'] - ours['flow'] + ours['auroc']) / work.test:.1f}",
             f"{1000 * ours['image']:.1f}",
             f"{ours['peak']:.2f}",
             f"{ours['start']:.1f}",

@@ -1,7 +1,9 @@
 """altub-exp's side of a comparison, see :mod:`bench.turns`.
 
 ``--recompute`` takes the backbone again for every batch instead of keeping the features, ``--dense`` has the flow made
-of FrEIA's block, which permutes by a dense matrix, instead of ours.
+of FrEIA's block, which permutes by a dense matrix, instead of ours. ``--subnets`` computes nothing but the flow's
+subnets, forward and backward: the limit of what can be had by less work around them. ``--scheduled`` takes the epochs
+of a run as they come, the ψ-only ones too.
 """
 
 from __future__ import annotations
@@ -9,11 +11,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
 import psutil
+import torch
 from FrEIA.modules import AllInOneBlock
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
@@ -27,10 +30,10 @@ from altub_exp.features.maps import FeatureMaps
 from altub_exp.flows import cflow, fastflow
 from altub_exp.learner import Learner
 from altub_exp.scoring import Scoring
-from bench.turns import Work, images, masks, serve, work_from
+from bench.turns import Work, images, masks, now, serve, work_from
 
 
-def configuration(work: Work) -> Config:
+def configuration(work: Work, overrides: Sequence[str] = ()) -> Config:
     """What the command line composes for this work, on untrained features."""
     register_schema()
     with initialize_config_dir(conf_dir(), version_base="1.3"):
@@ -44,6 +47,7 @@ def configuration(work: Work) -> Config:
                 f"dataset.image_size={work.size}",
                 "dataset.rotation=0",
                 f"train.batch_size={work.batch}",
+                *overrides,
             ],
         )
         config = OmegaConf.to_object(composed)
@@ -69,17 +73,22 @@ class Trial:
         work: what is computed.
         recompute: take the backbone again for every batch.
         dense: make the flow of FrEIA's block.
+        scheduled: take the ψ-only epochs too.
+        overrides: of the configuration.
 
     Attributes:
         start: seconds from the start of the process until all but the features was there.
+        flow_seconds: what the last anomaly maps took of the time to go through the density.
     """
 
     work: Work
     recompute: bool = False
     dense: bool = False
+    scheduled: bool = False
+    overrides: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        self.config = configuration(self.work)
+        self.config = configuration(self.work, self.overrides)
         self.device = prepare_device(self.config.device, self.work.threads)
         seed_everything(0)
         self.backbone = build_backbone(self.config).to(self.device)
@@ -106,15 +115,27 @@ class Trial:
         )
 
     def train(self) -> None:
-        """One more epoch; joint ones only, since those take longest."""
+        """One more epoch; unless ``scheduled`` joint ones only, since those take longest."""
         self.epochs += 1
-        if self.learner.optimizer.psi_only(self.epochs):
+        if self.learner.optimizer.psi_only(self.epochs) and not self.scheduled:
             self.epochs += 1
         train_epoch(self.learner, self.features, self.config, self.epochs)
 
     def maps(self) -> Scores:
         """The anomaly maps of all test images."""
-        return anomaly_scores(self.learner.density, self.scoring, self.test, self.features)
+        self.flow_seconds = 0.0
+        density = self.learner.density
+        hooks = [density.register_forward_pre_hook(self._enter), density.register_forward_hook(self._leave)]
+        scores = anomaly_scores(density, self.scoring, self.test, self.features)
+        for hook in hooks:
+            hook.remove()
+        return scores
+
+    def _enter(self, *_: object) -> None:
+        self._entered = now()
+
+    def _leave(self, *_: object) -> None:
+        self.flow_seconds += now() - self._entered
 
     def auroc(self, scores: Scores) -> dict[str, float]:
         """Exact AUROC of all pixels and of all images."""
@@ -129,15 +150,53 @@ class Trial:
         )
 
 
+class Subnets:
+    """Nothing but the subnets of a trial's FastFlow: what each is given, from noise to the gradient of its output."""
+
+    def __init__(self, trial: Trial) -> None:
+        batch = trial.features.batch(torch.arange(trial.work.batch))
+        self._epochs = [count // trial.work.batch for count in (trial.work.train, trial.work.test)]
+        self._subnets = [
+            (block.subnet, torch.randn_like(maps[:, : block.splits[0]]), torch.randn_like(maps))
+            for maps, flow in zip(batch, trial.learner.density.flow.flows, strict=True)  # type: ignore[arg-type]
+            for block in flow.module_list  # type: ignore[union-attr]
+        ]
+
+    def train(self) -> None:
+        """As in an epoch's steps."""
+        for _ in range(self._epochs[0]):
+            for subnet, x, gradient in self._subnets:
+                subnet(x.requires_grad_()).backward(gradient)  # a block's s and t have as many channels as its maps
+
+    @torch.no_grad()
+    def maps(self) -> None:
+        """As for the test images."""
+        for _ in range(self._epochs[1]):
+            for subnet, x, _ in self._subnets:
+                subnet(x)
+
+
 def main() -> None:
     """Serve."""
     work, rest = work_from()
     parser = argparse.ArgumentParser()
-    parser.add_argument("--recompute", action="store_true")
-    parser.add_argument("--dense", action="store_true")
+    for switch in ("recompute", "dense", "scheduled", "subnets"):
+        parser.add_argument(f"--{switch}", action="store_true")
+    parser.add_argument("--override", action="append", default=[])
     chosen = parser.parse_args(rest)
-    trial = Trial(work, chosen.recompute, chosen.dense)
-    serve(trial.train, trial.maps, trial.auroc, image=trial.image, start=trial.start)
+    trial = Trial(work, chosen.recompute, chosen.dense, chosen.scheduled, chosen.override)
+    if chosen.subnets:
+        subnets = Subnets(trial)
+        serve(subnets.train, subnets.maps, lambda _: None)
+    else:
+        serve(
+            trial.train,
+            trial.maps,
+            trial.auroc,
+            image=trial.image,
+            during=lambda: {"flow": trial.flow_seconds},
+            start=trial.start,
+        )
 
 
 if __name__ == "__main__":

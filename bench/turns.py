@@ -86,12 +86,27 @@ def masks(count: int, size: int) -> Tensor:
     return defective
 
 
+def now() -> float:
+    """Seconds on a clock, when all that was begun on a GPU has ended."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def peak_memory() -> float:
+    """GiB that this process held at most: of the GPU's memory where it uses one, otherwise of the machine's."""
+    if torch.cuda.is_initialized():
+        return torch.cuda.max_memory_reserved() / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
 def serve(
     train: Callable[[], object],
     maps: Callable[[], Any],
     auroc: Callable[[Any], object],
     *,
     image: Callable[[], object] | None = None,
+    during: Callable[[], dict[str, float]] = dict,
     **known: float,
 ) -> None:
     """Compute an epoch for every line on stdin, and answer with its seconds and the process's peak memory in GiB.
@@ -101,23 +116,24 @@ def serve(
         maps: then.
         auroc: of what ``maps`` returned.
         image: inference of a single image, which is timed behind the epoch.
+        during: what else is to be said of the epoch.
         **known: what is said once, when it is ready.
     """
     print(json.dumps(known), flush=True)
     for _ in sys.stdin:
-        start = time.perf_counter()
+        start = now()
         train()
-        trained = time.perf_counter()
+        trained = now()
         found = maps()
-        mapped = time.perf_counter()
+        mapped = now()
         auroc(found)
-        ended = time.perf_counter()
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        answer = dict(zip(STEPS, (trained - start, mapped - trained, ended - mapped), strict=True)) | {"peak": peak}
+        ended = now()
+        answer = dict(zip(STEPS, (trained - start, mapped - trained, ended - mapped), strict=True))
+        answer |= {"peak": peak_memory()} | during()
         if image is not None:
-            start = time.perf_counter()
+            start = now()
             image()
-            answer["image"] = time.perf_counter() - start
+            answer["image"] = now() - start
         print(json.dumps(answer), flush=True)
 
 

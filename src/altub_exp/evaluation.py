@@ -16,6 +16,7 @@ from altub_exp.density import Density
 from altub_exp.errors import Divergence
 from altub_exp.features.maps import FeatureMaps
 from altub_exp.flows.latent import Shape
+from altub_exp.metrics import device as on_device
 from altub_exp.metrics.auroc import auroc
 from altub_exp.metrics.kolmogorov import channel_ks
 from altub_exp.metrics.normality import UnitNormality
@@ -47,7 +48,7 @@ class Scores(NamedTuple):
     """How anomalous N images are.
 
     Attributes:
-        maps: one score per pixel, [N, S, S], on the CPU.
+        maps: one score per pixel, [N, S, S], on the density's device.
         images: one per image, [N], on the CPU.
         extremes: of the images that both are relative to, see :class:`~altub_exp.scoring.Scoring`.
     """
@@ -68,7 +69,8 @@ def anomaly_scores(density: Density, scoring: Scoring, test: TestSet, train: Fea
     """Scores of all test images; ``train`` is read only where they refer to it."""
     of_test = positions(density, scoring, test.features)
     extremes = scoring.extremes(positions(density, scoring, train) if scoring.reference == "train" else of_test)
-    maps, images = torch.empty(len(test.defective), test.size, test.size), []
+    maps = torch.empty(len(test.defective), test.size, test.size, device=of_test[0].device)
+    images = []
     for first in range(0, len(maps), IMAGES_AT_ONCE):
         rows = slice(first, first + IMAGES_AT_ONCE)
         chunk = [scale[rows] for scale in of_test]
@@ -89,7 +91,10 @@ def detection(scores: Scores, test: TestSet) -> Iterator[tuple[str, float]]:
     if any(math.isnan(part.amax()) for part in (scores.maps, scores.images)):  # which NaN goes through
         raise Divergence("an anomaly score became NaN")
     if test.masks is not None:
-        yield "pixel_auroc", auroc(scores.maps.numpy(), test.masks, threads=torch.get_num_threads())
+        if scores.maps.device.type == "cpu":
+            yield "pixel_auroc", auroc(scores.maps.numpy(), test.masks, threads=torch.get_num_threads())
+        else:
+            yield "pixel_auroc", on_device.auroc(scores.maps, torch.from_numpy(test.masks).to(scores.maps.device))
     yield "image_auroc", auroc(scores.images.numpy(), test.defective)
 
 
@@ -110,9 +115,9 @@ def normality(
     statistics: list[NDArray[np.float64]] = []
     squares, count = 0.0, 0
     for _, _, q in latent_blocks(density, features, rows, memory_gb=memory_gb):
-        statistics.append(channel_ks(q))
-        squares += sum(float(np.square(image, dtype=np.float64).sum()) for image in q)
-        count += q.size
+        statistics.append(channel_ks(q.numpy()) if q.device.type == "cpu" else on_device.channel_ks(q).cpu().numpy())
+        squares += sum(float(image.double().square().sum()) for image in q)
+        count += q.numel()
     ks = np.concatenate(statistics)
     return {
         "ks": float(ks.mean()),
@@ -132,37 +137,41 @@ def unit_normality(
     """
     units = UnitNormality()
     for scale, first_channel, q in latent_blocks(density, features, rows, memory_gb=memory_gb):
-        units.add(q, scale, first_channel)
+        units.add(q.cpu().numpy(), scale, first_channel)
     return units
 
 
 @torch.no_grad()
 def latent_blocks(
     density: Density, features: FeatureMaps, rows: Tensor | None = None, *, memory_gb: float
-) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
+) -> Iterator[tuple[int, int, Tensor]]:
     """Standardised latents of the images ``rows``, all of them at once, some channels at a time.
 
-    The images go through the flow as often as it takes to hold no more than ``memory_gb`` GiB.
+    The images go through the flow as often as it takes to hold no more than ``memory_gb`` GiB, on a GPU no more than a
+    quarter of what is free there either.
 
     Yields:
-        Scale, first channel, and q [N, c, H, W].
+        Scale, first channel, and q [N, c, H, W] on the density's device.
 
     Raises:
         Divergence: a latent is not finite.
     """
     count = len(features) if rows is None else len(rows)
     shapes: list[Shape] = density.flow.shapes  # type: ignore[assignment]
+    device = features.device
+    if device.type == "cuda":
+        memory_gb = min(memory_gb, torch.cuda.mem_get_info(device)[0] / 4 / 2**30)
     for blocks in passes(shapes, count, memory_gb):
-        held = [np.empty((count, last - first, *shapes[scale][1:]), np.float32) for scale, first, last in blocks]
+        held = [torch.empty(count, last - first, *shapes[scale][1:], device=device) for scale, first, last in blocks]
         done = 0
         for batch in features.batches(rows):
             units = density(features.batch(batch))
             for (scale, first, last), q in zip(blocks, held, strict=True):
-                q[done : done + len(batch)] = units[scale].q[:, first:last].cpu().numpy()
+                q[done : done + len(batch)] = units[scale].q[:, first:last]
             done += len(batch)
         for scale, first, _ in blocks:
             q = held.pop(0)
-            if not np.isfinite(q).all():
+            if not torch.isfinite(q).all():
                 raise Divergence(f"a latent of scale {scale + 1} became infinite or NaN")
             yield scale, first, q
 

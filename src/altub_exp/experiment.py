@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from altub_exp.build import base, build_density, build_features, build_learner, family, prepare_device, seed_everything
 from altub_exp.checkpoint import Trained, load_checkpoint, save_checkpoint, save_trained
@@ -209,7 +210,7 @@ def train(
     except Divergence as error:
         return finish(config, folder, tracker, State.crashed, reason=f"{error} in epoch {epoch}")
     scores = anomaly_scores(density, scoring, material.test, material.train)
-    map_sheet(images.test, material.pictures, material.test.masks, scores.maps, folder.path / "maps.png")
+    map_sheet(images.test, material.pictures, material.test.masks, scores.maps.cpu(), folder.path / "maps.png")
     limits = float(scores.maps.min()), float(scores.maps.max())
     trained = Trained(density.state_dict(), material.train.shapes, scores.extremes, limits)
     save_trained(folder.checkpoint, config.train.epochs, trained)
@@ -257,7 +258,7 @@ def train_epoch(learner: Learner, features: FeatureMaps, config: Config, epoch: 
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
     order = torch.randperm(len(features), generator=generator)
     batches = features.batches(order, drop_last=config.train.drop_last)
-    totals: dict[str, float] = {}
+    totals: dict[str, Tensor | float] = {}  # on the device: to read one would wait for it
     count = 0
     for number, rows in enumerate(batches):
         moment = Moment(epoch, number, len(batches))
@@ -266,8 +267,8 @@ def train_epoch(learner: Learner, features: FeatureMaps, config: Config, epoch: 
             count += len(rows)
             for name, value in lesson._asdict().items():
                 if value is not None:
-                    totals[name] = totals.get(name, 0.0) + float(value) * len(rows)
-    return {name: total / count for name, total in totals.items()}
+                    totals[name] = totals.get(name, 0.0) + value * len(rows)
+    return {name: float(total) / count for name, total in totals.items()}
 
 
 def evaluate(config: Config, epoch: int, density: Density, scoring: Scoring, material: Material) -> dict[str, float]:

@@ -61,7 +61,8 @@ class FeatureMaps:
         rotation: float = 0.0,
         cached: Callable[[], CachedMaps] | None = None,
     ) -> None:
-        self._backbone, self._batch_size, self._device, self._count = backbone, batch_size, device, len(images)
+        self._backbone, self._batch_size, self._count = backbone, batch_size, len(images)
+        self.device = device
         self._rotation, self._memory, self._cached = rotation, int(memory_gb * 2**30), cached
         self._maps: list[list[Tensor] | None] = [None] * len(images)
         self._resident: list[Tensor] | None = None
@@ -103,22 +104,22 @@ class FeatureMaps:
         if not self._filled:
             self._fill()
         if self._resident is not None:
-            return [maps[rows.to(self._device)] for maps in self._resident]
+            return [maps[rows.to(self.device)] for maps in self._resident]
         wanted = rows.tolist()
         found = {row: maps for row in wanted if (maps := self._maps[row]) is not None}
         if missing := [row for row in wanted if row not in found]:
             computed = one_by_one(
-                self._backbone, self._images[torch.tensor(missing)], self._device, lambda _, maps: _on_cpu(maps)
+                self._backbone, self._images[torch.tensor(missing)], self.device, lambda _, maps: _on_cpu(maps)
             )
             found |= dict(zip(missing, computed, strict=True))
-        return [torch.stack(scale).to(self._device) for scale in zip(*(found[row] for row in wanted), strict=True)]
+        return [torch.stack(scale).to(self.device) for scale in zip(*(found[row] for row in wanted), strict=True)]
 
     def augmented(self, rows: Tensor, generator: torch.Generator) -> list[Tensor]:
         """The same for training: of images turned by angles drawn from the generator, if a rotation was asked for."""
         if not self._rotation:
             return self.batch(rows)
         angles = (2 * torch.rand(len(rows), generator=generator) - 1) * self._rotation
-        return batch(self._backbone, rotate(self._images[rows], angles.tolist()), self._device)
+        return batch(self._backbone, rotate(self._images[rows], angles.tolist()), self.device)
 
     def batches(self, order: Tensor | None = None, *, drop_last: bool = False) -> list[Tensor]:
         """Indices [B] batch by batch, in the given order or as the images stand."""
@@ -143,7 +144,7 @@ class FeatureMaps:
                 if self._in_cache is not None:
                     self._in_cache.abandon()
                 raise
-        if self._device.type == "cuda" and not self._recomputed:
+        if self.device.type == "cuda" and not self._recomputed:
             self._keep_on_device()
 
     def _look_up(self, while_computing: contextlib.ExitStack) -> None:
@@ -166,7 +167,7 @@ class FeatureMaps:
         if not missing:
             return
         pixels = self._images[torch.tensor(missing)]
-        first = one_by_one(self._backbone, pixels[:1], self._device, lambda _, maps: _on_cpu(maps))[0]
+        first = one_by_one(self._backbone, pixels[:1], self.device, lambda _, maps: _on_cpu(maps))[0]
         self._measure(first)
         cached = self._in_cache
         if cached is not None:
@@ -191,7 +192,7 @@ class FeatureMaps:
         starts = range(0, len(missing), IMAGES_AT_ONCE)
         for start in track(starts, "features", console=console, transient=True, disable=not console.is_terminal):
             some = pixels[start : start + IMAGES_AT_ONCE]
-            placed = one_by_one(self._backbone, some, self._device, functools.partial(take, start))
+            placed = one_by_one(self._backbone, some, self.device, functools.partial(take, start))
             if not all(placed):
                 self._images = self._images[torch.arange(self._count)]  # decoded once, not in every epoch
                 break
@@ -203,8 +204,8 @@ class FeatureMaps:
     def _keep_on_device(self) -> None:
         kept = [maps for maps in self._maps if maps is not None]
         size = sum(one.nbytes for maps in kept for one in maps)
-        if fits_on_device(size, torch.cuda.mem_get_info(self._device)[0]):
-            self._resident = [torch.stack(scale).to(self._device) for scale in zip(*kept, strict=True)]
+        if fits_on_device(size, torch.cuda.mem_get_info(self.device)[0]):
+            self._resident = [torch.stack(scale).to(self.device) for scale in zip(*kept, strict=True)]
             self._maps = [[] for _ in kept]
 
 

@@ -15,7 +15,7 @@ from altub_exp.precision import uncast
 
 Orders = tuple[Tensor, Tensor]
 
-CACHED = 2**18
+CACHED = 2**20
 """Elements of x coupled at a time on a CPU, so that what lies in between stays in its cache; all at once elsewhere."""
 
 

@@ -1,0 +1,59 @@
+"""AUROC and Kolmogorov-Smirnov statistic of tensors where they are, for a GPU: a copy to the processor takes longer."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+VALUES_AT_ONCE = 2**24  # sorted at a time: 0.4 GiB with the indices that PyTorch's sort makes
+
+
+def auroc(scores: Tensor, positive: Tensor) -> float:
+    """:func:`altub_exp.metrics.auroc.auroc` on the scores' device: the same counts, hence the same number.
+
+    Args:
+        scores: any shape; higher means positive.
+        positive: bool, the same shape, on the same device.
+
+    Returns:
+        A fraction, 0 to 1.
+
+    Raises:
+        ValueError: a score is NaN, the shapes differ, or one of the classes is empty.
+
+    >>> auroc(torch.tensor([0.1, 0.4, 0.4, 0.8]), torch.tensor([False, False, True, True]))
+    0.875
+    """
+    if scores.shape != positive.shape:
+        raise ValueError(f"scores have shape {tuple(scores.shape)}, labels {tuple(positive.shape)}")
+    positives, negatives = scores[positive], scores[~positive]
+    pairs = len(positives) * len(negatives)
+    if pairs == 0:
+        raise ValueError("AUROC needs positives and negatives")
+    swapped = len(positives) > len(negatives)
+    few, many = (negatives, positives) if swapped else (positives, negatives)
+    few = few.sort().values
+    unknown, below_twice = few[-1].isnan(), torch.zeros((), dtype=torch.int64, device=scores.device)
+    for part in torch.split(many, VALUES_AT_ONCE):
+        part = part.sort().values  # NaN behind all others
+        unknown |= part[-1].isnan()
+        for right in (False, True):
+            below_twice += torch.searchsorted(part, few, right=right).sum()
+    if unknown:
+        raise ValueError("a score is NaN")
+    counted = int(below_twice)
+    return (2 * pairs - counted if swapped else counted) / (2 * pairs)
+
+
+def channel_ks(q: Tensor) -> Tensor:
+    """:func:`altub_exp.metrics.kolmogorov.channel_ks` on the device of q [N, C, H, W] → [C], float64.
+
+    Memory beyond q stays below 1 GiB, unless a single channel takes more.
+    """
+    count = q[:, 0].numel()
+    middles = (torch.arange(count, dtype=torch.float64, device=q.device) + 0.5) / count  # of the steps of F_n
+    found = []
+    for channels in torch.split(q, max(1, VALUES_AT_ONCE // count), dim=1):
+        rows = channels.transpose(0, 1).flatten(1).sort(dim=1).values
+        found.append((torch.special.ndtr(rows.double()) - middles).abs().amax(dim=1))
+    return torch.cat(found) + 0.5 / count
