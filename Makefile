@@ -8,7 +8,7 @@ PORT ?= 5000
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint types pytest test-slow test-slurm test-server test-browser
-.PHONY: tables figures report bench bench-peers ui server lock clean
+.PHONY: tables figures report bench bench-runs bench-peers ui server lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -69,6 +69,9 @@ bench: setup ## speed, as ratios measured in one run on this machine
 	$(BIN)/python -m bench.models
 	$(BIN)/python -m bench.sweep
 	$(BIN)/python -m bench.tables
+
+bench-runs: setup ## runs an hour with several at once on this machine's GPU or cores, and the time of Table A1
+	$(BIN)/python -m bench.throughput
 
 PEERS := .venv-peers
 bench-peers: setup ## a whole epoch against anomalib's, which is installed into an environment of its own

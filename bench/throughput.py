@@ -1,0 +1,131 @@
+"""Runs side by side on one device: how many an hour, and how long Table A1 takes then: ``python -m bench.throughput``.
+
+Each run is a process with features, flow and evaluation of its own, as the grid's launchers start it, on an equal share
+of the cores. All train and evaluate five epochs at once, one of which is ψ-only with AltUB; what a run takes before its
+first epoch is not counted. Table A1 has 300 epochs on MVTec AD's 15 categories; one backbone's part of it follows from
+the seconds per image, training and test.
+
+python -m bench.throughput --only fastflow-r18 --runs 1 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+
+import psutil
+import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from altub_exp.data.mvtec import COUNTS
+from bench.turns import OWN, WORK, Side, Work
+
+EPOCHS, CYCLE = 300, 5
+BASES = ("none", "alternating")
+
+
+def table_a1_hours(train: float, test: float) -> float:
+    """Hours of all categories, one base distribution and one backbone, of which an image takes so many seconds.
+
+    >>> round(table_a1_hours(train=0.001, test=0.0), 3)  # 3,629 training images
+    0.302
+    """
+    images = [sum(count) for count in zip(*((n, good + bad) for n, good, bad in COUNTS.values()), strict=True)]
+    return EPOCHS * (images[0] * train + images[1] * test) / 3600
+
+
+def gpu_utilisation() -> float:
+    """Percent of the last moment in which the first GPU computed, as nvidia-smi says."""
+    command = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[0])
+
+
+@contextmanager
+def sampled(measure: Callable[[], float], seconds: float = 0.5) -> Iterator[list[float]]:
+    """What is measured again and again within the context."""
+    found: list[float] = []
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(seconds):
+            found.append(measure())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield found
+    finally:
+        ended.set()
+        watcher.join()
+
+
+def together(work: Work, altub: str, runs: int) -> dict[str, float]:
+    """So many runs at once, each its epochs.
+
+    Returns:
+        ``train`` and ``test``, seconds per image of one run, all others beside it; ``epoch``, mean seconds of one;
+        ``busy``, percent of device in use; ``peak``, GiB of one run.
+    """
+    command = [*OWN, "--scheduled", f"--override=altub={altub}"]
+    measure = gpu_utilisation if torch.cuda.is_available() else psutil.cpu_percent
+    with ExitStack() as stack:
+        sides = [stack.enter_context(Side(command, work)) for _ in range(runs)]
+        with ThreadPoolExecutor(runs) as pool:
+            list(pool.map(Side.epoch, sides))
+            with sampled(measure) as busy:
+                start = time.perf_counter()
+                found = list(pool.map(lambda side: [side.epoch() for _ in range(CYCLE)], sides))
+                seconds = time.perf_counter() - start
+    epochs = [epoch for of_run in found for epoch in of_run]
+    return {
+        "train": statistics.fmean(epoch["train"] for epoch in epochs) / work.train,
+        "test": statistics.fmean(epoch["maps"] + epoch["auroc"] for epoch in epochs) / work.test,
+        "epoch": seconds / CYCLE,
+        "busy": statistics.fmean(busy) if busy else float("nan"),
+        "peak": max(epoch["peak"] for epoch in epochs),
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    names = [name for name in WORK if name.startswith("fastflow-")]
+    on_gpu = torch.cuda.is_available()
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.throughput", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", choices=names, nargs="+", default=names)
+    parser.add_argument("--runs", type=int, nargs="+", default=[1, 4, 8] if on_gpu else [1, 2], help="at once")
+    chosen = parser.parse_args()
+    console = Console()
+    console.width = max(console.width, 120)
+    heads = ("altub", "at once", "train ms", "test ms", "epoch s", "in use", "peak GiB", "Table A1 h", "runs/h")
+    table = Table("", *heads, box=box.SIMPLE_HEAD)
+    for name in chosen.only:
+        for runs in chosen.runs:
+            work = replace(Work(*WORK[name], threads=1), threads=max(1, (os.cpu_count() or 1) // runs))
+            for altub in BASES:
+                found = together(work, altub, runs)
+                hours = table_a1_hours(found["train"], found["test"]) / runs
+                values = (1000 * found["train"], 1000 * found["test"], found["epoch"], found["busy"], found["peak"])
+                cells = [f"{value:.{digits}f}" for value, digits in zip(values, (1, 1, 2, 0, 2), strict=True)]
+                cells[3] += " %"
+                table.add_row(name, altub, str(runs), *cells, f"{hours:.2f}", f"{len(COUNTS) / hours:.2f}")
+    console.print(table)
+    device = torch.cuda.get_device_name() if on_gpu else f"{os.cpu_count()} cores"
+    console.print(
+        f"{device}; torch {torch.__version__}. Runs per hour: of 300 epochs of a category, the mean of all 15."
+    )
+
+
+if __name__ == "__main__":
+    main()
