@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from FrEIA.modules import AllInOneBlock
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -35,7 +36,7 @@ from altub_exp.metrics.auroc import auroc
 from altub_exp.metrics.kolmogorov import ks_p_value, ks_statistic
 from altub_exp.metrics.shapiro import shapiro_wilk
 from altub_exp.schedule import LearningRate, Moment
-from bench.own import freia_block
+from bench.own import made_of
 
 Work = Callable[[], object]
 
@@ -130,7 +131,7 @@ def main() -> None:
     recomputed = FeatureMaps(backbone, images, batch_size=16, device=device, memory_gb=0)
     rows = torch.arange(16)
     index = r18_learner(kept)
-    with freia_block(fastflow):
+    with made_of(AllInOneBlock, fastflow):
         dense = r18_learner(kept)
     batch = kept.batch(rows)
     exact, sklearns, torchmetrics = exact_auroc()

@@ -4,7 +4,8 @@ Per image, a line as soon as it is known: training; evaluation, and what of it i
 exact pixel AUROC); inference alone; peak memory and start; the share of the peak of convolutions (matrix products for
 CFLOW-AD) that the flow's training reaches, if its backward pass counts as two forward ones. By turns with it, how many
 times longer an epoch takes: ``cache``, if the features are recomputed; ``block``, with FrEIA's block and its dense
-permutation in place of ours. Untrained weights and noise, which take the same time; joint epochs alone.
+permutation in place of ours; with ``--compiled`` also if ``torch.compile`` fuses FrEIA's operations instead, compiling
+not counted. Untrained weights and noise, which take the same time; joint epochs alone.
 
 python -m bench.models --only fastflow-r18 --rounds 5
 """
@@ -12,7 +13,7 @@ python -m bench.models --only fastflow-r18 --rounds 5
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -21,8 +22,14 @@ from bench.cost import steps
 from bench.own import configuration
 from bench.turns import OWN, WORK, Work, by_turns, now
 
-COLUMNS = ("train ms", "eval ms", "scores ms", "infer ms", "peak GiB", "start s", "of peak", "cache", "block")
-HEADS = f"{'per image; ratios of epochs':23}" + "".join(f"{column:>10}" for column in COLUMNS)
+COLUMNS = ("train ms", "eval ms", "scores ms", "infer ms", "peak GiB", "start s", "of peak")
+VARIANTS = {"cache": "--recompute", "block": "--dense"}
+"""Each by turns with ours, by the name of its column."""
+
+
+def line(name: str, cells: Iterable[str]) -> str:
+    """A row of the table."""
+    return f"{name:27}" + "".join(f"{cell:>10}" for cell in cells)
 
 
 @dataclass(frozen=True)
@@ -71,14 +78,16 @@ def main() -> None:
     parser.add_argument("--only", choices=WORK, nargs="+", default=list(WORK))
     parser.add_argument("--rounds", type=int, default=2, help="(default: %(default)s)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="(default: %(default)s)")
+    parser.add_argument("--compiled", action="store_true", help="against torch.compile too; needs a C++ compiler")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
-    print(HEADS)
+    variants = VARIANTS | ({"compiled": "--compiled"} if chosen.compiled else {})
+    print(line("per image; ratios of epochs", (*COLUMNS, *variants)))
     peaks = Peaks.measured()
     for name in chosen.only:
         work = Work(*WORK[name], threads=chosen.threads)
-        ours, recomputed = by_turns([OWN, [*OWN, "--recompute"]], work, chosen.rounds)
-        beside, dense = by_turns([OWN, [*OWN, "--dense"]], work, chosen.rounds)
+        pairs = [by_turns([OWN, [*OWN, switch]], work, chosen.rounds) for switch in variants.values()]
+        ours = pairs[0][0]
         forward = steps(configuration(work)).gigaflops[1]
         peak = peaks.product if work.model == "cflow" else peaks.convolution
         values = (
@@ -89,10 +98,9 @@ def main() -> None:
             f"{ours['peak']:.2f}",
             f"{ours['start']:.1f}",
             f"{3 * forward * work.train / ours['train'] / peak:.0%}",
-            f"{recomputed['epoch'] / ours['epoch']:.2f}",
-            f"{dense['epoch'] / beside['epoch']:.2f}",
+            *(f"{other['epoch'] / beside['epoch']:.2f}" for beside, other in pairs),
         )
-        print(f"{f'{name} {work.size} px':23}" + "".join(f"{value:>10}" for value in values), flush=True)
+        print(line(f"{name} {work.size} px", values), flush=True)
     print(
         f"Peaks: {peaks.product:.0f} GFLOP/s matrix product, {peaks.convolution:.0f} GFLOP/s 3×3 convolution, "
         f"{peaks.copy:.1f} GB/s copy. Median of {chosen.rounds} rounds by turns; "

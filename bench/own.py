@@ -1,9 +1,10 @@
 """altub-exp's side of a comparison, see :mod:`bench.turns`.
 
 ``--recompute`` takes the backbone again for every batch instead of keeping the features, ``--dense`` has the flow made
-of FrEIA's block, which permutes by a dense matrix, instead of ours. ``--subnets`` computes nothing but the flow's
-subnets, forward and backward: the limit of what can be had by less work around them. ``--scheduled`` takes the epochs
-of a run as they come, the ψ-only ones too.
+of FrEIA's block, which permutes by a dense matrix, instead of ours; ``--compiled`` of FrEIA's operations with our
+permutation, by ``torch.compile``, which needs a C++ compiler. ``--subnets`` computes nothing but the flow's subnets,
+forward and backward: the limit of what can be had by less work around them. ``--scheduled`` takes the epochs of a run
+as they come, the ψ-only ones too.
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from altub_exp.build import build_backbone, build_density, build_learner, family, prepare_device, seed_everything
-from altub_exp.config import Config, conf_dir, register_schema
+from altub_exp.composition import conf_dir, register_schema
+from altub_exp.config import Config
 from altub_exp.detector import Detector
 from altub_exp.evaluation import Scores, TestSet, anomaly_scores, detection
 from altub_exp.experiment import train_epoch
 from altub_exp.features.maps import FeatureMaps
 from altub_exp.flows import cflow, fastflow
+from altub_exp.flows.coupling import CouplingBlock
 from altub_exp.learner import Learner
 from altub_exp.scoring import Scoring
 from bench.turns import Work, images, masks, now, serve, work_from
@@ -55,10 +58,16 @@ def configuration(work: Work, overrides: Sequence[str] = ()) -> Config:
     return config
 
 
+class PlainBlock(CouplingBlock):
+    """FrEIA's operations, each for itself, with our permutation: what a compiler can fuse."""
+
+    forward = AllInOneBlock.forward
+
+
 @contextlib.contextmanager
-def freia_block(module: ModuleType) -> Iterator[None]:
-    """Within it the flows of ``module`` are made of FrEIA's block."""
-    ours, module.CouplingBlock = module.CouplingBlock, AllInOneBlock
+def made_of(block: type, module: ModuleType) -> Iterator[None]:
+    """Within it the flows of ``module`` are made of another block."""
+    ours, module.CouplingBlock = module.CouplingBlock, block
     try:
         yield
     finally:
@@ -73,6 +82,7 @@ class Trial:
         work: what is computed.
         recompute: take the backbone again for every batch.
         dense: make the flow of FrEIA's block.
+        compiled: make it of FrEIA's operations, and compile it.
         scheduled: take the ψ-only epochs too.
         overrides: of the configuration.
 
@@ -84,6 +94,7 @@ class Trial:
     work: Work
     recompute: bool = False
     dense: bool = False
+    compiled: bool = False
     scheduled: bool = False
     overrides: Sequence[str] = ()
 
@@ -98,8 +109,11 @@ class Trial:
         self.test = TestSet(self._maps(self.work.test, seed=1), defects.any(axis=(1, 2)), defects, self.work.size)
         filled = time.time() - began
         module = {"fastflow": fastflow, "cflow": cflow}[self.work.model]
-        with freia_block(module) if self.dense else contextlib.nullcontext():
+        block = AllInOneBlock if self.dense else PlainBlock if self.compiled else CouplingBlock
+        with made_of(block, module):
             density = build_density(self.config, self.features.shapes).to(self.device)
+        if self.compiled:
+            density.flow.compile()
         self.learner: Learner = build_learner(self.config, density)
         self.scoring: Scoring = family(self.config).scoring(self.config.model)
         self.epochs = 0
@@ -180,11 +194,11 @@ def main() -> None:
     """Serve."""
     work, rest = work_from()
     parser = argparse.ArgumentParser()
-    for switch in ("recompute", "dense", "scheduled", "subnets"):
+    for switch in ("recompute", "dense", "compiled", "scheduled", "subnets"):
         parser.add_argument(f"--{switch}", action="store_true")
     parser.add_argument("--override", action="append", default=[])
     chosen = parser.parse_args(rest)
-    trial = Trial(work, chosen.recompute, chosen.dense, chosen.scheduled, chosen.override)
+    trial = Trial(work, chosen.recompute, chosen.dense, chosen.compiled, chosen.scheduled, chosen.override)
     if chosen.subnets:
         subnets = Subnets(trial)
         serve(subnets.train, subnets.maps, lambda _: None)

@@ -17,7 +17,7 @@ import numpy as np
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from altub_exp.config import conf_dir, register_schema
+from altub_exp.composition import conf_dir, register_schema
 from altub_exp.runs import RunFolder, State
 
 ARGUMENTS = [
@@ -60,7 +60,7 @@ def finish(cwd: Path) -> int:
     ]
     for folder in folders:
         folder.write_status(state=State.finished, host="bench", checkpoint_epoch=300, summary={})
-        folder.journal.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        folder.journal.file.write_text("".join(json.dumps(row) + "\n" for row in rows))
         _, category, model, base, seed = folder.path.relative_to(cwd / "runs").parts
         name, _, backbone = model.partition("-")
         folder.config.write_text(

@@ -2,7 +2,9 @@
 
 import pytest
 
-from altub_exp.config import FeatureNorm, backbone_label, check
+from altub_exp.bounds import check
+from altub_exp.composition import backbone_label
+from altub_exp.config import FeatureNorm
 from altub_exp.errors import UserError
 from altub_exp.explain import keys
 

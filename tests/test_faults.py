@@ -177,7 +177,7 @@ def test_a_disk_that_is_full_for_a_while(disk, undisturbed, tmp_path, store, lau
         recorded = RunFolder(folder)
         reference = journal(undisturbed / folder.relative_to(tmp_path))
         done = recorded.status().get("checkpoint_epoch", 0)
-        rows = [{k: v for k, v in row.items() if k not in ("time", "seconds")} for row in recorded.rows()]
+        rows = [{k: v for k, v in row.items() if k not in ("time", "seconds")} for row in recorded.journal.rows()]
         assert rows == reference[: len(rows)]
         assert len(rows) >= done, "what the checkpoint covers is in the journal"
         if done:

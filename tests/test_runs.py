@@ -17,7 +17,9 @@ import pytest
 from filelock import FileLock
 
 from altub_exp.errors import UserError
-from altub_exp.runs import DIED, Held, RunFolder, State, git_state, identity, versions
+from altub_exp.identity import identity
+from altub_exp.provenance import git_state, versions
+from altub_exp.runs import DIED, Held, RunFolder, State
 
 HOLDER = """
 import sys, time
@@ -115,10 +117,10 @@ def test_run_uid_is_drawn_once(folder: RunFolder, tmp_path: Path):
 
 
 def test_journal_round_trip(folder: RunFolder):
-    assert folder.rows() == []
-    folder.append({"epoch": 1, "loss": math.nan, "auroc": 0.1 + 0.2, "time": 5})
-    folder.append({"epoch": 2, "loss": -math.inf})
-    first, second = folder.rows()
+    assert folder.journal.rows() == []
+    folder.journal.append({"epoch": 1, "loss": math.nan, "auroc": 0.1 + 0.2, "time": 5})
+    folder.journal.append({"epoch": 2, "loss": -math.inf})
+    first, second = folder.journal.rows()
     assert math.isnan(first.pop("loss"))
     assert first == {"epoch": 1, "auroc": 0.1 + 0.2, "time": 5}
     assert second["loss"] == -math.inf
@@ -127,32 +129,32 @@ def test_journal_round_trip(folder: RunFolder):
 
 def test_torn_last_line_is_left_out_and_overwritten(folder: RunFolder):
     for epoch in (1, 2, 3):
-        folder.append({"epoch": epoch, "loss": 1.0, "time": 0})
-    whole = folder.journal.read_bytes()
+        folder.journal.append({"epoch": epoch, "loss": 1.0, "time": 0})
+    whole = folder.journal.file.read_bytes()
     start = whole.rindex(b'{"epoch": 3')
     for length in range(start, len(whole)):  # killed after any number of bytes
-        folder.journal.write_bytes(whole[:length])
-        assert [row["epoch"] for row in folder.rows()] == [1, 2]
-        folder.append({"epoch": 3, "loss": 2.0, "time": 0})
-        assert [row["loss"] for row in folder.rows()] == [1.0, 1.0, 2.0]
+        folder.journal.file.write_bytes(whole[:length])
+        assert [row["epoch"] for row in folder.journal.rows()] == [1, 2]
+        folder.journal.append({"epoch": 3, "loss": 2.0, "time": 0})
+        assert [row["loss"] for row in folder.journal.rows()] == [1.0, 1.0, 2.0]
 
 
 @pytest.mark.parametrize("line", [b'{"epoch": 2, "lo', b"", b"7", b'{"loss": 1}', b"\x00\x00", b'{"epoch": null}'])
 def test_damage_elsewhere_is_named(folder: RunFolder, line: bytes):
-    folder.journal.write_bytes(b'{"epoch": 1}\n' + line + b'\n{"epoch": 3}\n')
+    folder.journal.file.write_bytes(b'{"epoch": 1}\n' + line + b'\n{"epoch": 3}\n')
     with pytest.raises(UserError, match=r"metrics\.jsonl, line 2"):
-        folder.rows()
+        folder.journal.rows()
 
 
 def test_truncate_drops_later_rows_only(folder: RunFolder):
-    folder.truncate(5)  # no journal: nothing to drop
+    folder.journal.truncate(5)  # no journal: nothing to drop
     for epoch in range(1, 8):
-        folder.append({"epoch": epoch, "loss": math.nan if epoch == 2 else epoch / 3})
-    before = folder.rows()
-    folder.truncate(4)
-    assert json.dumps(folder.rows()) == json.dumps(before[:4])
-    folder.append({"epoch": 5, "loss": 0.0})
-    assert [row["epoch"] for row in folder.rows()] == [1, 2, 3, 4, 5]
+        folder.journal.append({"epoch": epoch, "loss": math.nan if epoch == 2 else epoch / 3})
+    before = folder.journal.rows()
+    folder.journal.truncate(4)
+    assert json.dumps(folder.journal.rows()) == json.dumps(before[:4])
+    folder.journal.append({"epoch": 5, "loss": 0.0})
+    assert [row["epoch"] for row in folder.journal.rows()] == [1, 2, 3, 4, 5]
 
 
 def test_lock_is_held_by_a_live_process_and_freed_by_its_death(folder: RunFolder):
@@ -251,12 +253,12 @@ def test_put_aside_keeps_everything(folder: RunFolder):
     paths = []
     for number in (1, 2):
         folder.path.mkdir(exist_ok=True)
-        folder.append({"epoch": number})
+        folder.journal.append({"epoch": number})
         with folder.lock():
             paths.append(folder.put_aside())
         assert not folder.path.exists()
     assert [path.name for path in paths] == ["seed25-01234567.old-1", "seed25-01234567.old-2"]
-    assert [RunFolder(path).rows()[0]["epoch"] for path in paths] == [1, 2]
+    assert [RunFolder(path).journal.rows()[0]["epoch"] for path in paths] == [1, 2]
 
 
 def test_artifacts(folder: RunFolder):
@@ -267,7 +269,7 @@ def test_artifacts(folder: RunFolder):
 
 
 def test_versions_need_no_import():
-    code = "import sys; from altub_exp.runs import versions; print(versions()); assert 'torch' not in sys.modules"
+    code = "import sys; from altub_exp.provenance import versions; print(versions()); assert 'torch' not in sys.modules"
     assert "mlflow" in subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert versions()["python"] == sys.version.split()[0]
 

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from altub_exp import overview, store, sync
-from altub_exp.runs import DIED, RunFolder, State, now_ms
+from altub_exp.journal import now_ms
+from altub_exp.runs import DIED, RunFolder, State
 from altub_exp.status import main
 from altub_exp.tracking import Tracker
 from tests.commandline import (
@@ -90,7 +91,7 @@ def make(root: Path, name: str, state: State | None = State.running, epochs: int
         json.dumps({"epoch": e, "loss": 0.5, "pixel_auroc": 0.9, "image_auroc": 0.8, "seconds": 2.0, "time": now_ms()})
         for e in range(1, epochs + 1)
     ]
-    folder.journal.write_text("".join(f"{line}\n" for line in lines))
+    folder.journal.file.write_text("".join(f"{line}\n" for line in lines))
     folder.write_status(state=state, reason="ValueError: no" if state == State.failed else None)
     return folder
 
@@ -215,10 +216,10 @@ def test_a_lock_that_cannot_be_opened_proves_nothing(tmp_path):
 def test_damage_is_shown_in_its_row_and_stops_nothing(tmp_path, capsys):
     for name, content in {"a": b"{", "b": b'{"host": "x"}', "c": b"\xff"}.items():
         make(tmp_path, f"seed25-{name}").status_file.write_bytes(content)
-    make(tmp_path, "seed25-d", State.finished).journal.write_text('{"epoch": 1}\n{"epo\n{"epoch": 3}\n')
+    make(tmp_path, "seed25-d", State.finished).journal.file.write_text('{"epoch": 1}\n{"epo\n{"epoch": 3}\n')
     make(tmp_path, "seed25-e", State.finished).config.write_text("model: [")
     make(tmp_path, "seed25-f", State.finished).config.unlink()
-    make(tmp_path, "seed25-g").journal.write_text("{\n{\n")
+    make(tmp_path, "seed25-g").journal.file.write_text("{\n{\n")
     make(tmp_path, "seed25-h", State.crashed)
     found = {row["folder"][-1]: row for row in rows(tmp_path)}
     states = {name: row["state"] for name, row in found.items()}

@@ -179,6 +179,7 @@ def test_two_at_once_compute_each_run_once_and_an_interrupt_stops_the_sweep(undi
     assert process.returncode == 130, rest
     assert "Traceback" not in rest
     assert len(folders(tmp_path)) == 4  # the second run was not begun
+    assert client.get_run(runs["trial"].info.run_id).info.status == "KILLED"
 
 
 @pytest.mark.slow

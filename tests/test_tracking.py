@@ -78,7 +78,7 @@ def tracker(uri: str, folder: RunFolder, **fields) -> Tracker:
 def append(folder: RunFolder, *epochs: int, value: float = 0.5, time: int | None = None) -> None:
     for epoch in epochs:
         row = {"epoch": epoch, "loss": value, "pixel_auroc": epoch / 1000}
-        folder.append(row if time is None else row | {"time": time + epoch})
+        folder.journal.append(row if time is None else row | {"time": time + epoch})
 
 
 def client(uri: str):
@@ -234,7 +234,7 @@ def test_run_carries_name_tags_params_and_times(uri: str, folder: RunFolder):
 
 def test_more_points_than_one_call_takes(uri: str, folder: RunFolder, wire: Counter):
     lines = [json.dumps({"epoch": e, "time": START, "a": 1, "b": 2, "c": 3, "d": 4}) for e in range(1, 301)]
-    folder.journal.write_text("\n".join(lines) + "\n")
+    folder.journal.file.write_text("\n".join(lines) + "\n")
     assert tracker(uri, folder).flush(300)
     assert len(wire) == 1200
     assert points(uri, "d") == [(epoch, 4.0) for epoch in range(1, 301)]
@@ -257,7 +257,7 @@ def test_resumed_process_sends_no_point_again(uri: str, folder: RunFolder, wire:
     assert tracker(uri, folder).finish(State.failed, {}, [])
     assert runs(uri)[0].info.status == "FAILED"
     folder.write_status(state=State.running)
-    folder.truncate(2)
+    folder.journal.truncate(2)
     append(folder, 3, 4, 5, time=START)  # computed again, at another time
     track = tracker(uri, folder, params={"seed": 26, "new": 1}, tags={"model": "fastflow", "git_commit": "abc"})
     assert track.flush(5), "a param of another value is no reason to stop recording"
@@ -535,7 +535,7 @@ folder = RunFolder(Path(f"runs/{number}"))
 folder.write_status(state=State.running)
 tracker = Tracker(uri, "altub", str(number), {}, {"seed": number}, folder, 1_700_000_000_000)
 for epoch in range(1, 21):
-    folder.append({"epoch": epoch, "loss": number + epoch / 100})
+    folder.journal.append({"epoch": epoch, "loss": number + epoch / 100})
     if epoch % 5 == 0:
         tracker.flush(epoch)
 for attempt in range(20):

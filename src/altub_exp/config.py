@@ -4,14 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
-
-from hydra.core.config_store import ConfigStore
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
-from altub_exp.errors import UserError
 
 
 class FeatureNorm(StrEnum):
@@ -345,7 +337,6 @@ DATASETS: dict[str, type[DatasetConfig]] = {
     "synthetic": SyntheticConfig,
 }
 
-
 NEUTRAL = (
     "tracking",
     "sweep",
@@ -363,133 +354,3 @@ NEUTRAL = (
     "eval.unit_normality",
 )
 """The keys, and groups of keys, that change no number of a run, but where, when and how quickly it is computed."""
-
-
-def conf_dir() -> str:
-    """Absolute path of the YAML groups: the packaged folder where it exists, else the checkout's."""
-    package = Path(__file__).resolve().parent
-    packaged = package / "conf"
-    return str(packaged if packaged.is_dir() else package.parents[1] / "conf")
-
-
-def options(group: str) -> list[str]:
-    """The names that can be chosen for a group: the program's own and those of plug-ins."""
-    stored = ConfigStore.instance().repo
-    for part in group.split("/"):
-        stored = stored.get(part, {})
-    own = {path.stem for path in (Path(conf_dir()) / group).glob("*.yaml")}
-    return sorted(own | {name.removesuffix(".yaml") for name, node in stored.items() if not isinstance(node, dict)})
-
-
-def backbone_label(backbone: BackboneConfig) -> str:
-    """The group's name (``r18``), or timm's where ``backbone.name`` was overridden: a label must not lie."""
-    declared = OmegaConf.load(Path(conf_dir()) / "backbone" / f"{backbone.key}.yaml")
-    return backbone.key if OmegaConf.select(declared, "name") == backbone.name else backbone.name
-
-
-def check(config: Config) -> None:
-    """Say what cannot work, before any work starts.
-
-    Raises:
-        UserError: a value is out of its range; the sentence names the key.
-    """
-    at_least = {
-        "train.epochs": (config.train.epochs, 1),
-        "train.batch_size": (config.train.batch_size, 1),
-        "train.cycle": (config.train.cycle, 1),
-        "train.warmup_epochs": (config.train.warmup_epochs, 0),
-        "eval.every": (config.eval.every, 1),
-        "eval.ks_every": (config.eval.ks_every, 0),
-        "eval.first_epoch": (config.eval.first_epoch, 1),
-        "eval.timing_images": (config.eval.timing_images, 0),
-        "dataset.image_size": (config.dataset.image_size, 16),
-        "dataset.rotation": (config.dataset.rotation, 0),
-        "altub.freezing_interval": (config.altub.freezing_interval, 2),
-        "altub.idle_epochs": (config.altub.idle_epochs, 0),
-        "seed": (config.seed, 0),
-        "threads": (config.threads if config.threads is not None else 1, 1),
-    }
-    for key, (value, least) in at_least.items():
-        if value < least:
-            raise UserError(f"{key}={value} is too small: give at least {least}.")
-    if not config.latent_memory_gb > 0:
-        raise UserError(f"latent_memory_gb={config.latent_memory_gb} holds nothing: give a number above 0.")
-    if not config.cache.max_gb > 0:
-        raise UserError(f"cache.max_gb={config.cache.max_gb} holds nothing: give a number above 0, or cache.dir=null.")
-    if config.cache.dir is not None and config.cache.dir.lower() in ("", "false", "none", "off"):
-        raise UserError(f"cache.dir={config.cache.dir}: without a cache, cache.dir=null.")
-    for key, rate in {"train.lr": config.train.lr, "altub.max_lr": config.altub.max_lr}.items():
-        if not rate > 0:
-            raise UserError(f"{key}={rate} is not a learning rate: give a number above 0.")
-    if not 0 < config.train.final_lr <= 1:
-        raise UserError(f"train.final_lr={config.train.final_lr} is a fraction of train.lr: give one above 0, up to 1.")
-    if isinstance(config.model, CFlowConfig) and config.model.condition_channels % 4:
-        raise UserError(
-            f"model.condition_channels={config.model.condition_channels}: sine and cosine of two coordinates need a "
-            "multiple of 4."
-        )
-    if isinstance(config.model, CSFlowConfig):
-        for key in ("kernel_size", "last_kernel_size"):
-            size = getattr(config.model, key)
-            if size % 2 == 0:
-                raise UserError(f"model.{key}={size} would change the size of the maps: give an odd number.")
-    if config.altub.count_from not in (0, 1):
-        raise UserError(f"altub.count_from={config.altub.count_from}: epochs are counted from 1 (the default) or 0.")
-    if not config.eval.first_epoch <= config.eval.last_epoch <= config.train.epochs:
-        raise UserError(
-            f"The window of epochs {config.eval.first_epoch} to {config.eval.last_epoch} does not lie within the "
-            f"{config.train.epochs} epochs of training: set eval.first_epoch and eval.last_epoch, or leave both out "
-            "for the last two thirds."
-        )
-    if not any(e % config.eval.every == 0 for e in range(config.eval.first_epoch, config.eval.last_epoch + 1)):
-        raise UserError(
-            f"eval.every={config.eval.every} evaluates no epoch of the window {config.eval.first_epoch} to "
-            f"{config.eval.last_epoch}: set eval.every=1."
-        )
-
-
-def image_size(table: dict[str, dict[str, int]], dataset: str, category: str, default: int) -> int:
-    """Side in pixels that a model's table gives for a category of a dataset, else the default.
-
-    >>> image_size({"mvtec": {"bottle": 512}}, "mvtec", "bottle", 256), image_size({}, "folder", "bottle", 256)
-    (512, 256)
-    """
-    return table.get(dataset, {}).get(category, default)
-
-
-def load_config(file: Path) -> Config:
-    """The configuration that a run has written, checked against the types of today.
-
-    Raises:
-        UserError: the file is damaged, or another version's.
-    """
-    try:
-        written = OmegaConf.load(file)
-        schema = OmegaConf.structured(Config)
-        schema.model = OmegaConf.structured(MODELS[written.model.name])
-        schema.dataset = OmegaConf.structured(DATASETS.get(written.dataset.layout, DatasetConfig))
-        earlier = {"cache": cache_defaults(), "precision": Precision.float32}  # what runs had before these could be set
-        config = OmegaConf.to_object(OmegaConf.merge(schema, earlier, written))
-    except (OSError, YAMLError, KeyError, AttributeError, OmegaConfBaseException) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{file} is not the configuration of a run of this version ({reason}).") from error
-    assert isinstance(config, Config)
-    return config
-
-
-def cache_defaults() -> CacheConfig:
-    """The cache's part of ``conf/train.yaml``; runs that were recorded before there was one lack it."""
-    declared = OmegaConf.load(Path(conf_dir()) / "train.yaml")
-    return CacheConfig(**OmegaConf.select(declared, "cache"))
-
-
-def register_schema() -> None:
-    """Make the dataclasses known to Hydra, and the resolvers that ``conf/`` uses."""
-    store = ConfigStore.instance()
-    store.store(group="schema", name="root", node=Config, package="_global_")
-    for name, schema in MODELS.items():
-        store.store(group="model/schema", name=name, node=schema)
-    for name, layout in DATASETS.items():
-        store.store(group="dataset/schema", name=name, node=layout)
-    OmegaConf.register_new_resolver("window_start", lambda epochs, part: max(1, epochs // part), replace=True)
-    OmegaConf.register_new_resolver("image_size", image_size, replace=True)

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from altub_exp.build import build_backbone, build_density, family
 from altub_exp.checkpoint import load_trained
-from altub_exp.config import Precision, load_config
+from altub_exp.composition import load_config
+from altub_exp.config import Precision
 from altub_exp.density import Density
 from altub_exp.errors import UserError
 from altub_exp.features.backbone import Backbone

@@ -1,4 +1,4 @@
-"""The two ways in which a run may end without being a bug: the user's input is wrong, or the training diverged."""
+"""How a run may end without being a bug: the user's input is wrong, the training diverged, or it was interrupted."""
 
 
 class UserError(Exception):
@@ -13,3 +13,13 @@ class UserError(Exception):
 
 class Divergence(Exception):
     """The loss or the scores became NaN or infinite: a result of the experiment, recorded as ``crashed``."""
+
+
+def was_interrupted(error: BaseException | None) -> bool:
+    """Whether the keyboard, or a cluster that wants its node back, is behind an error.
+
+    A library may have wrapped what it got in the middle of its work.
+    """
+    while error is not None and not isinstance(error, KeyboardInterrupt | SystemExit):
+        error = error.__cause__ or error.__context__
+    return error is not None

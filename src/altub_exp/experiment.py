@@ -11,16 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from altub_exp.bounds import check
 from altub_exp.build import base, build_density, build_features, build_learner, family, prepare_device, seed_everything
 from altub_exp.checkpoint import Trained, load_checkpoint, save_checkpoint, save_trained
-from altub_exp.config import Config, Resume, check
+from altub_exp.config import Config, Resume
 from altub_exp.data import ImageSet, load_images, load_masks, open_category
 from altub_exp.density import Density
 from altub_exp.detector import load_detector, time_inference
 from altub_exp.disk import no_space, write_json, writing_to
-from altub_exp.errors import Divergence, UserError
+from altub_exp.errors import Divergence, UserError, was_interrupted
 from altub_exp.evaluation import TestSet, anomaly_scores, detection, normality, unit_normality
 from altub_exp.features.maps import FeatureMaps
+from altub_exp.journal import now_ms
 from altub_exp.learner import Learner
 from altub_exp.metrics.shapiro import FEWEST_VALUES
 from altub_exp.pictures import map_sheet, shown_rows
@@ -36,10 +38,9 @@ from altub_exp.record import (
     run_name,
     run_path,
     start_status,
-    was_interrupted,
     weights_fingerprint,
 )
-from altub_exp.runs import RunFolder, State, now_ms
+from altub_exp.runs import RunFolder, State
 from altub_exp.schedule import Moment
 from altub_exp.scoring import Scoring
 from altub_exp.tracking import prepare_store, resolve_uri
@@ -171,7 +172,7 @@ def train(
     """The straight loop over the epochs, and what stands before and after it."""
     density, optimizer, scoring = learner.density, learner.optimizer, family(config).scoring(config.model)
     done = load_checkpoint(folder.checkpoint, density, optimizer)
-    folder.truncate(done)
+    folder.journal.truncate(done)
     start_status(folder, config, images, device, done)
     tracker = build_tracker(folder, config, images, uri)
     log.info(
@@ -197,7 +198,7 @@ def train(
                         raise Divergence(f"the loss became {row['loss']}")
                     row |= evaluate(config, epoch, density, scoring, material)
                 finally:  # a divergence is recorded too
-                    folder.append(row | {"seconds": time.monotonic() - began, "time": now_ms()})
+                    folder.journal.append(row | {"seconds": time.monotonic() - began, "time": now_ms()})
                     progress.epoch(row, "  (ψ only)" if optimizer.psi_only(epoch) else "")
                 last = epoch == config.train.epochs
                 if last or time.monotonic() - saved >= config.checkpoint_seconds:

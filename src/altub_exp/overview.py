@@ -15,8 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from altub_exp.errors import UserError
+from altub_exp.journal import now_ms
 from altub_exp.progress import duration
-from altub_exp.runs import RunFolder, State, now_ms
+from altub_exp.runs import RunFolder, State
 
 __all__ = ["DAMAGED", "STATES", "Row", "counts", "read", "table"]
 
@@ -86,7 +87,7 @@ def read(folder: RunFolder) -> Row:
 
     status = readable(folder.status) or {}
     config = readable(lambda: _configuration(folder.config)) or {}
-    journal = readable(folder.rows)
+    journal = readable(folder.journal.rows)
     state = status.get("state")
     if state not in tuple(State):
         if not damage:

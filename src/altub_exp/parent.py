@@ -10,9 +10,10 @@ from typing import TypeVar
 
 from filelock import FileLock
 
-from altub_exp.errors import UserError
+from altub_exp.errors import UserError, was_interrupted
+from altub_exp.journal import now_ms
 from altub_exp.progress import console
-from altub_exp.runs import RunFolder, now_ms
+from altub_exp.runs import RunFolder
 from altub_exp.store import Unreachable, connect, experiment_id, parent_run, reason, resolve_uri, shown
 from altub_exp.tracking import recorded
 
@@ -77,10 +78,10 @@ class Parent:
         if self._run_id is None and not self.find():
             connect(self.uri).update_run(self._run_id, status="RUNNING")
 
-    def close(self, ended: int | None = None) -> None:
+    def close(self, ended: int | None = None, status: str = "FINISHED") -> None:
         """Mark it as ended, now or at a time in Unix milliseconds. Raises as :meth:`find`."""
         self.open()
-        connect(self.uri).set_terminated(self._run_id, end_time=ended)
+        connect(self.uri).set_terminated(self._run_id, status, ended)
         self._closed = True
 
     def __enter__(self) -> Parent:
@@ -93,14 +94,14 @@ class Parent:
             console.print(f"MLflow at {shown(self.uri)} does not record the sweep ({reason(error)}); its runs go on.")
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Close it, unless that has been done or tried in vain until now."""
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        """Close it, unless that has been done or tried in vain until now; after an interrupt as one that was killed."""
         if self._closed or self._run_id is None:
             return
         try:
-            self.close()
-        except Exception as error:  # as above
-            console.print(f"MLflow at {shown(self.uri)} does not record the sweep's end ({reason(error)}).")
+            self.close(status="FINISHED" if error is None else "KILLED" if was_interrupted(error) else "FAILED")
+        except Exception as refusal:  # as above
+            console.print(f"MLflow at {shown(self.uri)} does not record the sweep's end ({reason(refusal)}).")
 
 
 def told(parent: Parent, work: Callable[[], T]) -> T:

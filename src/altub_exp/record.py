@@ -13,15 +13,18 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from altub_exp.config import NEUTRAL, Config, Precision, backbone_label
+from altub_exp.composition import backbone_label
+from altub_exp.config import NEUTRAL, Config, Precision
 from altub_exp.data import ImageSet
 from altub_exp.disk import no_space, write_text
-from altub_exp.errors import UserError
+from altub_exp.errors import UserError, was_interrupted
+from altub_exp.identity import identity
+from altub_exp.journal import now_ms
 from altub_exp.metrics.stability import stability
 from altub_exp.pictures import auroc_curve
 from altub_exp.progress import log
 from altub_exp.provenance import code_fingerprint, git_state, versions
-from altub_exp.runs import RunFolder, State, identity, now_ms
+from altub_exp.runs import RunFolder, State
 from altub_exp.tracking import Tracker, prepare_store
 
 
@@ -144,7 +147,7 @@ def start_status(folder: RunFolder, config: Config, images: ImageSet, device: to
 
 def finish(config: Config, folder: RunFolder, tracker: Tracker, state: State, reason: str | None = None) -> State:
     """Sum up, draw, and close the record."""
-    rows = folder.rows()
+    rows = folder.journal.rows()
     summary: dict[str, float] = {}
     for metric in ("pixel_auroc", "image_auroc"):
         series = {int(row["epoch"]): row[metric] for row in rows if metric in row}
@@ -207,16 +210,6 @@ def add_to_record(folder: RunFolder, measured: dict[str, float]) -> None:
         log.info(", ".join(f"{name} {value:.2f}" for name, value in measured.items()))
     if tracker := Tracker.from_record(folder):
         tracker.finish(State.finished, summary, folder.artifacts())
-
-
-def was_interrupted(error: BaseException | None) -> bool:
-    """Whether the keyboard, or a cluster that wants its node back, is behind an error.
-
-    A library may have wrapped what it got in the middle of its work.
-    """
-    while error is not None and not isinstance(error, KeyboardInterrupt | SystemExit):
-        error = error.__cause__ or error.__context__
-    return error is not None
 
 
 def fail(folder: RunFolder, error: BaseException) -> None:

@@ -1,41 +1,26 @@
-"""A run's folder: identity, status, lock and metric journal, written so that a killed process damages nothing."""
+"""A run's folder: its files, its status and its lock, written so that a killed process damages nothing."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
 import shutil
 import socket
-import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum, StrEnum
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from altub_exp.disk import write_json, write_text
+from altub_exp.disk import write_json
 from altub_exp.errors import UserError
-from altub_exp.provenance import git_state, versions
-
-__all__ = [
-    "DIED",
-    "Held",
-    "RunFolder",
-    "State",
-    "git_state",
-    "identity",
-    "now_ms",
-    "read_json",
-    "run_folders",
-    "versions",
-]
+from altub_exp.journal import Journal, now_ms
 
 DIED = "its process ended without a word (killed, out of memory, or the machine went down)"
 """Why a run failed that could not say so itself, see :meth:`RunFolder.bury`."""
@@ -50,11 +35,6 @@ class Held(UserError):
     status = 75
 
 
-def now_ms() -> int:
-    """The time in Unix milliseconds, as MLflow counts it."""
-    return time.time_ns() // 1_000_000
-
-
 class State(StrEnum):
     """How far a run has come: ``failed`` ended by an error, ``crashed`` by a divergence, which is a result."""
 
@@ -62,36 +42,6 @@ class State(StrEnum):
     finished = "finished"
     failed = "failed"
     crashed = "crashed"
-
-
-def identity(part: Mapping[str, Any]) -> str:
-    """Eight hex digits that name a configuration: equal whenever all keys and values are equal, in any order.
-
-    Args:
-        part: what can change the run's numbers; mappings, sequences, enums, strings, numbers, booleans and None.
-
-    Raises:
-        TypeError: another type, or a key that is not a string.
-
-    >>> identity({"seed": 25, "model": {"lr": 1e-3}}) == identity({"model": {"lr": 0.001}, "seed": 25})
-    True
-    """
-    text = json.dumps(_plain(part), sort_keys=True, separators=(",", ":"))
-    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Enum):
-        return _plain(value.value)
-    if isinstance(value, Mapping):
-        if wrong := [key for key in value if not isinstance(key, str)]:
-            raise TypeError(f"a configuration's keys are strings, not {wrong[0]!r}")
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return [_plain(item) for item in value]
-    if value is None or type(value) in (bool, int, float, str):
-        return value
-    raise TypeError(f"a configuration holds no {type(value).__name__}: {value!r}")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -134,9 +84,9 @@ class RunFolder:
         return self.path / "status.json"
 
     @property
-    def journal(self) -> Path:
-        """One JSON line per epoch; see :meth:`append`."""
-        return self.path / "metrics.jsonl"
+    def journal(self) -> Journal:
+        """What it has recorded, epoch by epoch."""
+        return Journal(self.path / "metrics.jsonl")
 
     @property
     def checkpoint(self) -> Path:
@@ -234,7 +184,7 @@ class RunFolder:
         """
         if not self._says_running():
             return False
-        files = [file for file in (self.status_file, self.journal, self.log) if file.exists()]
+        files = [file for file in (self.status_file, self.journal.file, self.log) if file.exists()]
         ended = max(file.stat().st_mtime_ns for file in files) // 1_000_000
         self.write_status(state=State.failed, reason=DIED, interrupted=True, ended=ended)
         return True
@@ -275,45 +225,6 @@ class RunFolder:
             uid = uuid.uuid4().hex
             self.write_status(run_uid=uid)
         return str(uid)
-
-    def append(self, row: Mapping[str, Any]) -> None:
-        """Add one epoch to the journal: ``epoch`` (from 1), the metrics, and ``time``, which is now unless given."""
-        line = json.dumps({**row, "time": row.get("time", now_ms())}).encode() + b"\n"
-        with self.journal.open("ab+") as file:
-            if rest := self._tail():  # a torn line would damage this one as well
-                file.truncate(file.seek(0, os.SEEK_END) - len(rest))
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
-
-    def rows(self) -> list[dict[str, Any]]:
-        """The journal, oldest first. A last line that was torn by a kill in mid-write is left out.
-
-        Raises:
-            UserError: another line is damaged.
-        """
-        try:
-            lines = self.journal.read_bytes().split(b"\n")
-        except FileNotFoundError:
-            return []
-        rows = []
-        for number, line in enumerate(lines[:-1], start=1):
-            try:
-                row = json.loads(line)
-                rows.append({"epoch": int(row["epoch"]), **row})
-            except (ValueError, TypeError, KeyError):
-                raise UserError(f"{self.journal}, line {number} is damaged; remove the line or the run.") from None
-        return rows
-
-    def _tail(self) -> bytes:
-        """What follows the last newline: nothing, or a torn line."""
-        return self.journal.read_bytes().rpartition(b"\n")[2]
-
-    def truncate(self, last_epoch: int) -> None:
-        """Drop the rows after an epoch: the resumed run computes them again."""
-        if self.journal.exists():
-            kept = [row for row in self.rows() if row["epoch"] <= last_epoch]
-            write_text(self.journal, "".join(json.dumps(row) + "\n" for row in kept))
 
     def settled(self, state: State) -> int | None:
         """The last epoch that no resumed run computes again; None where a run in this state is never resumed."""

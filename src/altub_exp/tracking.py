@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from altub_exp.disk import write_json
-from altub_exp.runs import RunFolder, State, now_ms, read_json
+from altub_exp.journal import now_ms
+from altub_exp.runs import RunFolder, State, read_json
 from altub_exp.store import active_run, connect, experiment_id, parent_run, prepare_store, reason, resolve_uri, shown
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ class Tracker:
         client = connect(self.uri)
         from mlflow.entities import Metric
 
-        rows = [row for row in self.folder.rows() if last_epoch is None or row["epoch"] <= last_epoch]
+        rows = [row for row in self.folder.journal.rows() if last_epoch is None or row["epoch"] <= last_epoch]
         points = [
             Metric(key, float(value), int(row["time"]), row["epoch"])
             for row in rows

@@ -13,7 +13,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from altub_exp.config import Config, conf_dir, register_schema
+from altub_exp.composition import conf_dir, register_schema
+from altub_exp.config import Config
 from altub_exp.errors import UserError
 from altub_exp.explain import explain
 from altub_exp.plugins import discover

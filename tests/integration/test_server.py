@@ -54,7 +54,7 @@ def tracker(uri: str, experiment: str, folder: RunFolder, clock: Clock | None = 
 
 def append(folder: RunFolder, *epochs: int) -> None:
     for epoch in epochs:
-        folder.append({"epoch": epoch, "loss": math.nan if epoch == 3 else -epoch, "pixel_auroc": epoch / 1000})
+        folder.journal.append({"epoch": epoch, "loss": math.nan if epoch == 3 else -epoch, "pixel_auroc": epoch / 1000})
 
 
 def only_run(uri: str, experiment: str):
@@ -82,7 +82,7 @@ def test_a_whole_run(server, experiment: str, folder: RunFolder, caplog, capfd):
     assert [point.step for point in history] == [1, 2, 3, 4]
     assert math.isnan(history[2].value)
     assert [history[step].value for step in (0, 1, 3)] == [-1, -2, -4]
-    assert [point.timestamp for point in history] == [row["time"] for row in folder.rows()]
+    assert [point.timestamp for point in history] == [row["time"] for row in folder.journal.rows()]
     assert run.info.status == "FINISHED"
     assert run.info.start_time == 1_700_000_000_000
     assert run.info.end_time == folder.status()["ended"]
@@ -94,8 +94,8 @@ def test_a_whole_run(server, experiment: str, folder: RunFolder, caplog, capfd):
 
 
 def test_infinity_becomes_the_largest_double(server, experiment: str, folder: RunFolder):
-    folder.append({"epoch": 1, "loss": math.inf})
-    folder.append({"epoch": 2, "loss": -math.inf})
+    folder.journal.append({"epoch": 1, "loss": math.inf})
+    folder.journal.append({"epoch": 2, "loss": -math.inf})
     assert tracker(server.uri, experiment, folder).flush(2)
     client, run = only_run(server.uri, experiment)
     values = [point.value for point in client.get_metric_history(run.info.run_id, "loss")]

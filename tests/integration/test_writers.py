@@ -43,7 +43,9 @@ def test_forty_writers_at_once_lose_and_double_no_point(postgresql_server, postg
     def write(number: int) -> None:
         track = tracker(postgresql_server.uri, "writers", tmp_path / "runs" / f"{number}")
         for epoch in range(1, EPOCHS + 1):
-            track.folder.append({"epoch": epoch} | {f"metric{index}": number + epoch for index in range(METRICS)})
+            track.folder.journal.append(
+                {"epoch": epoch} | {f"metric{index}": number + epoch for index in range(METRICS)}
+            )
             if epoch % 10 == 0:
                 track.flush(epoch)
         finished.append(track.finish(State.finished, {}, []))
@@ -78,7 +80,7 @@ def test_a_server_that_asks_for_a_password(tmp_path, monkeypatch, caplog):
     try:
         server.start()
         track = tracker(server.uri, "secret", tmp_path / "runs" / "seed25")
-        track.folder.append({"epoch": 1, "loss": 1.5})
+        track.folder.journal.append({"epoch": 1, "loss": 1.5})
         assert not track.flush(1)
         assert [record.getMessage() for record in caplog.records] == [
             f"MLflow at {server.uri} does not record (it asks for a name and a password: set MLFLOW_TRACKING_USERNAME "

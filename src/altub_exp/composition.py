@@ -1,0 +1,82 @@
+"""What stands in ``conf/``, and how it becomes a typed configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from altub_exp.config import DATASETS, MODELS, BackboneConfig, CacheConfig, Config, DatasetConfig, Precision
+from altub_exp.errors import UserError
+
+
+def conf_dir() -> str:
+    """Absolute path of the YAML groups: the packaged folder where it exists, else the checkout's."""
+    package = Path(__file__).resolve().parent
+    packaged = package / "conf"
+    return str(packaged if packaged.is_dir() else package.parents[1] / "conf")
+
+
+def options(group: str) -> list[str]:
+    """The names that can be chosen for a group: the program's own and those of plug-ins."""
+    stored = ConfigStore.instance().repo
+    for part in group.split("/"):
+        stored = stored.get(part, {})
+    own = {path.stem for path in (Path(conf_dir()) / group).glob("*.yaml")}
+    return sorted(own | {name.removesuffix(".yaml") for name, node in stored.items() if not isinstance(node, dict)})
+
+
+def backbone_label(backbone: BackboneConfig) -> str:
+    """The group's name (``r18``), or timm's where ``backbone.name`` was overridden: a label must not lie."""
+    declared = OmegaConf.load(Path(conf_dir()) / "backbone" / f"{backbone.key}.yaml")
+    return backbone.key if OmegaConf.select(declared, "name") == backbone.name else backbone.name
+
+
+def image_size(table: dict[str, dict[str, int]], dataset: str, category: str, default: int) -> int:
+    """Side in pixels that a model's table gives for a category of a dataset, else the default.
+
+    >>> image_size({"mvtec": {"bottle": 512}}, "mvtec", "bottle", 256), image_size({}, "folder", "bottle", 256)
+    (512, 256)
+    """
+    return table.get(dataset, {}).get(category, default)
+
+
+def load_config(file: Path) -> Config:
+    """The configuration that a run has written, checked against the types of today.
+
+    Raises:
+        UserError: the file is damaged, or another version's.
+    """
+    try:
+        written = OmegaConf.load(file)
+        schema = OmegaConf.structured(Config)
+        schema.model = OmegaConf.structured(MODELS[written.model.name])
+        schema.dataset = OmegaConf.structured(DATASETS.get(written.dataset.layout, DatasetConfig))
+        earlier = {"cache": cache_defaults(), "precision": Precision.float32}  # what runs had before these could be set
+        config = OmegaConf.to_object(OmegaConf.merge(schema, earlier, written))
+    except (OSError, YAMLError, KeyError, AttributeError, OmegaConfBaseException) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{file} is not the configuration of a run of this version ({reason}).") from error
+    assert isinstance(config, Config)
+    return config
+
+
+def cache_defaults() -> CacheConfig:
+    """The cache's part of ``conf/train.yaml``; runs that were recorded before there was one lack it."""
+    declared = OmegaConf.load(Path(conf_dir()) / "train.yaml")
+    return CacheConfig(**OmegaConf.select(declared, "cache"))
+
+
+def register_schema() -> None:
+    """Make the dataclasses known to Hydra, and the resolvers that ``conf/`` uses."""
+    store = ConfigStore.instance()
+    store.store(group="schema", name="root", node=Config, package="_global_")
+    for name, schema in MODELS.items():
+        store.store(group="model/schema", name=name, node=schema)
+    for name, layout in DATASETS.items():
+        store.store(group="dataset/schema", name=name, node=layout)
+    OmegaConf.register_new_resolver("window_start", lambda epochs, part: max(1, epochs // part), replace=True)
+    OmegaConf.register_new_resolver("image_size", image_size, replace=True)
