@@ -14,7 +14,7 @@ from torch import Tensor
 
 from altub_exp.density import Density
 from altub_exp.errors import Divergence
-from altub_exp.features.maps import FeatureMaps
+from altub_exp.features.maps import FeatureMaps, room_on_device
 from altub_exp.flows.latent import Shape
 from altub_exp.metrics import device as on_device
 from altub_exp.metrics.auroc import auroc
@@ -116,7 +116,7 @@ def normality(
     squares, count = 0.0, 0
     for _, _, q in latent_blocks(density, features, rows, memory_gb=memory_gb):
         statistics.append(channel_ks(q.numpy()) if q.device.type == "cpu" else on_device.channel_ks(q).cpu().numpy())
-        squares += sum(float(image.double().square().sum()) for image in q)
+        squares += float(sum(image.double().square().sum() for image in q))  # read once: a GPU waits for a reader
         count += q.numel()
     ks = np.concatenate(statistics)
     return {
@@ -160,7 +160,7 @@ def latent_blocks(
     shapes: list[Shape] = density.flow.shapes  # type: ignore[assignment]
     device = features.device
     if device.type == "cuda":
-        memory_gb = min(memory_gb, torch.cuda.mem_get_info(device)[0] / 4 / 2**30)
+        memory_gb = min(memory_gb, room_on_device(torch.cuda.mem_get_info(device)[0]) / 2**30)
     for blocks in passes(shapes, count, memory_gb):
         held = [torch.empty(count, last - first, *shapes[scale][1:], device=device) for scale, first, last in blocks]
         done = 0

@@ -46,10 +46,8 @@ def seconds_per_epoch(jobs: Sequence[Job]) -> dict[tuple[str, str, str, int], fl
     """Median over the epochs of the runs of each kind that have begun."""
     seconds: dict[tuple[str, str, str, int], list[float]] = {}
     for job in jobs:
-        if job.folder.journal.file.exists():
-            seconds.setdefault(kind(job), []).extend(
-                row["seconds"] for row in job.folder.journal.rows() if "seconds" in row
-            )
+        rows = job.folder.journal.rows()
+        seconds.setdefault(kind(job), []).extend(row["seconds"] for row in rows if "seconds" in row)
     return {key: statistics.median(values) for key, values in seconds.items() if values}
 
 

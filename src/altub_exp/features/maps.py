@@ -217,7 +217,12 @@ def fits_on_device(size: int, free: int) -> bool:
     >>> fits_on_device(10 * 2**30, 75 * 2**30), fits_on_device(4 * 2**30, 7 * 2**30)
     (True, False)
     """
-    return size <= free // 4
+    return size <= room_on_device(free)
+
+
+def room_on_device(free: int) -> int:
+    """How many bytes one thing may take of a GPU's memory of which so many are free."""
+    return free // 4
 
 
 def _on_cpu(maps: Sequence[Tensor]) -> list[Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,14 +29,7 @@ def auroc(scores: NDArray[np.floating], positive: NDArray[np.bool_], *, threads:
     >>> auroc(np.array([0.1, 0.4, 0.4, 0.8]), np.array([False, False, True, True]))
     0.875
     """
-    if scores.shape != positive.shape:
-        raise ValueError(f"scores have shape {scores.shape}, labels {positive.shape}")
-    positives, negatives = scores[positive], scores[~positive]
-    pairs = positives.size * negatives.size
-    if pairs == 0:
-        raise ValueError("AUROC needs positives and negatives")
-    # count per element of the smaller class, whose sorted order keeps the look-ups in cache
-    few, many = (positives, negatives) if positives.size <= negatives.size else (negatives, positives)
+    few, many, swapped = classes(scores, positive)
     few.sort()
 
     def counted(part: NDArray[np.floating]) -> int:
@@ -48,5 +42,34 @@ def auroc(scores: NDArray[np.floating], positive: NDArray[np.bool_], *, threads:
         raise ValueError("a score is NaN")
     with ThreadPoolExecutor(threads) as pool:
         below_twice = sum(pool.map(counted, np.array_split(many, threads)))
-    area = below_twice / (2 * pairs)
-    return area if few is positives else (2 * pairs - below_twice) / (2 * pairs)
+    return area(below_twice, len(few) * len(many), swapped)
+
+
+def classes(scores: Any, positive: Any) -> tuple[Any, Any, bool]:
+    """The scores of the smaller class and of the larger, and whether the smaller is the negatives'.
+
+    Counting goes by the smaller one, whose sorted order keeps the look-ups in cache.
+
+    Args:
+        scores: array or tensor of any shape.
+        positive: likewise, boolean, of the same shape.
+
+    Raises:
+        ValueError: the shapes differ, or a class is empty.
+    """
+    if scores.shape != positive.shape:
+        raise ValueError(f"scores have shape {tuple(scores.shape)}, labels {tuple(positive.shape)}")
+    positives, negatives = scores[positive], scores[~positive]
+    if len(positives) == 0 or len(negatives) == 0:
+        raise ValueError("AUROC needs positives and negatives")
+    swapped = len(positives) > len(negatives)
+    return (negatives, positives, True) if swapped else (positives, negatives, False)
+
+
+def area(below_twice: int, pairs: int, swapped: bool) -> float:
+    """The AUROC from twice the number of pairs in which the smaller class scores above the larger, a tie counting one.
+
+    >>> area(7, 4, swapped=False), area(1, 4, swapped=True)
+    (0.875, 0.875)
+    """
+    return (2 * pairs - below_twice if swapped else below_twice) / (2 * pairs)

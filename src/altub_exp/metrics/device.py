@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from altub_exp.metrics.auroc import area, classes
+
 VALUES_AT_ONCE = 2**24  # sorted at a time: 0.4 GiB with the indices that PyTorch's sort makes
 
 
@@ -24,14 +26,7 @@ def auroc(scores: Tensor, positive: Tensor) -> float:
     >>> auroc(torch.tensor([0.1, 0.4, 0.4, 0.8]), torch.tensor([False, False, True, True]))
     0.875
     """
-    if scores.shape != positive.shape:
-        raise ValueError(f"scores have shape {tuple(scores.shape)}, labels {tuple(positive.shape)}")
-    positives, negatives = scores[positive], scores[~positive]
-    pairs = len(positives) * len(negatives)
-    if pairs == 0:
-        raise ValueError("AUROC needs positives and negatives")
-    swapped = len(positives) > len(negatives)
-    few, many = (negatives, positives) if swapped else (positives, negatives)
+    few, many, swapped = classes(scores, positive)
     few = few.sort().values
     unknown, below_twice = few[-1].isnan(), torch.zeros((), dtype=torch.int64, device=scores.device)
     for part in torch.split(many, VALUES_AT_ONCE):
@@ -41,8 +36,7 @@ def auroc(scores: Tensor, positive: Tensor) -> float:
             below_twice += torch.searchsorted(part, few, right=right).sum()
     if unknown:
         raise ValueError("a score is NaN")
-    counted = int(below_twice)
-    return (2 * pairs - counted if swapped else counted) / (2 * pairs)
+    return area(int(below_twice), len(few) * len(many), swapped)
 
 
 def channel_ks(q: Tensor) -> Tensor:
