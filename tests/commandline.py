@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+from tests.stores import place_store
+
 ROOT = Path(__file__).resolve().parents[1]
 TINY = [
     "experiment=demo",
@@ -36,8 +38,15 @@ def environment(**changes):
     return kept | {"COLUMNS": "200", "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"} | changes
 
 
-def run(cwd, *arguments, module="altub_exp.train", expect=0, seconds=240, **changes):
-    """Run a command to its end and return (stdout, stderr); its exit status is checked."""
+def run(cwd, *arguments, module="altub_exp.train", expect=0, seconds=240, fresh=False, **changes):
+    """Run a command to its end and return (stdout, stderr); its exit status is checked.
+
+    A training that records in ``mlflow.db`` finds an empty store there, unless it is to make a fresh one itself.
+    """
+    elsewhere = "MLFLOW_TRACKING_URI" in changes or any(a.startswith("tracking.uri=") for a in arguments)
+    records = module == "altub_exp.train" and not {"--cfg", "sweep.dry_run=true"} & set(arguments)
+    if records and expect == 0 and not (fresh or elsewhere):
+        place_store(Path(cwd))
     done = subprocess.run(
         command(*arguments, module=module),
         cwd=cwd,
@@ -89,6 +98,7 @@ def equal_models(folder, other):
 
 def kill_behind_a_checkpoint(cwd, *arguments):
     """Start a run, kill it with -9 after its first checkpoint, and return its folder."""
+    place_store(Path(cwd))
     with (cwd / "killed.log").open("w") as log:
         process = subprocess.Popen(command(*arguments), cwd=cwd, env=environment(), stdout=log, stderr=log)
         try:

@@ -17,6 +17,7 @@ from altub_exp.pool import Job, Pool, environment, slots
 from altub_exp.runs import Held
 from tests.commandline import ROOT, TINY, command, equal_models, folders, journal, run, status
 from tests.commandline import environment as inherited
+from tests.stores import place_store
 
 FEW = [*TINY, "train.epochs=2", "eval.ks_every=0", "eval.unit_normality=false", "altub=none"]
 POOL = ["-m", "hydra/launcher=gpu_pool", "hydra.launcher.poll_seconds=0.05", *FEW]
@@ -273,6 +274,7 @@ def one_by_one(tmp_path_factory):
 
 def test_a_failing_job_stops_no_other_and_the_numbers_are_those_of_the_basic_launcher(one_by_one, tmp_path):
     environment = {name: value for name, value in inherited().items() if name != "OMP_NUM_THREADS"}
+    place_store(tmp_path)
     arguments = [*POOL, "hydra.launcher.cpu_slots=2", "threads=null", "model.feature_norm=pretrained,none,trainable"]
     two_cores = sorted(os.sched_getaffinity(0))[:2]  # so that each job has one thread, as one by one
     done = subprocess.run(

@@ -33,6 +33,7 @@ from tests.commandline import (
     run,
     status,
 )
+from tests.stores import place_store
 
 CONFIG = """
 model: {name: fastflow}
@@ -62,6 +63,7 @@ def rows(cwd, *arguments):
 def watched(tmp_path_factory):
     """A run that was looked at in its middle and then went on to its end: (working folder, the rows seen then)."""
     cwd = tmp_path_factory.mktemp("watched")
+    place_store(cwd)
     with (cwd / "out.log").open("w") as log:
         process = subprocess.Popen(command(*TINY), cwd=cwd, env=environment(), stdout=log, stderr=log)
         try:

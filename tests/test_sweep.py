@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 from bench import sweep as bench
 from tests.commandline import TINY, command, environment, equal_models, folders, journal, run, status
 from tests.data.conftest import draw_btad
+from tests.stores import place_store
 
 SMALL = [*TINY, "train.epochs=2", "eval.unit_normality=false", "eval.ks_every=0"]
 
@@ -93,6 +94,7 @@ def test_the_runs_of_a_sweep_are_children_of_one_run_in_mlflow(undisturbed):
 
 def test_failing_and_half_done_runs(undisturbed, tmp_path):
     """One run fails on a damaged image, one was killed, one is new; then the image is repaired."""
+    place_store(tmp_path)
     one, two, three = folders(undisturbed)
     shutil.copytree(undisturbed / "data", tmp_path / "data")
     killed = tmp_path / two.relative_to(undisturbed)

@@ -174,6 +174,7 @@ def test_headers_and_readme_say_what_the_estimate_gives():
         assert re.search(rf"\+sweeps={name}` \| {len(estimate)} \| {re.escape(hours)} \|", readme), name
 
 
+@pytest.mark.slow
 def test_a_part_of_the_smoke_sweep_runs(tmp_path):
     part = [
         "hydra/launcher=gpu_pool",

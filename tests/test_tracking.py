@@ -21,6 +21,7 @@ from altub_exp import store, sync
 from altub_exp.errors import UserError
 from altub_exp.runs import RunFolder, State
 from altub_exp.tracking import Tracker, prepare_store, resolve_uri
+from tests.stores import place_store
 
 START = 1_700_000_000_000
 
@@ -33,9 +34,7 @@ def environment(monkeypatch):
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("template") / "mlflow.db"
-    prepare_store(f"sqlite:///{path}")
-    return path
+    return place_store(tmp_path_factory.mktemp("template"))
 
 
 @pytest.fixture

@@ -22,13 +22,14 @@ from tests.commandline import (
     run,
     status,
 )
+from tests.stores import place_store
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """Both base distributions in one command, never interrupted."""
     cwd = tmp_path_factory.mktemp("undisturbed")
-    _, stderr = run(cwd, "-m", *TINY, "altub=none,alternating")
+    _, stderr = run(cwd, "-m", *TINY, "altub=none,alternating", fresh=True)
     return cwd, stderr
 
 
@@ -232,6 +233,7 @@ def test_killed_in_mid_epoch_and_run_again_gives_the_same_numbers_bit_for_bit(un
 
 
 def test_interrupted_by_the_keyboard_is_said_recorded_and_resumable(undisturbed, tmp_path):
+    place_store(tmp_path)
     process = subprocess.Popen(
         command(*TINY, "altub=alternating"),
         cwd=tmp_path,

@@ -14,6 +14,7 @@ from torch import Tensor
 from altub_exp.bounds import check
 from altub_exp.build import base, build_density, build_features, build_learner, family, prepare_device, seed_everything
 from altub_exp.checkpoint import Trained, load_checkpoint, save_checkpoint, save_trained
+from altub_exp.collector import collection_paused
 from altub_exp.config import Config, Resume
 from altub_exp.data import ImageSet, load_images, load_masks, open_category
 from altub_exp.density import Density
@@ -141,6 +142,7 @@ def gather(config: Config, images: ImageSet, device: torch.device) -> Material:
     )
 
 
+@collection_paused()  # the first optimizer imports much of PyTorch
 def assemble(config: Config, material: Material, device: torch.device) -> Learner:
     """The density, with what trains it.
 

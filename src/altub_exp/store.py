@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
+from altub_exp.collector import collection_paused
 from altub_exp.disk import disk_full, no_space
 from altub_exp.errors import UserError
 
@@ -92,6 +93,7 @@ def artifact_location(uri: str, experiment: str) -> str | None:
     return (path.parent / "mlartifacts" / re.sub(r"[^\w.-]+", "-", experiment)).as_uri() if path else None
 
 
+@collection_paused()
 def import_mlflow() -> type[MlflowClient]:
     """Import MLflow (2–3 s) without its chatter, with short time-outs; the user's environment wins."""
     for key, value in ENVIRONMENT.items():
@@ -106,6 +108,7 @@ def import_mlflow() -> type[MlflowClient]:
     return client
 
 
+@collection_paused()
 def prepare_store(uri: str) -> None:
     """Create or upgrade a SQLite store, one process at a time; does nothing for a server.
 

@@ -13,6 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from altub_exp.collector import collection_paused
 from altub_exp.composition import conf_dir, register_schema
 from altub_exp.config import Config
 from altub_exp.errors import UserError
@@ -31,7 +32,8 @@ def main(config: DictConfig) -> None:
             raise UserError("+sweeps=… is a list of runs: add -m.")
         run = OmegaConf.to_object(config)
         assert isinstance(run, Config)
-        from altub_exp.experiment import run_experiment  # after Hydra: --help and --cfg need no torch
+        with collection_paused():
+            from altub_exp.experiment import run_experiment  # after Hydra: --help and --cfg need no torch
 
         run_experiment(run)
     except (UserError, OmegaConfBaseException) as error:

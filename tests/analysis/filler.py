@@ -21,10 +21,7 @@ spread and the times are those of Tables 5 and 7. A `Spot` names a run; every op
 
 from __future__ import annotations
 
-import atexit
-import shutil
 import sqlite3
-import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
@@ -37,8 +34,8 @@ import numpy as np
 from altub_exp import grid
 from altub_exp.metrics.stability import stability
 from altub_exp.record import flatten
-from altub_exp.store import prepare_store
 from analysis.published import BACKBONES, Key, categories, choice, values
+from tests.stores import place_store
 
 START = 1_760_000_000_000
 CHANNELS = {"r18": 448, "wrn50": 1792, "deit": 768, "cait": 768}
@@ -252,21 +249,10 @@ def points(spec: Spec) -> list[tuple[str, float, int]]:
     return found + [(name, value, last) for name, value in spec.last.items()]
 
 
-@cache
-def empty_store() -> Path:
-    """A store that the program has prepared, once per process: that takes seconds."""
-    folder = Path(tempfile.mkdtemp(prefix="empty-store-"))
-    atexit.register(shutil.rmtree, folder)
-    prepare_store(f"sqlite:///{folder}/mlflow.db")
-    return folder / "mlflow.db"
-
-
 def write(specs: Iterable[Spec], folder: Path) -> str:
     """Write runs to `folder/mlflow.db` by SQL, which is created by the program where it is missing."""
-    path = folder / "mlflow.db"
+    path = place_store(folder)
     uri = f"sqlite:///{path}"
-    if not path.exists():
-        shutil.copy(empty_store(), path)
     with closing(sqlite3.connect(path)) as store, store:
         for spec in specs:
             store.execute(

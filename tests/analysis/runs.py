@@ -1,37 +1,19 @@
 """Runs of the paper's figures as the filler writes them, with curves that look like trainings and real files.
 
-uri = store([*depth().values(), *curved(Filler().specs())], tmp_path)
+uri = write([*depth().values(), *curved(Filler().specs())], tmp_path)
 files(tmp_path, spec, normality=latents(...))
 """
 
 import json
-import shutil
-import tempfile
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
 
 import numpy as np
 
 from altub_exp.metrics.normality import UnitNormality
-from altub_exp.store import prepare_store
-from tests.analysis.filler import Filler, Spot, write
+from tests.analysis.filler import Filler, Spot
 
 STEPS = (1, 2, 4, 8, 16)
 PILL = [Spot("mvtec", "pill", "fastflow", "cait", altub) for altub in ("none", "alternating")]
-
-
-def store(specs, folder):
-    """Write runs to `folder/mlflow.db` and return the tracking URI; an empty store is made once and copied."""
-    shutil.copy(Path(_empty().name) / "mlflow.db", folder / "mlflow.db")
-    return write(specs, folder)
-
-
-@cache
-def _empty():
-    folder = tempfile.TemporaryDirectory(prefix="empty-store-")
-    prepare_store(f"sqlite:///{folder.name}/mlflow.db")
-    return folder
 
 
 def training(level, spread, epochs, seed, sign=1.0):

@@ -8,8 +8,8 @@ from analysis.curves import psi_only_epochs, stability_plot
 from analysis.records import read
 from analysis.settings import settings
 from analysis.style import BASES
-from tests.analysis.filler import Filler, Spot
-from tests.analysis.runs import curved, depth, seeds, store
+from tests.analysis.filler import Filler, Spot, write
+from tests.analysis.runs import curved, depth, seeds
 
 R18 = [Spot("mvtec", "capsule", "fastflow", "r18", altub) for altub in ("none", "stereotype", "cnn", "alternating")]
 
@@ -23,7 +23,7 @@ def capsule(tmp_path_factory):
         for epoch in [epoch for epoch in points if epoch > 60]:
             del points[epoch]
     specs = [*by_base.values(), *seeds(by_base["alternating"], 26, 27)]
-    records = read(store(specs, tmp_path_factory.mktemp("capsule")))
+    records = read(write(specs, tmp_path_factory.mktemp("capsule")))
     (setting,) = settings(records.runs)
     return records, setting, stability_plot(setting)
 
@@ -133,7 +133,7 @@ def test_other_settings_get_plots_of_their_own_and_doubles_are_named(tmp_path):
     (slower,) = Filler(only=lambda spot: spot == R18[3], params=lambda _: {"altub.freezing_interval": "10"}).specs()
     (altub,) = Filler(only=lambda spot: spot == R18[3]).specs()
     again.started += 1
-    found = settings(read(store([table, again, slower, altub, *depth((2, 8)).values()], tmp_path)).runs)
+    found = settings(read(write([table, again, slower, altub, *depth((2, 8)).values()], tmp_path)).runs)
     plots = {one.name: one for one in map(stability_plot, found)}
     assert set(plots) == {
         "stability-mvtec-capsule-fastflow-r18-steps=8-epochs=300",
@@ -150,7 +150,7 @@ def test_other_settings_get_plots_of_their_own_and_doubles_are_named(tmp_path):
 
 def test_cflow_counts_sub_epochs(tmp_path):
     spots = [Spot("mvtec", "screw", "cflow", "wrn50_tv", altub) for altub in ("none", "alternating")]
-    (setting,) = settings(read(store(Filler(only=lambda spot: spot in spots).specs(), tmp_path)).runs)
+    (setting,) = settings(read(write(Filler(only=lambda spot: spot in spots).specs(), tmp_path)).runs)
     drawing = stability_plot(setting)
     curves, _ = axes_of(drawing)["pixel AUROC"]
     assert list(curves.lines[0].get_xdata()) == list(range(8, 201, 8))
@@ -162,7 +162,7 @@ def test_cflow_counts_sub_epochs(tmp_path):
 def test_a_run_before_its_first_evaluation_is_no_plot(tmp_path):
     (spec,) = Filler(only=lambda spot: spot == R18[0], state=lambda _: "running").specs()
     spec.series = {"loss": {1: 0.5}}
-    (setting,) = settings(read(store([spec], tmp_path)).runs)
+    (setting,) = settings(read(write([spec], tmp_path)).runs)
     undrawn = stability_plot(setting)
     assert undrawn.sentence == (
         "MVTec AD capsule, FastFlow, ResNet-18 is not drawn: no epoch has been evaluated. original, seed 25: running "

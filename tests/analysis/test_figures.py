@@ -16,8 +16,8 @@ from analysis.contact import contact_sheets
 from analysis.figures import main
 from analysis.records import read
 from analysis.settings import settings
-from tests.analysis.filler import Filler
-from tests.analysis.runs import PILL, capsule_units, depth, files, latents, store
+from tests.analysis.filler import Filler, write
+from tests.analysis.runs import PILL, capsule_units, depth, files, latents
 from tests.commandline import TINY, run
 
 NAMES = {
@@ -30,7 +30,7 @@ NAMES = {
 def demo(tmp_path_factory):
     """Two real runs in miniature, and what `all` made of them: (folder, standard output, captions)."""
     folder = tmp_path_factory.mktemp("demo")
-    store([], folder)
+    write([], folder)
     run(folder, "-m", *TINY, "altub=none,alternating", "eval.ks_every=0", "eval.unit_normality=false")
     with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()) as out:
         main(["all"])
@@ -154,7 +154,7 @@ def paper(tmp_path_factory):
     steps = depth()
     capsule = capsule_units()
     pill = Filler(only=lambda spot: spot in PILL).specs()
-    uri = store([*steps.values(), capsule, *pill], folder)
+    uri = write([*steps.values(), capsule, *pill], folder)
     for step, spec in steps.items():
         files(folder, spec, normality=latents(seed=step))
     files(folder, capsule, normality=latents(images=30))
@@ -182,7 +182,7 @@ def test_what_is_missing_deviates_or_has_not_ended_is_written_in_the_figure(tmp_
     steps[8].params["train.batch_size"] = "16"
     del steps[2].series["pixel_auroc"][150]
     (pill,) = Filler(only=lambda spot: spot == PILL[1], state=lambda spot: "running", ends=120).specs()
-    uri = store([*steps.values(), pill], tmp_path)
+    uri = write([*steps.values(), pill], tmp_path)
     files(tmp_path, steps[2], normality=latents())
     files(tmp_path, steps[8], normality=latents())
 

@@ -15,8 +15,8 @@ from analysis.published import Key, categories, values
 from analysis.records import read
 from analysis.source import Source
 from analysis.style import BASES, DIFFERENCES, STEPS, new_figure
-from tests.analysis.filler import Filler
-from tests.analysis.runs import depth, latents, store
+from tests.analysis.filler import Filler, write
+from tests.analysis.runs import depth, latents
 
 PAIR = ("none", "alternating")
 
@@ -47,7 +47,7 @@ def test_fig_1_draws_the_recorded_histograms_and_the_units_values():
 def depths(tmp_path_factory):
     """({steps: run}, their tests of normality)."""
     specs = depth()
-    records = read(store(specs.values(), tmp_path_factory.mktemp("depths")))
+    records = read(write(specs.values(), tmp_path_factory.mktemp("depths")))
     return {step: records.by_id[spec.run_id] for step, spec in specs.items()}, {s: latents(seed=s) for s in (1, 4, 16)}
 
 
@@ -89,7 +89,7 @@ def heat(tmp_path_factory):
         only=lambda spot: only(spot) and spot.altub in PAIR and (spot.category, spot.backbone) != ("tile", "r18"),
         state=lambda spot: "running" if (spot.category, spot.backbone) == ("pill", "wrn50") else "finished",
     )
-    return Source(read(store(filler.specs(), tmp_path_factory.mktemp("heat"))))
+    return Source(read(write(filler.specs(), tmp_path_factory.mktemp("heat"))))
 
 
 def test_the_heat_map_shows_the_papers_differences_and_hatches_what_is_missing(heat):

@@ -20,6 +20,7 @@ from altub_exp.features.extraction import LateBackbone
 from altub_exp.features.maps import FeatureMaps
 from altub_exp.features.recipe import Weights, digest, image_facts, model_facts, state_sha256
 from tests.commandline import TINY, command, environment, equal_models, folders, journal, run
+from tests.stores import place_store
 
 CPU = torch.device("cpu")
 RECIPE = {"backbone": "toy", "image_size": 8}
@@ -339,6 +340,7 @@ def test_a_run_with_all_features_in_the_cache_builds_no_backbone(runs):
 
 
 def test_a_run_killed_while_it_computes_features_leaves_those_that_are_done(tmp_path):
+    place_store(tmp_path)
     arguments = [*TINY, "altub=none", "dataset.image_size=256", "dataset.train_images=40", "train.epochs=1"]
     arguments += ["eval.ks_every=0", "eval.unit_normality=false"]
     cache = FeatureCache(tmp_path / "cache/features", 1.0)

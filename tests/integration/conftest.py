@@ -22,6 +22,7 @@ import pytest
 
 from altub_exp.server import command, prepare
 from tests.integration.postgresql import PostgreSQL, missing
+from tests.stores import place_store
 
 
 class Server:
@@ -34,7 +35,7 @@ class Server:
 
     def __init__(self, folder: Path, store: str = ""):
         self.folder = folder
-        self.store = store or f"sqlite:///{folder}/mlflow.db"
+        self.store = store or f"sqlite:///{place_store(folder)}"
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.uri = f"http://127.0.0.1:{self.port}"

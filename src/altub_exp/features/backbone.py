@@ -15,6 +15,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from altub_exp.collector import collection_paused
 from altub_exp.errors import UserError
 from altub_exp.precision import without_tf32
 
@@ -46,7 +47,8 @@ class Backbone(nn.Module):
         self, name: str, stages: Sequence[int], *, weights: str = "pretrained", final_norm: bool = False, seed: int = 0
     ) -> None:
         super().__init__()
-        import timm  # here: seconds, which a run with all of its features in the cache does not need
+        with collection_paused():
+            import timm  # here: seconds, which a run with all of its features in the cache does not need
 
         self.name, self.stages, self.final_norm = name, list(stages), final_norm
         if not timm.is_model(name.split(".")[0]):
