@@ -225,6 +225,7 @@ def test_wrong_places_and_earlier_results_are_refused(trained, predict, tmp_path
     predict(cwd, *arguments, "--overwrite")
 
 
+@pytest.mark.slow
 def test_inference_is_timed_once_when_asked_for_also_of_a_finished_run(trained):
     cwd, found = trained
     folder = found["fastflow", "none", ""]

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from altub_exp.data.visa import COUNTS as VISA
 from bench import sweep as bench
 from tests.commandline import TINY, command, environment, equal_models, folders, journal, run, status
-from tests.data.conftest import draw_btad
+from tests.data.conftest import draw_btad, draw_visa
 from tests.stores import place_store
 
 SMALL = [*TINY, "train.epochs=2", "eval.unit_normality=false", "eval.ks_every=0"]
@@ -30,20 +31,21 @@ def runs_in_mlflow(cwd, experiment="demo"):
 
 def test_all_stands_for_the_categories_of_each_jobs_own_data_set(tmp_path):
     draw_btad(tmp_path / "data/btad")
-    arguments = ["backbone=r18,mobilenetv2", "backbone.weights=random", "dataset=synthetic,btad"]
+    draw_visa(tmp_path / "data/visa", *VISA)
+    arguments = ["backbone=r18,mobilenetv2", "backbone.weights=random", "dataset=visa,btad"]
     _, stderr = run(tmp_path, "-m", *arguments, "dataset.category=all", "altub=none,alternating", "sweep.dry_run=true")
     found = [Path(folder).relative_to("runs").parts[:4] for _, folder in listed(stderr)]
     expected = {
         (dataset, category, f"fastflow-{backbone}", base)
-        for dataset, categories in (("synthetic", ("fabric", "grain", "washer")), ("btad", ("01", "02", "03")))
+        for dataset, categories in (("visa", VISA), ("btad", ("01", "02", "03")))
         for category in categories
         for backbone in ("r18", "mobilenetv2")
         for base in ("none", "alternating")
     }
-    assert len(found) == 24
+    assert len(found) == 60
     assert set(found) == expected
-    assert "24 runs: 24 new; 24 to compute." in stderr
-    assert "Work: 7,200 epochs" in stderr
+    assert "60 runs: 60 new; 60 to compute." in stderr
+    assert "Work: 18,000 epochs" in stderr
     assert not (tmp_path / "runs").exists()
     assert not (tmp_path / "mlflow.db").exists()
 

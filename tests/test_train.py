@@ -114,6 +114,7 @@ def test_mlflow_holds_every_epoch_once_with_tags_params_and_artifacts(undisturbe
         assert {"config.yaml", "auroc.png", "maps.png", "normality.json"} <= names
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_tested_for_normality_when_asked_later(undisturbed, tmp_path):
     run(tmp_path, *TINY, "altub=none", "eval.unit_normality=false")
     (folder,) = folders(tmp_path)

@@ -44,12 +44,10 @@ def btad_root(tmp_path):
     return draw_btad(tmp_path / "btad")
 
 
-@pytest.fixture
-def visa_root(tmp_path):
-    """VisA with 6 + 3 + 4 images of two objects; a third one stands in the table alone. Masks hold ids from 1 to 4."""
-    root = tmp_path / "visa"
-    rows = [["cashew", "train", "normal", "cashew/Data/Images/Normal/000.JPG", ""]]
-    for name in ("candle", "pcb1"):
+def draw_visa(root, *objects):
+    """VisA with 6 + 3 + 4 images of each object. Masks hold ids from 1 to 4."""
+    rows = []
+    for name in objects:
         for number in range(9):
             image = f"{name}/Data/Images/Normal/{number:04}.JPG"
             draw_pair(root / image, number)
@@ -61,4 +59,13 @@ def visa_root(tmp_path):
     (root / "split_csv").mkdir()
     with (root / "split_csv/1cls.csv").open("w", newline="") as table:
         csv.writer(table).writerows([["object", "split", "label", "image", "mask"], *rows])
+
+
+@pytest.fixture
+def visa_root(tmp_path):
+    """See :func:`draw_visa`; a third object stands in the table alone."""
+    root = tmp_path / "visa"
+    draw_visa(root, "candle", "pcb1")
+    with (root / "split_csv/1cls.csv").open("a", newline="") as table:
+        csv.writer(table).writerow(["cashew", "train", "normal", "cashew/Data/Images/Normal/000.JPG", ""])
     return root

@@ -339,6 +339,7 @@ def test_a_run_with_all_features_in_the_cache_builds_no_backbone(runs):
     assert not imported & {"timm", "torchvision", "huggingface_hub"}
 
 
+@pytest.mark.slow
 def test_a_run_killed_while_it_computes_features_leaves_those_that_are_done(tmp_path):
     place_store(tmp_path)
     arguments = [*TINY, "altub=none", "dataset.image_size=256", "dataset.train_images=40", "train.epochs=1"]

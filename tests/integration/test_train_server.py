@@ -76,6 +76,7 @@ def environment(monkeypatch):
         monkeypatch.delenv(key, raising=False)
 
 
+@pytest.mark.slow
 def test_server_killed_in_mid_run_and_started_again_loses_and_doubles_no_point(server, tmp_path):
     process = train(tmp_path, server.uri, "train.epochs=250", "tracking.experiment=killed")
     try:
