@@ -192,7 +192,7 @@ def test_a_sweep_of_240_finished_runs_has_nothing_to_do(tmp_path):
     bench.draw(tmp_path / "data/mvtec")
     assert bench.finish(tmp_path) == 240
     before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")}
-    _, stderr = run(tmp_path, *bench.ARGUMENTS)
+    _, stderr = run(tmp_path, *bench.ARGUMENTS, fresh=True)
     assert "240 runs: 240 finished; 0 to compute." in stderr
     assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")} == before
 

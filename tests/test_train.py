@@ -76,6 +76,7 @@ def test_output_says_that_the_weights_are_random_and_how_long_it_takes(undisturb
     assert "epoch 3/6" in stderr
     assert " left" in stderr
     assert "(ψ only)" in stderr
+    assert stderr.endswith("2 runs: 2 finished.\n"), "nothing of the libraries' own comes behind it"
 
 
 def test_the_two_bases_share_the_first_loss_and_part_in_the_fifth_epoch(undisturbed):
