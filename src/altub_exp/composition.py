@@ -72,6 +72,8 @@ def cache_defaults() -> CacheConfig:
 
 def register_schema() -> None:
     """Make the dataclasses known to Hydra, and the resolvers that ``conf/`` uses."""
+    # Hydra 1.3 copies its store for each group that it lists or loads, and needs none: what it takes from it is a copy
+    ConfigStore.__deepcopy__ = lambda store, memo: store  # type: ignore[attr-defined]
     store = ConfigStore.instance()
     store.store(group="schema", name="root", node=Config, package="_global_")
     for name, schema in MODELS.items():
