@@ -1,16 +1,18 @@
 """The garbage collector rests while libraries are imported, and only then."""
 
 import gc
+import weakref
 
 import pytest
 
 from altub_exp.collector import collection_paused
 
 
-@pytest.fixture(autouse=True)
-def unfrozen():
-    yield
-    gc.unfreeze()
+class Run:
+    """Something that only the collector can free."""
+
+    def __init__(self):
+        self.itself = self
 
 
 def test_it_rests_within_and_works_again_afterwards():
@@ -20,7 +22,15 @@ def test_it_rests_within_and_works_again_afterwards():
             assert not gc.isenabled()
         assert not gc.isenabled(), "the inner pause must not end the outer one"
     assert gc.isenabled()
-    assert gc.get_freeze_count() > 0
+
+
+def test_what_was_left_before_and_within_is_freed_afterwards():
+    before = weakref.ref(Run())
+    with collection_paused():
+        within = weakref.ref(Run())
+    gc.collect()
+    assert before() is None
+    assert within() is None
 
 
 def test_it_works_again_after_an_import_that_fails():
