@@ -5,7 +5,8 @@ python -m bench.peers --python .venv-peers/bin/python --only fastflow-r18 --roun
 
 Same images, batch and threads; random weights, which take the same time. Ours keeps the features of the frozen
 backbone, anomalib computes them in every epoch. Filling our features is not counted: it happens once for all runs.
-The third line of FastFlow is nothing but its subnets, forward and backward: the limit, if all else took no time.
+The third line of FastFlow is nothing but its subnets, forward and backward: the limit, if all else took no time; with
+``--compiled``, which needs a C++ compiler, a fourth is our flow's work as ``torch.compile`` fuses it.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ def main() -> None:
     parser.add_argument("--python", default=".venv-peers/bin/python", help="of anomalib's environment (%(default)s)")
     parser.add_argument("--only", choices=WORK, nargs="+", default=list(WORK))
     parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
+    parser.add_argument("--compiled", action="store_true", help="against torch.compile too; needs a C++ compiler")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="(default: %(default)s)")
     chosen = parser.parse_args()
     if not Path(chosen.python).exists():
@@ -42,6 +44,8 @@ def main() -> None:
         commands = {"altub-exp": OWN, "anomalib": [chosen.python, "-m", "bench.peer"]}
         if work.model == "fastflow":
             commands["subnets alone"] = [*OWN, "--subnets"]
+            if chosen.compiled:
+                commands["compiled"] = [*OWN, "--compiled"]
         sides = dict(zip(commands, by_turns(list(commands.values()), work, chosen.rounds), strict=True))
         for label, side in sides.items():
             faster = "" if label == "anomalib" else f"{sides['anomalib']['epoch'] / side['epoch']:.2f}"

@@ -153,11 +153,13 @@ def negative_log_likelihood(units: Sequence[Units]) -> Tensor:
     Returns:
         The loss in nats, a scalar.
     """
-    per_scale = [
-        torch.mean((0.5 * u.q**2 + u.log_sigma).sum(dim=(1, 2, 3)) - u.log_det.reshape(len(u.q), -1).sum(dim=1))
-        for u in units
-    ]
-    return torch.stack(per_scale).sum()
+    return torch.stack([torch.mean(_negative_log_densities(*scale)) for scale in units]).sum()
+
+
+def _negative_log_densities(q: Tensor, log_sigma: Tensor, log_det: Tensor) -> Tensor:
+    """Of each image of one scale, [B], without the constant."""
+    unit = (1, 2, 3)
+    return 0.5 * (q**2).sum(unit) + log_sigma.expand_as(q).sum(unit) - log_det.reshape(len(q), -1).sum(dim=1)
 
 
 def log_likelihood(units: Units) -> Tensor:

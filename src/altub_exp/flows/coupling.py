@@ -78,17 +78,17 @@ class _Couple(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         z, log_det = torch.empty_like(x), x.new_empty(len(x))
         passive = x.shape[1] - a.shape[1] // 2
-        a *= 0.1
+        scale1, scale2 = scale.tensor_split((passive,), dim=1)
         for rows in _pieces(x):
             x1, x2 = x[rows].tensor_split((passive,), dim=1)
-            tanh, shift = a[rows].chunk(2, dim=1)
+            tanh, shift = a[rows].mul_(0.1).chunk(2, dim=1)
             log_scale = alpha * tanh.tanh_()
             torch.sum(log_scale, dim=tuple(range(1, x.dim())), out=log_det[rows])
             coupled = z[rows] if orders is None else torch.empty_like(z[rows])
             u1, u2 = coupled.tensor_split((passive,), dim=1)
-            u1.copy_(x1)
-            torch.mul(x2, log_scale.exp_(), out=u2).add_(shift)
-            coupled.mul_(scale).add_(offset)
+            torch.mul(x1, scale1, out=u1)
+            torch.mul(x2, log_scale.exp_(), out=u2).add_(shift).mul_(scale2)
+            coupled.add_(offset)
             if orders is not None:
                 torch.index_select(coupled, 1, orders[0], out=z[rows])
         ctx.save_for_backward(x, a, scale, *(orders or ()))
@@ -105,22 +105,22 @@ class _Couple(torch.autograd.Function):
         passive = x.shape[1] - a.shape[1] // 2
         summed = (0, *range(2, x.dim()))
         for rows in _pieces(x):
-            g = of_z[rows].index_select(1, orders[1]) if orders else of_z[rows]
+            g = torch.index_select(of_z[rows], 1, orders[1], out=of_x[rows]) if orders else of_z[rows]
             of_offset += g.sum(dim=summed, keepdim=True)
+            g1, g2 = g.tensor_split((passive,), dim=1)
             x1, x2 = x[rows].tensor_split((passive,), dim=1)
             tanh, shift = a[rows].chunk(2, dim=1)
             factor = (ctx.alpha * tanh).exp_()
-            u = torch.empty_like(of_x[rows])
-            u[:, :passive] = x1
-            torch.mul(x2, factor, out=u[:, passive:]).add_(shift)
-            of_scale += u.mul_(g).sum(dim=summed, keepdim=True)
-            of_u = torch.mul(g, scale, out=of_x[rows])
+            weighted = torch.empty_like(of_x[rows])  # g times what was scaled
+            torch.mul(x1, g1, out=weighted[:, :passive])
+            torch.mul(x2, factor, out=weighted[:, passive:]).add_(shift).mul_(g2)
+            of_scale += weighted.sum(dim=summed, keepdim=True)
+            of_u2 = torch.mul(g, scale, out=of_x[rows])[:, passive:]
             of_tanh, of_shift = of_a[rows].chunk(2, dim=1)
-            of_u2 = of_u[:, passive:]
             torch.mul(of_u2, 0.1, out=of_shift)
             of_u2.mul_(factor)  # from here on the gradient of x2
             torch.mul(of_u2, x2, out=of_tanh).add_(of_log_det[rows].view(-1, *[1] * (x.dim() - 1)))
-            of_tanh.mul_(tanh.square().neg_().add_(1)).mul_(0.1 * ctx.alpha)
+            torch.ops.aten.tanh_backward(of_tanh, tanh, grad_input=of_tanh).mul_(0.1 * ctx.alpha)
         return of_x, of_a, of_scale, of_offset, None, None
 
 
