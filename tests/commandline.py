@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from tests.stores import place_store
+from tests.warm import Warm
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = [
@@ -28,33 +29,37 @@ TINY = [
     "threads=1",
 ]
 
+SET_HERE = ("MLFLOW_", "_MLFLOW_", "KMP_", "TORCHINDUCTOR_")
+"""How variables begin that are not the user's: tests or the libraries that they import set them."""
+
 
 def command(*arguments, module="altub_exp.train"):
     return [sys.executable, "-m", module, *arguments]
 
 
 def environment(**changes):
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(SET_HERE)}
     return kept | {"COLUMNS": "200", "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"} | changes
+
+
+WARM = Warm(environment())
 
 
 def run(cwd, *arguments, module="altub_exp.train", expect=0, seconds=240, fresh=False, **changes):
     """Run a command to its end and return (stdout, stderr); its exit status is checked.
 
-    A training that records in ``mlflow.db`` finds an empty store there, unless it is to make a fresh one itself.
+    The libraries are not imported anew for it, unless its environment is another than these tests'. A training that
+    records in ``mlflow.db`` finds an empty store there, unless it is to make a fresh one itself.
     """
     elsewhere = "MLFLOW_TRACKING_URI" in changes or any(a.startswith("tracking.uri=") for a in arguments)
     records = module == "altub_exp.train" and not {"--cfg", "sweep.dry_run=true"} & set(arguments)
     if records and expect == 0 and not (fresh or elsewhere):
         place_store(Path(cwd))
-    done = subprocess.run(
-        command(*arguments, module=module),
-        cwd=cwd,
-        env=environment(**changes),
-        capture_output=True,
-        text=True,
-        timeout=seconds,
-    )
+    words, env = command(*arguments, module=module), environment(**changes)
+    if WARM.serves(env):
+        done = WARM.run(words, cwd=cwd, env=env, seconds=seconds)
+    else:
+        done = subprocess.run(words, cwd=cwd, env=env, capture_output=True, text=True, timeout=seconds)
     assert done.returncode == expect, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout, done.stderr
 

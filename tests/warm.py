@@ -1,0 +1,140 @@
+"""The program's commands in forks of a process that has imported the libraries already: seconds less for each.
+
+A fork is given its own module, arguments, folder, environment and output, imports altub_exp itself and ends as any
+command does. Only what a library reads from the environment while it is imported cannot be changed any more.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import importlib
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+LIBRARIES = (
+    "FrEIA.framework",
+    "hydra",
+    "matplotlib.pyplot",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "pandas",
+    "scipy.stats",
+    "timm",
+    "torch",
+    "torchvision",
+)
+UNREAD = {"COLUMNS", "PYTEST_CURRENT_TEST"}  # by any of them while it is imported
+
+
+class Warm:
+    """The process that has imported the libraries; it starts with the first command and ends with this one.
+
+    Args:
+        env: its environment, and that of the commands.
+    """
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self._env, self._lock = dict(env), threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+
+    def serves(self, env: Mapping[str, str]) -> bool:
+        """Whether a command with this environment finds the libraries as they would be in a process of its own."""
+        changed = {name for name, _ in self._env.items() ^ env.items()}
+        return changed <= UNREAD
+
+    def run(
+        self, words: Sequence[str], *, cwd: Path, env: Mapping[str, str], seconds: float
+    ) -> subprocess.CompletedProcess[str]:
+        """As ``subprocess.run(words, capture_output=True, text=True)``.
+
+        Args:
+            words: python, ``-m``, a module and its arguments.
+            cwd: where.
+            env: an environment that it serves.
+            seconds: how long it may take.
+
+        Raises:
+            subprocess.TimeoutExpired: it took longer, and was killed.
+        """
+        with self._lock, tempfile.TemporaryDirectory() as folder:
+            requests, answers = self._pipes()
+            files = [Path(folder) / name for name in ("stdout", "stderr")]
+            request = {
+                "words": list(map(str, words)),
+                "cwd": str(cwd),
+                "env": dict(env),
+                "files": list(map(str, files)),
+            }
+            print(json.dumps(request), file=requests, flush=True)
+            child, late = int(answers.readline()), threading.Event()
+
+            def kill() -> None:
+                late.set()
+                os.kill(child, signal.SIGKILL)
+
+            timer = threading.Timer(seconds, kill)
+            timer.start()
+            status = int(answers.readline())
+            timer.cancel()
+            out, err = (path.read_text() for path in files)
+        if late.is_set():
+            raise subprocess.TimeoutExpired(words, seconds, out, err)
+        return subprocess.CompletedProcess(words, status, out, err)
+
+    def _pipes(self) -> tuple[IO[str], IO[str]]:
+        if self._process is None:
+            words, pipe = [sys.executable, "-m", "tests.warm"], subprocess.PIPE
+            self._process = subprocess.Popen(words, env=self._env, stdin=pipe, stdout=pipe, text=True)
+            atexit.register(self._process.communicate)  # it ends with its input
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        return self._process.stdin, self._process.stdout
+
+
+def main() -> None:
+    """Serve; in a fork, become the command."""
+    atexit.register(_silence)
+    for library in LIBRARIES:
+        importlib.import_module(library)
+    gc.freeze()  # a fork's collector would copy every page that it looks at
+    for line in sys.stdin:
+        child = os.fork()
+        if not child:
+            _become(json.loads(line))
+            return
+        print(child, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
+def _silence() -> None:
+    """At the very end, when libraries complain of the frozen objects that no collector has taken away."""
+    sys.stderr.flush()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+def _become(request: dict[str, object]) -> None:
+    os.chdir(str(request["cwd"]))
+    os.environ.clear()
+    os.environ.update(request["env"])  # type: ignore[arg-type,call-overload]
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    for number, path in enumerate([os.devnull, *request["files"]]):  # type: ignore[misc]
+        opened = os.open(path, flags if number else os.O_RDONLY)
+        os.dup2(opened, number)
+        os.close(opened)
+    _, _, module, *arguments = request["words"]  # type: ignore[misc]
+    sys.argv = [module, *arguments]
+    sys.path[0] = os.getcwd()
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()
