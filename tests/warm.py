@@ -32,7 +32,12 @@ LIBRARIES = (
     "torch",
     "torchvision",
 )
-UNREAD = {"COLUMNS", "PYTEST_CURRENT_TEST"}  # by any of them while it is imported
+UNREAD = {
+    "COLUMNS",
+    "CUDA_VISIBLE_DEVICES",
+    "MLFLOW_TRACKING_URI",
+    "PYTEST_CURRENT_TEST",
+}  # by any of them while it is imported
 
 
 class Warm:

@@ -1,15 +1,12 @@
 """Training on BTAD's and VisA's layouts through the real command line."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.commandline import run
+
 TINY = [
     "backbone.weights=random",
     "dataset.image_size=32",
@@ -22,17 +19,9 @@ TINY = [
 
 def train(cwd, *arguments, status=0):
     """Run the command to its end; returns what it says."""
-    done = subprocess.run(
-        [sys.executable, "-m", "altub_exp.train", *arguments, *TINY],
-        cwd=cwd,
-        env={k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")} | {"PYTHONPATH": str(ROOT / "src")},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == status, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stderr
+    _, said = run(cwd, *arguments, *TINY, expect=status)
+    assert "Traceback" not in said
+    return said
 
 
 @pytest.mark.parametrize(("dataset", "category"), [("btad", "01"), ("visa", "candle")])

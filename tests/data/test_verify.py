@@ -1,12 +1,12 @@
 """``python -m altub_exp.data`` through the command line."""
 
-import subprocess
-import sys
+from pathlib import Path
 
 import pytest
 
 from altub_exp.data.mvtec import COUNTS
 from altub_exp.data.synthetic import Drawing, draw
+from tests.commandline import run
 
 
 @pytest.fixture(scope="module")
@@ -24,12 +24,9 @@ def root(drawn, tmp_path):
 
 
 def verify(*arguments, status):
-    done = subprocess.run(
-        [sys.executable, "-m", "altub_exp.data", *map(str, arguments)], capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == status, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout + done.stderr
+    out, err = run(Path.cwd(), *map(str, arguments), module="altub_exp.data", expect=status)
+    assert "Traceback" not in err
+    return out + err
 
 
 def test_a_sound_folder(root):
