@@ -19,7 +19,7 @@ import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 LIBRARIES = (
     "FrEIA.framework",
@@ -32,12 +32,8 @@ LIBRARIES = (
     "torch",
     "torchvision",
 )
-UNREAD = {
-    "COLUMNS",
-    "CUDA_VISIBLE_DEVICES",
-    "MLFLOW_TRACKING_URI",
-    "PYTEST_CURRENT_TEST",
-}  # by any of them while it is imported
+UNREAD = {"COLUMNS", "CUDA_VISIBLE_DEVICES", "MLFLOW_TRACKING_URI", "PYTEST_CURRENT_TEST"}
+"""Variables that none of them reads while it is imported."""
 
 
 class Warm:
@@ -126,16 +122,16 @@ def _silence() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
-def _become(request: dict[str, object]) -> None:
-    os.chdir(str(request["cwd"]))
+def _become(request: dict[str, Any]) -> None:
+    os.chdir(request["cwd"])
     os.environ.clear()
-    os.environ.update(request["env"])  # type: ignore[arg-type,call-overload]
+    os.environ.update(request["env"])
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-    for number, path in enumerate([os.devnull, *request["files"]]):  # type: ignore[misc]
+    for number, path in enumerate([os.devnull, *request["files"]]):
         opened = os.open(path, flags if number else os.O_RDONLY)
         os.dup2(opened, number)
         os.close(opened)
-    _, _, module, *arguments = request["words"]  # type: ignore[misc]
+    _, _, module, *arguments = request["words"]
     sys.argv = [module, *arguments]
     sys.path[0] = os.getcwd()
     runpy.run_module(module, run_name="__main__", alter_sys=True)

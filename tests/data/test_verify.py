@@ -24,7 +24,7 @@ def root(drawn, tmp_path):
 
 
 def verify(*arguments, status):
-    out, err = run(Path.cwd(), *map(str, arguments), module="altub_exp.data", expect=status)
+    out, err = run(Path.cwd(), *map(str, arguments), module="altub_exp.data", expect=status, seconds=120)
     assert "Traceback" not in err
     return out + err
 
