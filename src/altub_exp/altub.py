@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from altub_exp.replay import Replays
+
 Clipping = Callable[[list[nn.Parameter], float], object]
 Part = tuple[list[nn.Parameter], list[nn.Parameter]]
 
@@ -72,6 +74,7 @@ class AlternatingOptimizer:
         grad_norm: bound on the norm of the flow's gradient, of a part; None: none.
         keep_gradients: set gradients to zero instead of dropping them, so that every step also moves, by their
             momentum, the parameters that its loss does not depend on. CFLOW-AD was published under a PyTorch that did.
+        replayed: record the passes as CUDA graphs; losses must do the same operations whatever their inputs hold.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class AlternatingOptimizer:
         eps: float = 1e-8,
         grad_norm: float | None = None,
         keep_gradients: bool = False,
+        replayed: bool = False,
     ) -> None:
         self.parts, self.alternation = list(parts), alternation
         self.joint: list[torch.optim.Adam] = []
@@ -104,24 +108,36 @@ class AlternatingOptimizer:
         self._max_eta1, self._max_eta2 = lr, max_lr
         self._clipping, self._clip_value, self._clip_jointly = CLIPPINGS[clip], clip_value, clip_jointly
         self._grad_norm, self._keep_gradients = grad_norm, keep_gradients
+        self._replays = Replays() if replayed else None
 
-    def step(self, loss: Callable[[bool], Tensor], epoch: int, part: int = 0) -> Tensor:
-        """Take one step and return the loss before it, detached.
+    def step(
+        self, loss: Callable[..., Sequence[Tensor]], epoch: int, part: int = 0, inputs: Sequence[Tensor] = ()
+    ) -> Sequence[Tensor]:
+        """Take one step and return what the loss was before it, detached.
 
         Epochs count from 1. A non-finite loss is returned like any other; the caller judges.
 
         Args:
-            loss: called with whether the flow is frozen; a scalar.
+            loss: called with whether the flow is frozen, and the inputs; a scalar, and what else is to be returned.
             epoch: decides who moves.
             part: whose optimizers step.
+            inputs: what the loss reads beside the parameters.
         """
-        psi_only = self.psi_only(epoch)
+        psi_only, psi_moves = self.psi_only(epoch), self.alternation.psi_moves(epoch)
         theta, psi = self.parts[part]
         for parameter in psi:
-            parameter.requires_grad_(self.alternation.psi_moves(epoch))
-        value = loss(psi_only)
+            parameter.requires_grad_(psi_moves)
+
+        def differentiated(*given: Tensor) -> Sequence[Tensor]:
+            values = loss(psi_only, *given)
+            values[0].backward()  # type: ignore[no-untyped-call]
+            return [value.detach() for value in values]
+
         self.joint[part].zero_grad(set_to_none=not self._keep_gradients)  # holds θ and ψ
-        value.backward()  # type: ignore[no-untyped-call]
+        if self._replays is None:
+            values = differentiated(*inputs)
+        else:
+            values = self._replays((part, psi_only, psi_moves), differentiated, inputs, theta + psi)
         if psi_only or self._clip_jointly:
             self._clipping(psi, self._clip_value)
         if psi_only:
@@ -131,7 +147,7 @@ class AlternatingOptimizer:
             if self._grad_norm is not None:
                 nn.utils.clip_grad_norm_(theta, self._grad_norm)
             self.joint[part].step()
-        return value.detach()
+        return values
 
     def psi_only(self, epoch: int) -> bool:
         """Whether this epoch, counted from 1, moves ψ alone."""

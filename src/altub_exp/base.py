@@ -29,6 +29,8 @@ class FixedNormal(nn.Module):
     tensor(0.)
     """
 
+    replayable = True
+
     def __init__(self, shape: Shape) -> None:
         super().__init__()
 
@@ -39,6 +41,8 @@ class FixedNormal(nn.Module):
 
 class LearnedNormal(nn.Module):
     """N(μ, diag σ²) with ψ = (μ, ln σ), one pair per unit [C, H, W], initialised to zero (paper: sections 4.2, 5.6)."""
+
+    replayable = True
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -56,6 +60,7 @@ class ConvolutionalNormal(nn.Module):
     No density any more, since μ and σ see the very x whose likelihood is asked for: training may run away.
     """
 
+    replayable = True
     reach = 1  # positions of x to each side that decide over one of q
 
     def __init__(self, shape: Shape) -> None:

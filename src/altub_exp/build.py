@@ -239,6 +239,7 @@ def build_learner(config: Config, density: Density) -> Learner:
         eps=train.eps,
         grad_norm=train.grad_norm,
         keep_gradients=optimizers is Optimizers.joint,
+        replayed=config.cuda_graphs and density.replayable and next(density.parameters()).is_cuda,
     )
     rate = LearningRate(train.lr, train.final_lr, train.epochs, train.cycle, train.warmup_epochs)
     return family(config).learner(config.model, density, optimizer, rate)

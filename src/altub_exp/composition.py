@@ -55,7 +55,11 @@ def load_config(file: Path) -> Config:
         schema = OmegaConf.structured(Config)
         schema.model = OmegaConf.structured(MODELS[written.model.name])
         schema.dataset = OmegaConf.structured(DATASETS.get(written.dataset.layout, DatasetConfig))
-        earlier = {"cache": cache_defaults(), "precision": Precision.float32}  # what runs had before these could be set
+        earlier = {  # what runs had before these could be set
+            "cache": cache_defaults(),
+            "precision": Precision.float32,
+            "cuda_graphs": True,
+        }
         config = OmegaConf.to_object(OmegaConf.merge(schema, earlier, written))
     except (OSError, YAMLError, KeyError, AttributeError, OmegaConfBaseException) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]

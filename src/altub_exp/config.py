@@ -322,6 +322,7 @@ class Config:
     seed: int
     device: Device
     precision: Precision
+    cuda_graphs: bool
     resume: Resume
     runs_dir: str
     threads: int | None
@@ -342,6 +343,7 @@ NEUTRAL = (
     "sweep",
     "cache",
     "device",
+    "cuda_graphs",
     "resume",
     "runs_dir",
     "threads",

@@ -49,6 +49,11 @@ class Density(nn.Module):
         self.flow = flow
         self.bases = nn.ModuleList(bases)
 
+    @property
+    def replayable(self) -> bool:
+        """Whether flow and base distributions say of themselves that they do the same operations on any features."""
+        return all(getattr(part, "replayable", False) for part in (self.flow, *self.bases))
+
     def parts(self, *, per_scale: bool = False) -> list[tuple[list[nn.Parameter], list[nn.Parameter]]]:
         """The parameters that move, (θ, ψ), of the whole or of each scale of a flow with ``scales``."""
         if not per_scale:

@@ -67,13 +67,12 @@ class ImageLearner:
         self.optimizer.set_lr(self._rate.at(moment))
         dimensions = sum(math.prod(maps.shape[1:]) for maps in features)
         divided = self._per_dimension and not self.optimizer.psi_only(moment.epoch)
-        loss = self.optimizer.step(
-            lambda frozen: (
-                negative_log_likelihood(self.density(features, freeze_flow=frozen)) / (dimensions if divided else 1)
-            ),
-            moment.epoch,
-        )
-        return Lesson(loss.double() / (1 if divided else dimensions))
+
+        def loss(frozen: bool, *maps: Tensor) -> list[Tensor]:
+            return [negative_log_likelihood(self.density(maps, freeze_flow=frozen)) / (dimensions if divided else 1)]
+
+        (value,) = self.optimizer.step(loss, moment.epoch, inputs=features)
+        return Lesson(value.double() / (1 if divided else dimensions))
 
     def check(self, shapes: Sequence[Shape], batch_size: int) -> None:
         """One image is enough."""
@@ -107,23 +106,23 @@ class FibreLearner:
             part = scale if len(self.optimizer.parts) > 1 else 0
             whole = len(order) // self._fibre_batch * self._fibre_batch
             for rows in torch.split(order[:whole], self._fibre_batch) if whole else ():
-                loss, log_p = self._step(scale, maps, rows, moment.epoch, part)
+                loss, of_rows = self._step(scale, maps, rows, moment.epoch, part)
                 objective += loss
-                nats -= (log_p.double() + HALF_LOG_2_PI).sum() * channels
+                nats += of_rows
                 dimensions += len(rows) * channels
                 steps += 1
         return Lesson(nats / dimensions, objective / steps) if steps else None
 
-    def _step(self, scale: int, maps: Tensor, rows: Tensor, epoch: int, part: int) -> tuple[Tensor, Tensor]:
-        """The loss of the fibres ``rows``, and log p / C of each."""
-        per_fibre: list[Tensor] = []
+    def _step(self, scale: int, maps: Tensor, rows: Tensor, epoch: int, part: int) -> Sequence[Tensor]:
+        """The loss of the fibres ``rows``, and their negative log-likelihood in nats without the constant."""
+        channels = maps.shape[1]
 
-        def loss(frozen: bool) -> Tensor:
-            log_p = log_likelihood(self.density.fibres(scale, maps, rows, freeze_flow=frozen)) / maps.shape[1]
-            per_fibre.append(log_p.detach())
-            return -F.logsigmoid(log_p).mean()
+        def loss(frozen: bool, maps: Tensor, rows: Tensor) -> list[Tensor]:
+            log_p = log_likelihood(self.density.fibres(scale, maps, rows, freeze_flow=frozen)) / channels
+            nats = (log_p.detach().double() + HALF_LOG_2_PI).sum() * -channels
+            return [-F.logsigmoid(log_p).mean(), nats]
 
-        return self.optimizer.step(loss, epoch, part), per_fibre[0]
+        return self.optimizer.step(loss, epoch, part, (maps, rows))
 
     def check(self, shapes: Sequence[Shape], batch_size: int) -> None:
         """Every scale must give a step."""

@@ -64,6 +64,8 @@ class CFlow(nn.Module):
     (torch.Size([5, 4, 2, 3]), torch.Size([5, 2, 3]))
     """
 
+    replayable = True
+
     def __init__(
         self,
         shapes: Sequence[Shape],

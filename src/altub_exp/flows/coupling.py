@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
+from types import ModuleType
 from typing import Any, cast
 
 import torch
@@ -12,6 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from altub_exp.precision import uncast
+from altub_exp.progress import log
 
 Orders = tuple[Tensor, Tensor]
 
@@ -69,13 +73,18 @@ class _Couple(torch.autograd.Function):
     """Everything of a block but its subnet: x and the subnet's output a → z before mixing, or permuted, and Σ ln e(s).
 
     It takes the batch in pieces and keeps x and a alone for the gradient; a is overwritten by (tanh 0.1 s, 0.1 t), from
-    which the rest is computed again. FrEIA's operations in FrEIA's order: the same numbers.
+    which the rest is computed again. FrEIA's operations in FrEIA's order: the same numbers. On a GPU two kernels
+    (:mod:`~altub_exp.flows.fused`) compute all of it, the same up to rounding.
     """
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, a: Tensor, scale: Tensor, offset: Tensor, alpha: float, orders: Orders | None
     ) -> tuple[Tensor, Tensor]:
+        ctx.alpha, ctx.kernels = alpha, kernels_for(x)
+        ctx.save_for_backward(x, a, scale, *(orders or ()))
+        if ctx.kernels is not None:
+            return ctx.kernels.couple(x, a, scale, offset, alpha, orders and orders[0])  # type: ignore[no-any-return]
         z, log_det = torch.empty_like(x), x.new_empty(len(x))
         passive = x.shape[1] - a.shape[1] // 2
         scale1, scale2 = scale.tensor_split((passive,), dim=1)
@@ -91,8 +100,6 @@ class _Couple(torch.autograd.Function):
             coupled.add_(offset)
             if orders is not None:
                 torch.index_select(coupled, 1, orders[0], out=z[rows])
-        ctx.save_for_backward(x, a, scale, *(orders or ()))
-        ctx.alpha = alpha
         return z, log_det
 
     @staticmethod
@@ -100,6 +107,9 @@ class _Couple(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, a, scale, *orders = ctx.saved_tensors
         of_z, of_log_det = grads
+        if ctx.kernels is not None:
+            inverse = orders[1] if orders else None
+            return *ctx.kernels.gradients(x, a, scale, of_z, of_log_det, ctx.alpha, inverse), None, None
         of_x, of_a = torch.empty_like(x), torch.empty_like(a)
         of_scale, of_offset = torch.zeros_like(scale), torch.zeros_like(scale)
         passive = x.shape[1] - a.shape[1] // 2
@@ -122,6 +132,29 @@ class _Couple(torch.autograd.Function):
             torch.mul(of_u2, x2, out=of_tanh).add_(of_log_det[rows].view(-1, *[1] * (x.dim() - 1)))
             torch.ops.aten.tanh_backward(of_tanh, tanh, grad_input=of_tanh).mul_(0.1 * ctx.alpha)
         return of_x, of_a, of_scale, of_offset, None, None
+
+
+def kernels_for(x: Tensor) -> ModuleType | None:
+    """The fused kernels for maps x, where there are: float32 on a GPU; fibres, [N, C], are few and small."""
+    return _kernels(x.device) if x.is_cuda and x.dim() > 2 and x.dtype == torch.float32 else None
+
+
+@functools.cache
+def _kernels(device: torch.device) -> ModuleType | None:
+    """They are built when they are first called, by a C compiler; without, a warning says so and they are not used."""
+    try:
+        from altub_exp.flows import fused
+
+        x = torch.zeros(1, 2, 1, 1, device=device)
+        fused.couple(x, x, x[0, :, 0, 0], x[0, :, 0, 0], 1.0, None)
+    except (ImportError, OSError, RuntimeError, subprocess.CalledProcessError) as error:
+        log.warning(
+            "The flow is slower than it could be on this GPU: its fused kernels cannot be built (%s). Triton needs a C "
+            "compiler and Python's headers: apt-get install gcc python3-dev.",
+            error,
+        )
+        return None
+    return fused
 
 
 def _pieces(x: Tensor) -> Iterator[slice]:
@@ -186,7 +219,9 @@ class CouplingBlock(AllInOneBlock):  # type: ignore[misc]  # FrEIA has no types
         if rev:
             return cast("tuple[tuple[Tensor], Tensor]", super().forward(x, c, rev=True, jac=jac))
         passive, whole = _Halves.apply(x[0], self.splits[0])
-        a = self.subnet(torch.cat([passive, *c], dim=1) if c else passive).to(whole.dtype)  # under autocast it is not
+        a = self.subnet(torch.cat([passive, *c], dim=1) if c else passive)
+        if kernels_for(whole) is None:
+            a = a.to(whole.dtype)  # under autocast it is not
         scale: Tensor = self.global_scale_activation(self.global_scale)
         orders = (self.order, self.inverse_order) if hasattr(self, "order") else None
         z, log_det = _Couple.apply(whole, a, scale, self.global_offset, self.clamp, orders)

@@ -178,6 +178,8 @@ class CSFlow(nn.Module):
     (torch.Size([3, 4, 8, 8]), torch.Size([3, 6, 4, 4]), torch.Size([3]))
     """
 
+    replayable = True
+
     def __init__(
         self,
         shapes: Sequence[Shape],

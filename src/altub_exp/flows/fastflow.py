@@ -68,6 +68,8 @@ class FastFlow(nn.Module):
     (torch.Size([3, 4, 8, 8]), torch.Size([3]))
     """
 
+    replayable = True
+
     def __init__(
         self,
         shapes: Sequence[Shape],

@@ -1,0 +1,52 @@
+"""The Triton kernels of a coupling block against the block's own operations.
+
+``TRITON_INTERPRET=1 python -m tests.flows.kernels`` has Triton interpret them on the CPU, which must be said before
+Triton is imported; on a GPU tests call :func:`compare`.
+"""
+
+import itertools
+
+import torch
+
+from altub_exp.flows import fused
+
+CASES = list(itertools.product([(6, (3, 5)), (7, (24, 25)), (20, (11, 12))], [True, False]))
+"""((Channels, (height, width)), whether channels are permuted)."""
+
+
+def plain(x, a, scale, offset, alpha, order):
+    """FrEIA's formula, left to autograd."""
+    s, t = a.chunk(2, dim=1)
+    passive = x.shape[1] - s.shape[1]
+    log_scale = alpha * torch.tanh(0.1 * s)
+    u = torch.cat([x[:, :passive], x[:, passive:] * log_scale.exp() + 0.1 * t], dim=1) * scale + offset
+    return u if order is None else u[:, order], log_scale.sum(dim=(1, 2, 3))
+
+
+def compare(channels, size, permuted, device="cpu"):
+    """Raise AssertionError where the numbers are not the same up to rounding."""
+    generator = torch.Generator().manual_seed(1)
+
+    def drawn(*shape, scale=1.0):
+        return (scale * torch.randn(*shape, generator=generator)).to(device)
+
+    passive, batch = channels - channels // 2, 3
+    x, a = drawn(batch, channels, *size), drawn(batch, 2 * (channels - passive), *size, scale=8.0)
+    a[0, 0, 0, :3] = torch.tensor([0.0, 900.0, -900.0])
+    scale, offset = drawn(1, channels, 1, 1), drawn(1, channels, 1, 1)
+    order = torch.randperm(channels, generator=generator).to(device) if permuted else None
+    inverse = None if order is None else order.argsort()
+
+    entering = [part.clone().requires_grad_() for part in (x, a, scale, offset)]
+    z, log_det = plain(*entering, 1.9, order)
+    of_z, of_log_det = drawn(*z.shape), drawn(batch)
+    expected = torch.autograd.grad((z, log_det), entering, (of_z, of_log_det))
+    found = fused.couple(x, a, scale, offset, 1.9, order)
+    gradients = fused.gradients(x, a, scale, of_z, of_log_det, 1.9, inverse)
+    for ours, theirs in zip((*found, *gradients), (z, log_det, *expected), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=2e-6, atol=4e-6 * theirs.abs().max().item())
+
+
+if __name__ == "__main__":
+    for (channels, size), permuted in CASES:
+        compare(channels, size, permuted)
