@@ -18,6 +18,8 @@ from dataclasses import dataclass
 
 import torch
 
+from altub_exp.build import prepare_device
+from altub_exp.config import Device, Precision
 from bench.cost import steps
 from bench.own import configuration
 from bench.turns import OWN, WORK, Work, by_turns, now
@@ -41,19 +43,28 @@ class Peaks:
     copy: float
 
     @classmethod
-    def measured(cls) -> Peaks:
+    def measured(cls, precision: Precision = Precision.float32) -> Peaks:
         """The best of several rounds; the convolution forward and backward, the copy read and written."""
-        with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-            a, b = torch.randn(2, 2048, 2048)
-            conv = torch.nn.Conv2d(256, 512, 3, padding=1)
-            x = torch.randn(16, 256, 32, 32, requires_grad=True)
-            gradient = torch.ones(16, 512, 32, 32)
+        device = prepare_device(Device.auto, precision=precision)
+        side, images = (8192, 128) if device.type == "cuda" else (2048, 16)
+        dtype = torch.bfloat16 if precision is Precision.bf16 else torch.float32
+        with device:
+            a, b = torch.randn(2, side, side, dtype=dtype)
+            conv = torch.nn.Conv2d(256, 512, 3, padding=1, dtype=dtype)
+            x = torch.randn(images, 256, 32, 32, dtype=dtype)
+            gradient = torch.randn(images, 512, 32, 32, dtype=dtype)
             source, target = torch.randn(2, 2**26)
+        if device.type == "cuda":
+            conv, x, gradient = (
+                part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+                for part in (conv, x, gradient)
+            )
+        x.requires_grad_()
         product = best(lambda: a @ b)
         convolution = best(lambda: conv(x).backward(gradient))
         copied = best(lambda: target.copy_(source))
         return cls(
-            2 * 2048**3 / product / 1e9,
+            2 * side**3 / product / 1e9,
             3 * 2 * gradient.numel() * 256 * 9 / convolution / 1e9,
             2 * source.nbytes / copied / 1e9,
         )

@@ -4,7 +4,7 @@
 of FrEIA's block, which permutes by a dense matrix, instead of ours; ``--compiled`` of FrEIA's operations with our
 permutation, by ``torch.compile``, which needs a C++ compiler. ``--subnets`` computes nothing but the flow's subnets,
 forward and backward: the limit of what can be had by less work around them. ``--scheduled`` takes the epochs of a run
-as they come, the ψ-only ones too.
+as they come, the ψ-only ones too; ``--noise`` takes noise for features, and no backbone.
 """
 
 from __future__ import annotations
@@ -21,18 +21,21 @@ import torch
 from FrEIA.modules import AllInOneBlock
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from torch import Tensor
 
 from altub_exp.build import build_backbone, build_density, build_learner, family, prepare_device, seed_everything
 from altub_exp.composition import conf_dir, register_schema
 from altub_exp.config import Config
 from altub_exp.detector import Detector
-from altub_exp.evaluation import Scores, TestSet, anomaly_scores, detection
+from altub_exp.evaluation import Scores, TestSet, detection, positions, scores_from
 from altub_exp.experiment import train_epoch
+from altub_exp.features.extraction import Extractor
 from altub_exp.features.maps import FeatureMaps
 from altub_exp.flows import cflow, fastflow
 from altub_exp.flows.coupling import CouplingBlock
 from altub_exp.learner import Learner
 from altub_exp.scoring import Scoring
+from bench.cost import steps
 from bench.turns import Work, images, masks, now, serve, work_from
 
 
@@ -74,6 +77,17 @@ def made_of(block: type, module: ModuleType) -> Iterator[None]:
         module.CouplingBlock = ours
 
 
+class Noise:
+    """In a backbone's place: maps of these shapes."""
+
+    def __init__(self, shapes: Sequence[tuple[int, int, int]]) -> None:
+        self._shapes = shapes
+
+    def __call__(self, images: Tensor) -> list[Tensor]:
+        """One per scale."""
+        return [torch.randn(len(images), *shape, device=images.device) for shape in self._shapes]
+
+
 @dataclass
 class Trial:
     """A run in memory, on noise.
@@ -84,11 +98,12 @@ class Trial:
         dense: make the flow of FrEIA's block.
         compiled: make it of FrEIA's operations, and compile it.
         scheduled: take the ψ-only epochs too.
+        noise: take noise for features, and no backbone.
         overrides: of the configuration.
 
     Attributes:
         start: seconds from the start of the process until all but the features was there.
-        flow_seconds: what the last anomaly maps took of the time to go through the density.
+        flow_seconds: what the last anomaly maps took of the time to go through the density, position by position.
     """
 
     work: Work
@@ -96,13 +111,15 @@ class Trial:
     dense: bool = False
     compiled: bool = False
     scheduled: bool = False
+    noise: bool = False
     overrides: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         self.config = configuration(self.work, self.overrides)
-        self.device = prepare_device(self.config.device, self.work.threads)
+        self.device = prepare_device(self.config.device, self.work.threads, self.config.precision)
+        shapes = steps(self.config).shapes if self.noise else ()
         seed_everything(0)
-        self.backbone = build_backbone(self.config).to(self.device)
+        self.backbone: Extractor = Noise(shapes) if self.noise else build_backbone(self.config).to(self.device)
         began = time.time()
         self.features = self._maps(self.work.train, seed=0)
         defects = masks(self.work.test, self.work.size).numpy()
@@ -137,19 +154,10 @@ class Trial:
 
     def maps(self) -> Scores:
         """The anomaly maps of all test images."""
-        self.flow_seconds = 0.0
-        density = self.learner.density
-        hooks = [density.register_forward_pre_hook(self._enter), density.register_forward_hook(self._leave)]
-        scores = anomaly_scores(density, self.scoring, self.test, self.features)
-        for hook in hooks:
-            hook.remove()
-        return scores
-
-    def _enter(self, *_: object) -> None:
-        self._entered = now()
-
-    def _leave(self, *_: object) -> None:
-        self.flow_seconds += now() - self._entered
+        began = now()
+        of_test = positions(self.learner.density, self.scoring, self.test.features)
+        self.flow_seconds = now() - began
+        return scores_from(of_test, self.scoring, self.scoring.extremes(of_test), self.test.size)
 
     def auroc(self, scores: Scores) -> dict[str, float]:
         """Exact AUROC of all pixels and of all images."""
@@ -158,6 +166,7 @@ class Trial:
 
     def image(self) -> None:
         """Inference of one image, from memory to its map."""
+        assert not isinstance(self.backbone, Noise)
         parts = (self.backbone, self.learner.density, self.scoring, self._extremes, (0.0, 1.0))
         Detector(*parts, self.work.size, self.config.dataset.interpolation, self.device).scores(
             images(1, self.work.size, seed=2)
@@ -194,11 +203,12 @@ def main() -> None:
     """Serve."""
     work, rest = work_from()
     parser = argparse.ArgumentParser()
-    for switch in ("recompute", "dense", "compiled", "scheduled", "subnets"):
+    for switch in ("recompute", "dense", "compiled", "scheduled", "noise", "subnets"):
         parser.add_argument(f"--{switch}", action="store_true")
     parser.add_argument("--override", action="append", default=[])
     chosen = parser.parse_args(rest)
-    trial = Trial(work, chosen.recompute, chosen.dense, chosen.compiled, chosen.scheduled, chosen.override)
+    switches = (chosen.recompute, chosen.dense, chosen.compiled, chosen.scheduled, chosen.noise)
+    trial = Trial(work, *switches, chosen.override)
     if chosen.subnets:
         subnets = Subnets(trial)
         serve(subnets.train, subnets.maps, lambda _: None)
@@ -207,7 +217,7 @@ def main() -> None:
             trial.train,
             trial.maps,
             trial.auroc,
-            image=trial.image,
+            image=None if chosen.noise else trial.image,
             during=lambda: {"flow": trial.flow_seconds},
             start=trial.start,
         )

@@ -1,9 +1,9 @@
 """Runs side by side on one device: how many an hour, and how long Table A1 takes then: ``python -m bench.throughput``.
 
-Each run is a process with features, flow and evaluation of its own, as the grid's launchers start it, on an equal share
-of the cores. All train and evaluate five epochs at once, one of which is ψ-only with AltUB; what a run takes before its
-first epoch is not counted. Table A1 has 300 epochs on MVTec AD's 15 categories; one backbone's part of it follows from
-the seconds per image, training and test.
+Each run is a process with features (noise), flow and evaluation of its own, as the grid's launchers start it, on an
+equal share of the cores. All train and evaluate five epochs at once, one of which is ψ-only with AltUB; what a run
+takes before its first epoch is not counted, nor its first five. Table A1 has 300 epochs on MVTec AD's 15 categories;
+one backbone's part of it follows from the seconds per image, training and test.
 
 python -m bench.throughput --only fastflow-r18 --runs 1 2
 """
@@ -27,10 +27,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from altub_exp.config import Precision
 from altub_exp.data.mvtec import COUNTS
 from bench.turns import OWN, WORK, Side, Work
 
 EPOCHS, CYCLE = 300, 5
+IMAGES = [242, 115]
+"""For training and for testing, the mean of MVTec AD's categories: what a run on a GPU takes here."""
 BASES = ("none", "alternating")
 
 
@@ -69,23 +72,32 @@ def sampled(measure: Callable[[], float], seconds: float = 0.5) -> Iterator[list
         watcher.join()
 
 
-def together(work: Work, altub: str, runs: int) -> dict[str, float]:
-    """So many runs at once, each its epochs.
+@contextmanager
+def started(work: Work, altub: str, precision: str, runs: int) -> Iterator[list[Side]]:
+    """So many runs, each of which has trained one cycle of epochs: what prepares itself by then has done so."""
+    command = [*OWN, "--scheduled", "--noise", f"--override=altub={altub}", f"--override=precision={precision}"]
+    with ExitStack() as stack, ThreadPoolExecutor(runs) as pool:
+        starting = [pool.submit(Side(command, work).__enter__) for _ in range(runs)]
+        sides = [one.result() for one in starting]
+        for side in sides:
+            stack.push(side)
+        list(pool.map(lambda side: [side.epoch() for _ in range(CYCLE)], sides))
+        yield sides
+
+
+def together(sides: list[Side], work: Work) -> dict[str, float]:
+    """A cycle of epochs of these runs at once, on equal shares of the cores.
 
     Returns:
         ``train`` and ``test``, seconds per image of one run, all others beside it; ``epoch``, mean seconds of one;
         ``busy``, percent of device in use; ``peak``, GiB of one run.
     """
-    command = [*OWN, "--scheduled", f"--override=altub={altub}"]
+    threads = max(1, (os.cpu_count() or 1) // len(sides))
     measure = gpu_utilisation if torch.cuda.is_available() else psutil.cpu_percent
-    with ExitStack() as stack:
-        sides = [stack.enter_context(Side(command, work)) for _ in range(runs)]
-        with ThreadPoolExecutor(runs) as pool:
-            list(pool.map(Side.epoch, sides))
-            with sampled(measure) as busy:
-                start = time.perf_counter()
-                found = list(pool.map(lambda side: [side.epoch() for _ in range(CYCLE)], sides))
-                seconds = time.perf_counter() - start
+    with ThreadPoolExecutor(len(sides)) as pool, sampled(measure) as busy:
+        start = time.perf_counter()
+        found = list(pool.map(lambda side: [side.epoch(threads) for _ in range(CYCLE)], sides))
+        seconds = time.perf_counter() - start
     epochs = [epoch for of_run in found for epoch in of_run]
     return {
         "train": statistics.fmean(epoch["train"] for epoch in epochs) / work.train,
@@ -105,25 +117,36 @@ def main() -> None:
     )
     parser.add_argument("--only", choices=names, nargs="+", default=names)
     parser.add_argument("--runs", type=int, nargs="+", default=[1, 4, 8] if on_gpu else [1, 2], help="at once")
+    parser.add_argument("--precision", choices=list(Precision), default="float32", help="(default: %(default)s)")
+    parser.add_argument("--images", type=int, nargs=2, default=IMAGES, help="of a run on a GPU (default: %(default)s)")
     chosen = parser.parse_args()
     console = Console()
     console.width = max(console.width, 120)
     heads = ("altub", "at once", "train ms", "test ms", "epoch s", "in use", "peak GiB", "Table A1 h", "runs/h")
     table = Table("", *heads, box=box.SIMPLE_HEAD)
+    total: dict[int, float] = dict.fromkeys(chosen.runs, 0.0)
     for name in chosen.only:
-        for runs in chosen.runs:
-            work = replace(Work(*WORK[name], threads=1), threads=max(1, (os.cpu_count() or 1) // runs))
-            for altub in BASES:
-                found = together(work, altub, runs)
-                hours = table_a1_hours(found["train"], found["test"]) / runs
-                values = (1000 * found["train"], 1000 * found["test"], found["epoch"], found["busy"], found["peak"])
-                cells = [f"{value:.{digits}f}" for value, digits in zip(values, (1, 1, 2, 0, 2), strict=True)]
-                cells[3] += " %"
-                table.add_row(name, altub, str(runs), *cells, f"{hours:.2f}", f"{len(COUNTS) / hours:.2f}")
+        work = Work(*WORK[name], threads=1)
+        if on_gpu:
+            work = replace(work, train=chosen.images[0], test=chosen.images[1], batch=32)
+        for altub in BASES:
+            with started(work, altub, chosen.precision, max(chosen.runs)) as sides:
+                for runs in chosen.runs:
+                    found = together(sides[:runs], work)
+                    hours = table_a1_hours(found["train"], found["test"]) / runs
+                    total[runs] += hours
+                    values = (1000 * found["train"], 1000 * found["test"], found["epoch"], found["busy"], found["peak"])
+                    cells = [f"{value:.{digits}f}" for value, digits in zip(values, (1, 1, 2, 0, 2), strict=True)]
+                    cells[3] += " %"
+                    cells += [f"{hours:.2f}", f"{len(COUNTS) / hours:.2f}"]
+                    table.add_row(name, altub, str(runs), *cells)
+    for runs, hours in total.items():
+        table.add_row("all of these", "", str(runs), "", "", "", "", "", f"{hours:.2f}", "")
     console.print(table)
     device = torch.cuda.get_device_name() if on_gpu else f"{os.cpu_count()} cores"
     console.print(
-        f"{device}; torch {torch.__version__}. Runs per hour: of 300 epochs of a category, the mean of all 15."
+        f"{device}, {chosen.precision}; torch {torch.__version__}. Runs per hour: of 300 epochs of a category, the "
+        "mean of all 15."
     )
 
 

@@ -111,6 +111,8 @@ def serve(
 ) -> None:
     """Compute an epoch for every line on stdin, and answer with its seconds and the process's peak memory in GiB.
 
+    A line may say how many threads PyTorch is to take from then on.
+
     Args:
         train: what an epoch begins with.
         maps: then.
@@ -120,7 +122,9 @@ def serve(
         **known: what is said once, when it is ready.
     """
     print(json.dumps(known), flush=True)
-    for _ in sys.stdin:
+    for line in sys.stdin:
+        if line.strip():
+            torch.set_num_threads(int(line))
         start = now()
         train()
         trained = now()
@@ -168,14 +172,17 @@ class Side:
         self._process.stdin.close()
         self._process.wait()
 
-    def epoch(self) -> dict[str, float]:
-        """One more epoch: seconds of each of :data:`STEPS`, and ``peak`` in GiB.
+    def epoch(self, threads: int | None = None) -> dict[str, float]:
+        """One more epoch, with so many threads, or as many as before.
+
+        Returns:
+            Seconds of each of :data:`STEPS`, and ``peak`` in GiB.
 
         Raises:
             RuntimeError: the process has ended.
         """
         assert self._process.stdin is not None
-        self._process.stdin.write("\n")
+        self._process.stdin.write(f"{threads or ''}\n")
         self._process.stdin.flush()
         return self._answer()
 

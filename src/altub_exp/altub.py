@@ -74,7 +74,8 @@ class AlternatingOptimizer:
         grad_norm: bound on the norm of the flow's gradient, of a part; None: none.
         keep_gradients: set gradients to zero instead of dropping them, so that every step also moves, by their
             momentum, the parameters that its loss does not depend on. CFLOW-AD was published under a PyTorch that did.
-        replayed: record the passes as CUDA graphs; losses must do the same operations whatever their inputs hold.
+        replays: has the passes as CUDA graphs; losses must do the same operations whatever their inputs hold. None:
+            they are executed operation by operation.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class AlternatingOptimizer:
         eps: float = 1e-8,
         grad_norm: float | None = None,
         keep_gradients: bool = False,
-        replayed: bool = False,
+        replays: Replays | None = None,
     ) -> None:
         self.parts, self.alternation = list(parts), alternation
         self.joint: list[torch.optim.Adam] = []
@@ -108,7 +109,7 @@ class AlternatingOptimizer:
         self._max_eta1, self._max_eta2 = lr, max_lr
         self._clipping, self._clip_value, self._clip_jointly = CLIPPINGS[clip], clip_value, clip_jointly
         self._grad_norm, self._keep_gradients = grad_norm, keep_gradients
-        self._replays = Replays() if replayed else None
+        self._replays = replays
 
     def step(
         self, loss: Callable[..., Sequence[Tensor]], epoch: int, part: int = 0, inputs: Sequence[Tensor] = ()

@@ -224,6 +224,8 @@ def build_learner(config: Config, density: Density) -> Learner:
     train, altub = config.train, config.altub
     alternates = altub.alternating and altub.base != "fixed"
     optimizers = config.model.optimizers if isinstance(config.model, CFlowConfig) else None
+    if config.cuda_graphs:
+        density.replay()
     optimizer = AlternatingOptimizer(
         density.parts(per_scale=optimizers is Optimizers.per_decoder),
         lr=train.lr,
@@ -239,7 +241,7 @@ def build_learner(config: Config, density: Density) -> Learner:
         eps=train.eps,
         grad_norm=train.grad_norm,
         keep_gradients=optimizers is Optimizers.joint,
-        replayed=config.cuda_graphs and density.replayable and next(density.parameters()).is_cuda,
+        replays=density.replays,
     )
     rate = LearningRate(train.lr, train.final_lr, train.epochs, train.cycle, train.warmup_epochs)
     return family(config).learner(config.model, density, optimizer, rate)

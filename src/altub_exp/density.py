@@ -13,6 +13,7 @@ from torch.func import functional_call
 
 from altub_exp.base import Standardized
 from altub_exp.flows.latent import Latent, Shape
+from altub_exp.replay import Replays
 
 HALF_LOG_2_PI = 0.5 * math.log(2 * math.pi)
 
@@ -41,18 +42,23 @@ class Density(nn.Module):
         bases: one base distribution per scale.
         autocast: what the flow's convolutions and matrix products are computed in; None: as their parameters are. Base
             distribution, log-determinant and what follows from them keep the parameters' precision.
+
+    Attributes:
+        replays: its passes on a GPU as CUDA graphs; None: they are executed operation by operation.
     """
 
     def __init__(self, flow: nn.Module, bases: Sequence[nn.Module], *, autocast: torch.dtype | None = None) -> None:
         super().__init__()
         self._autocast = autocast
+        self.replays: Replays | None = None
         self.flow = flow
         self.bases = nn.ModuleList(bases)
 
-    @property
-    def replayable(self) -> bool:
-        """Whether flow and base distributions say of themselves that they do the same operations on any features."""
-        return all(getattr(part, "replayable", False) for part in (self.flow, *self.bases))
+    def replay(self) -> None:
+        """Have ``replays`` on a GPU, if flow and bases say that they do the same operations whatever the features."""
+        parts = (self.flow, *self.bases)
+        if next(self.parameters()).is_cuda and all(getattr(part, "replayable", False) for part in parts):
+            self.replays = Replays()
 
     def parts(self, *, per_scale: bool = False) -> list[tuple[list[nn.Parameter], list[nn.Parameter]]]:
         """The parameters that move, (θ, ψ), of the whole or of each scale of a flow with ``scales``."""

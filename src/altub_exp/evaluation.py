@@ -61,7 +61,14 @@ class Scores(NamedTuple):
 @torch.no_grad()
 def positions(density: Density, scoring: Scoring, features: FeatureMaps) -> list[Tensor]:
     """What the scores of all images are made of, [N, H, W] each, on the device."""
-    batches = [scoring.positions(density(features.batch(rows))) for rows in features.batches()]
+
+    def work(*maps: Tensor) -> list[Tensor]:
+        return scoring.positions(density(maps))
+
+    batches = []
+    for rows in features.batches():
+        maps = features.batch(rows)
+        batches.append(work(*maps) if density.replays is None else density.replays(scoring, work, maps))  # type: ignore[arg-type]
     return [torch.cat(scale) for scale in zip(*batches, strict=True)]
 
 
@@ -69,12 +76,17 @@ def anomaly_scores(density: Density, scoring: Scoring, test: TestSet, train: Fea
     """Scores of all test images; ``train`` is read only where they refer to it."""
     of_test = positions(density, scoring, test.features)
     extremes = scoring.extremes(positions(density, scoring, train) if scoring.reference == "train" else of_test)
-    maps = torch.empty(len(test.defective), test.size, test.size, device=of_test[0].device)
+    return scores_from(of_test, scoring, extremes, test.size)
+
+
+def scores_from(positions: Sequence[Tensor], scoring: Scoring, extremes: list[float], size: int) -> Scores:
+    """Scores of N images of ``size`` pixels, from what they are made of, [N, H, W] per scale."""
+    maps = torch.empty(len(positions[0]), size, size, device=positions[0].device)
     images = []
     for first in range(0, len(maps), IMAGES_AT_ONCE):
         rows = slice(first, first + IMAGES_AT_ONCE)
-        chunk = [scale[rows] for scale in of_test]
-        made = scoring.maps(chunk, test.size, extremes)
+        chunk = [scale[rows] for scale in positions]
+        made = scoring.maps(chunk, size, extremes)
         if made.dtype != maps.dtype:
             maps = maps.to(torch.promote_types(maps.dtype, made.dtype))
         maps[rows] = made

@@ -29,13 +29,13 @@ class Replays:
         self._recordings: dict[Hashable, _Recording] = {}
 
     def __call__(
-        self, kind: Hashable, work: Work, inputs: Sequence[Tensor], parameters: Sequence[nn.Parameter]
+        self, kind: Hashable, work: Work, inputs: Sequence[Tensor], parameters: Sequence[nn.Parameter] = ()
     ) -> Sequence[Tensor]:
         """What ``work(*inputs)`` returns, and as it does the gradients of the parameters, which were dropped or zero.
 
         Args:
             kind: tells passes on inputs of the same shapes apart.
-            work: calls ``backward`` itself.
+            work: calls ``backward`` itself, if there are gradients.
             inputs: tensors on the GPU, not changed while they are given again.
             parameters: that may get a gradient.
         """

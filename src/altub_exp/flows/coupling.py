@@ -59,7 +59,8 @@ class _Halves(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, channels: int) -> tuple[Tensor, Tensor]:
-        return x[:, :channels].contiguous(), x.view_as(x)
+        part = x[:, :channels]
+        return torch.empty_like(part).copy_(part), x.view_as(x)  # dense, in x's layout
 
     @staticmethod
     @once_differentiable
@@ -137,6 +138,11 @@ class _Couple(torch.autograd.Function):
 def kernels_for(x: Tensor) -> ModuleType | None:
     """The fused kernels for maps x, where there are: float32 on a GPU; fibres, [N, C], are few and small."""
     return _kernels(x.device) if x.is_cuda and x.dim() > 2 and x.dtype == torch.float32 else None
+
+
+def best_format(x: Tensor) -> torch.memory_format:
+    """In which layout maps x go through blocks of convolutions fastest: as cuDNN's for Tensor Cores want them."""
+    return torch.contiguous_format if kernels_for(x) is None else torch.channels_last
 
 
 @functools.cache

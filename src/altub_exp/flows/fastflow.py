@@ -9,12 +9,25 @@ import torch
 from FrEIA.framework import SequenceINN
 from torch import Tensor, nn
 
-from altub_exp.flows.coupling import CouplingBlock
+from altub_exp.flows.coupling import CouplingBlock, best_format
 from altub_exp.flows.latent import Latent, Shape
 
+
+class FeatureNorm(nn.LayerNorm):
+    """LayerNorm; on a GPU, where PyTorch's takes one multiprocessor per image, by reductions that take them all."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps [B, C, H, W] → each image's with mean 0 and variance 1, then the affine transformation."""
+        if not x.is_cuda:
+            return super().forward(x)
+        variance, mean = torch.var_mean(x, dim=(1, 2, 3), correction=0, keepdim=True)
+        normal = (x - mean) * torch.rsqrt(variance + self.eps)
+        return torch.addcmul(self.bias, normal, self.weight) if self.elementwise_affine else normal
+
+
 NORMS: dict[str, Callable[[Shape], nn.Module]] = {
-    "trainable": lambda shape: nn.LayerNorm(shape),
-    "nonaffine": lambda shape: nn.LayerNorm(shape, elementwise_affine=False),
+    "trainable": lambda shape: FeatureNorm(shape),
+    "nonaffine": lambda shape: FeatureNorm(shape, elementwise_affine=False),
     "pretrained": lambda shape: nn.Identity(),  # the backbone's own final norm was applied to the features
     "none": lambda shape: nn.Identity(),
 }
@@ -99,8 +112,8 @@ class FastFlow(nn.Module):
         entering = [norm(maps) for norm, maps in zip(self.norms, features, strict=True)]
         latents = []
         for flow, x in zip(self.flows, entering, strict=True):
-            z, log_det = flow(x)
-            latent = Latent(z, log_det, x)
+            z, log_det = flow(x.contiguous(memory_format=best_format(x)))
+            latent = Latent(z.contiguous(), log_det, x)
             latents.append(normalised(latent) if self.output_norm == "layernorm" else latent)
         return latents
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-TILE = tl.constexpr(8)
-"""Channels that a program takes at a time."""
-WIDTH = tl.constexpr(128)
-"""Positions that it takes at a time."""
 TURNS = tl.constexpr(4)
-"""How often it does so in the backward kernel, where it sums over them."""
+"""How many tiles of positions a program of the backward kernel takes: it sums over them."""
 
 
 @triton.jit
@@ -26,7 +22,25 @@ def _tanh(v):
 
 
 @triton.jit
-def _coupled(x, a, scale, offset, order, z, log_scales, channels, passive, positions, alpha, PERMUTED: tl.constexpr):
+def _coupled(
+    x,
+    a,
+    scale,
+    offset,
+    order,
+    z,
+    log_scales,
+    channels,
+    passive,
+    positions,
+    channel_stride,
+    x_stride,
+    a_stride,
+    alpha,
+    PERMUTED: tl.constexpr,
+    TILE: tl.constexpr,
+    WIDTH: tl.constexpr,
+):
     image = tl.program_id(0).to(tl.int64)
     row = tl.program_id(1) * TILE + tl.arange(0, TILE)
     column = (tl.program_id(2) * WIDTH + tl.arange(0, WIDTH))[None, :]
@@ -34,14 +48,17 @@ def _coupled(x, a, scale, offset, order, z, log_scales, channels, passive, posit
     channel = (tl.load(order + row, mask=there, other=0) if PERMUTED else row)[:, None]
     inside = there[:, None] & (column < positions)
     moved = inside & (channel >= passive)
-    value = tl.load(x + (image * channels + channel) * positions + column, mask=inside, other=0.0)
     active = channels - passive
-    entry = a + (image * 2 * active + channel - passive) * positions + column
+    x += image * channels * positions
+    z += image * channels * positions
+    a += image * 2 * active * positions
+    value = tl.load(x + channel * channel_stride + column * x_stride, mask=inside, other=0.0)
+    entry = a + (channel - passive) * channel_stride + column * a_stride
     log_scale = alpha * _tanh(0.1 * tl.load(entry, mask=moved, other=0.0).to(tl.float32))  # 0 where nothing is coupled
-    shift = 0.1 * tl.load(entry + active * positions, mask=moved, other=0.0).to(tl.float32)
+    shift = 0.1 * tl.load(entry + active * channel_stride, mask=moved, other=0.0).to(tl.float32)
     u = value * tl.exp(log_scale) + shift
     u = u * tl.load(scale + channel, mask=there[:, None]) + tl.load(offset + channel, mask=there[:, None])
-    tl.store(z + (image * channels + row[:, None]) * positions + column, u, mask=inside)
+    tl.store(z + row[:, None] * channel_stride + column * x_stride, u, mask=inside)
     part = (image * tl.num_programs(1) + tl.program_id(1)) * tl.num_programs(2) + tl.program_id(2)
     tl.store(log_scales + part, tl.sum(tl.sum(log_scale, axis=1), axis=0))
 
@@ -60,8 +77,13 @@ def _gradients(
     channels,
     passive,
     positions,
+    channel_stride,
+    x_stride,
+    a_stride,
     alpha,
     PERMUTED: tl.constexpr,
+    TILE: tl.constexpr,
+    WIDTH: tl.constexpr,
 ):
     image = tl.program_id(0).to(tl.int64)
     row = tl.program_id(1) * TILE + tl.arange(0, TILE)
@@ -77,12 +99,13 @@ def _gradients(
         column = ((tl.program_id(2) * TURNS + turn) * WIDTH + tl.arange(0, WIDTH))[None, :]
         inside = there[:, None] & (column < positions)
         moved = inside & (channel >= passive)
-        here = (image * channels + channel) * positions + column
-        entry = (image * 2 * active + channel - passive) * positions + column
-        g = tl.load(of_z + (image * channels + place) * positions + column, mask=inside, other=0.0)
+        start = image * channels * positions + column * x_stride
+        here = start + channel * channel_stride
+        entry = image * 2 * active * positions + (channel - passive) * channel_stride + column * a_stride
+        g = tl.load(of_z + start + place * channel_stride, mask=inside, other=0.0)
         value = tl.load(x + here, mask=inside, other=0.0)
         tanh = _tanh(0.1 * tl.load(a + entry, mask=moved, other=0.0).to(tl.float32))
-        shift = 0.1 * tl.load(a + entry + active * positions, mask=moved, other=0.0).to(tl.float32)
+        shift = 0.1 * tl.load(a + entry + active * channel_stride, mask=moved, other=0.0).to(tl.float32)
         factor = tl.exp(alpha * tanh)
         of_offset += g
         of_scale += g * (value * factor + shift)
@@ -90,10 +113,37 @@ def _gradients(
         tl.store(of_x + here, of_u * factor, mask=inside)
         of_s = (of_u * factor * value + outer) * (1.0 - tanh * tanh) * (0.1 * alpha)
         tl.store(of_a + entry, of_s, mask=moved)
-        tl.store(of_a + entry + active * positions, 0.1 * of_u, mask=moved)
+        tl.store(of_a + entry + active * channel_stride, 0.1 * of_u, mask=moved)
     part = (image * tl.num_programs(2) + tl.program_id(2)) * 2 * channels + row
     tl.store(sums + part, tl.sum(of_scale, axis=1), mask=there)
     tl.store(sums + part + channels, tl.sum(of_offset, axis=1), mask=there)
+
+
+class _Layout(NamedTuple):
+    """Where the numbers of a block's maps lie.
+
+    Attributes:
+        sizes: channels, those that pass, positions; from one channel to the next, from one position of x to the next,
+            and of a: what both kernels are told.
+        tile: channels and positions that a program takes at a time.
+        format: PyTorch's name of it.
+    """
+
+    sizes: tuple[int, ...]
+    tile: tuple[int, int]
+    format: torch.memory_format
+
+    @classmethod
+    def of(cls, x: Tensor, a: Tensor) -> _Layout:
+        channels, both, positions = x.shape[1], a.shape[1], x[0, 0].numel()
+        passive = channels - both // 2
+        if x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
+            return cls((channels, passive, positions, 1, channels, both), (64, 16), torch.channels_last)
+        return cls((channels, passive, positions, positions, 1, 1), (8, 128), torch.contiguous_format)
+
+    def tiles(self, turns: int = 1) -> tuple[int, int]:
+        """Programs per image."""
+        return triton.cdiv(self.sizes[0], self.tile[0]), triton.cdiv(self.sizes[2], self.tile[1] * turns)
 
 
 def couple(
@@ -102,8 +152,8 @@ def couple(
     r"""Of :math:`u_1 = x_1, u_2 = x_2 \odot e(s) + 0.1\,t`: :math:`\mathrm{scale} \odot u + \mathrm{offset}`, permuted.
 
     Args:
-        x: [B, C, …], float32, contiguous; :math:`x_2` are its last channels, half as many as a has.
-        a: s and t, [B, 2·C₂, …], contiguous; may be of a lower precision.
+        x: [B, C, …], float32; :math:`x_2` are its last channels, half as many as a has.
+        a: s and t, [B, 2·C₂, …], in the same layout, channels last or not; may be of a lower precision.
         scale: C numbers.
         offset: C numbers.
         alpha: of :math:`\ln e(s) = \alpha \tanh(0.1\,s)`.
@@ -112,13 +162,12 @@ def couple(
     Returns:
         z of x's shape, and Σ ln e(s) per item of the batch, [B].
     """
-    batch, channels, positions, passive = _sizes(x, a)
-    z = torch.empty_like(x)
-    tiles = triton.cdiv(channels, TILE.value), triton.cdiv(positions, WIDTH.value)
-    log_scales = x.new_empty(batch, *tiles)
-    _coupled[(batch, *tiles)](
-        x, a, scale, offset, order, z, log_scales, channels, passive, positions, alpha, PERMUTED=order is not None
-    )
+    layout = _Layout.of(x, a)
+    x, a = (part.contiguous(memory_format=layout.format) for part in (x, a))
+    z, tiles = torch.empty_like(x), layout.tiles()
+    log_scales = x.new_empty(len(x), *tiles)
+    arguments = (x, a, scale, offset, order, z, log_scales)
+    _coupled[(len(x), *tiles)](*arguments, *layout.sizes, alpha, order is not None, *layout.tile)
     return z, log_scales.sum(dim=(1, 2))
 
 
@@ -136,16 +185,11 @@ def gradients(
         alpha: α.
         inverse: the inverse of :func:`couple`'s order.
     """
-    batch, channels, positions, passive = _sizes(x, a)
-    of_x, of_a = torch.empty_like(x), torch.empty_like(a)
-    tiles = triton.cdiv(channels, TILE.value), triton.cdiv(positions, WIDTH.value * TURNS.value)
-    sums = x.new_empty(batch, tiles[1], 2, channels)
-    arguments: tuple[Any, ...] = (x, a, scale, inverse, of_z.contiguous(), of_log_det.contiguous(), of_x, of_a, sums)
-    _gradients[(batch, *tiles)](*arguments, channels, passive, positions, alpha, PERMUTED=inverse is not None)
+    layout = _Layout.of(x, a)
+    x, a, of_z = (part.contiguous(memory_format=layout.format) for part in (x, a, of_z))
+    of_x, of_a, tiles = torch.empty_like(x), torch.empty_like(a), layout.tiles(TURNS.value)
+    sums = x.new_empty(len(x), tiles[1], 2, x.shape[1])
+    arguments = (x, a, scale, inverse, of_z, of_log_det.contiguous(), of_x, of_a, sums)
+    _gradients[(len(x), *tiles)](*arguments, *layout.sizes, alpha, inverse is not None, *layout.tile)
     of_scale, of_offset = sums.sum(dim=(0, 1)).view(2, *scale.shape)
     return of_x, of_a, of_scale, of_offset
-
-
-def _sizes(x: Tensor, a: Tensor) -> tuple[int, int, int, int]:
-    batch, channels = x.shape[:2]
-    return batch, channels, x[0, 0].numel(), channels - a.shape[1] // 2
