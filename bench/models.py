@@ -13,7 +13,7 @@ python -m bench.models --only fastflow-r18 --rounds 5
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -22,16 +22,11 @@ from altub_exp.build import prepare_device
 from altub_exp.config import Device, Precision
 from bench.cost import steps
 from bench.own import configuration
-from bench.turns import OWN, WORK, Work, by_turns, now
+from bench.turns import OWN, WORK, Work, by_turns, line, now
 
 COLUMNS = ("train ms", "eval ms", "scores ms", "infer ms", "peak GiB", "start s", "of peak")
 VARIANTS = {"cache": "--recompute", "block": "--dense"}
 """Each by turns with ours, by the name of its column."""
-
-
-def line(name: str, cells: Iterable[str]) -> str:
-    """A row of the table."""
-    return f"{name:27}" + "".join(f"{cell:>10}" for cell in cells)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import ModuleType
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -22,13 +23,13 @@ from torch.profiler import ProfilerActivity, profile
 from altub_exp.build import build_density, build_learner, family, prepare_device, seed_everything
 from altub_exp.config import CFlowConfig, Config, Device, Precision
 from altub_exp.errors import UserError
-from altub_exp.flows import coupling
+from altub_exp.flows import coupling, fastflow
 from altub_exp.learner import Learner
 from altub_exp.schedule import Moment
 from bench.cost import steps
-from bench.models import Peaks, line
+from bench.models import Peaks
 from bench.own import configuration
-from bench.turns import Work, now
+from bench.turns import Work, line, now
 
 BATCH = 32
 WORK = {
@@ -38,19 +39,19 @@ WORK = {
     "fastflow-cait": ("fastflow", "cait", 448),
     "cflow-wrn50_tv": ("cflow", "wrn50_tv", 256),
 }
-COLUMNS = ("operations", "fused", "replayed", "ψ-only", "evaluation", "GiB", "of peak")
+COLUMNS = ("plain", "fused", "replayed", "last", "ψ-only", "eval", "eval last", "GiB", "of peak")
 JOINT, PSI_ONLY = Moment(1, 0, 8), Moment(5, 0, 8)
 
 
 @contextmanager
-def unfused() -> Iterator[None]:
-    """Within it the flows do without the Triton kernels."""
-    original = coupling.kernels_for
-    coupling.kernels_for = lambda x: None
+def with_other(module: ModuleType, name: str, other: object) -> Iterator[None]:
+    """Within it something of a module is replaced."""
+    original = getattr(module, name)
+    setattr(module, name, other)
     try:
         yield
     finally:
-        coupling.kernels_for = original
+        setattr(module, name, original)
 
 
 def milliseconds(work: Callable[[], object], rounds: int) -> float:
@@ -140,7 +141,7 @@ def main() -> None:
             parts = steps(configuration(work))
             found = []
             for graphs, plain in ((False, True), (False, False), (True, False)):
-                with unfused() if plain else torch.enable_grad():
+                with with_other(coupling, "kernels_for", (lambda x: None) if plain else coupling.kernels_for):
                     torch.cuda.empty_cache()
                     torch.cuda.reset_peak_memory_stats()
                     step = Step(configuration(work, [*options, f"cuda_graphs={graphs}"]), parts.shapes)
@@ -150,10 +151,18 @@ def main() -> None:
             memory = torch.cuda.max_memory_reserved() / 2**30
             done = 3 * parts.gigaflops[1] * len(step.maps[0]) / step.steps
             peak = peaks.product if step.fibres else peaks.convolution
-            cells = [f"{value:.2f}" for value in (*found, psi_only, evaluation, memory)]
+            with with_other(fastflow, "best_format", lambda x: torch.channels_last):
+                torch.cuda.empty_cache()
+                other = Step(configuration(work, options), parts.shapes)
+                last = [milliseconds(other.joint, chosen.rounds), milliseconds(other.evaluation, chosen.rounds)]
+                if chosen.profile:
+                    kernels(other.joint, 5)
+                del other
+            cells = [f"{value:.2f}" for value in (*found, last[0], psi_only, evaluation, last[1], memory)]
             print(line(f"{name} {precision}", [*cells, f"{done / found[-1] * 1000 / peak:.0%}"]), flush=True)
             if chosen.profile:
                 kernels(step.joint, chosen.profile)
+            del step
     print(
         f"{torch.cuda.get_device_name()}, torch {torch.__version__}; TFLOP/s of a matrix product and of a 3×3 "
         f"convolution: {', '.join(known)}"

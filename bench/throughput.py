@@ -14,27 +14,25 @@ import argparse
 import os
 import statistics
 import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import psutil
 import torch
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from altub_exp.config import Precision
 from altub_exp.data.mvtec import COUNTS
-from bench.turns import OWN, WORK, Side, Work
+from bench.turns import OWN, WORK, Side, Work, line
 
 EPOCHS, CYCLE = 300, 5
+LEAST_SECONDS = 2.5  # of a measurement
 IMAGES = [242, 115]
 """For training and for testing, the mean of MVTec AD's categories: what a run on a GPU takes here."""
 BASES = ("none", "alternating")
+COLUMNS = ("at once", "train ms", "test ms", "epoch s", "% in use", "peak GiB", "A1 hours", "runs/h")
 
 
 def table_a1_hours(train: float, test: float) -> float:
@@ -47,29 +45,22 @@ def table_a1_hours(train: float, test: float) -> float:
     return EPOCHS * (images[0] * train + images[1] * test) / 3600
 
 
-def gpu_utilisation() -> float:
-    """Percent of the last moment in which the first GPU computed, as nvidia-smi says."""
-    command = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[0])
-
-
 @contextmanager
-def sampled(measure: Callable[[], float], seconds: float = 0.5) -> Iterator[list[float]]:
-    """What is measured again and again within the context."""
+def device_use() -> Iterator[list[float]]:
+    """Percent of the first GPU, as nvidia-smi says, or else of the processor, in use; filled when the context ends."""
     found: list[float] = []
-    ended = threading.Event()
-
-    def watch() -> None:
-        while not ended.wait(seconds):
-            found.append(measure())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
+    if not torch.cuda.is_available():
+        psutil.cpu_percent()  # counts from here
         yield found
-    finally:
-        ended.set()
-        watcher.join()
+        found.append(psutil.cpu_percent())
+        return
+    command = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--id=0", "-lms", "200"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watcher:
+        try:
+            yield found
+        finally:
+            watcher.terminate()
+        found += map(float, watcher.communicate()[0].split()[1:])  # the first is of the time before
 
 
 @contextmanager
@@ -86,23 +77,24 @@ def started(work: Work, altub: str, precision: str, runs: int) -> Iterator[list[
 
 
 def together(sides: list[Side], work: Work) -> dict[str, float]:
-    """A cycle of epochs of these runs at once, on equal shares of the cores.
+    """Cycles of epochs of these runs at once, on equal shares of the cores.
 
     Returns:
         ``train`` and ``test``, seconds per image of one run, all others beside it; ``epoch``, mean seconds of one;
         ``busy``, percent of device in use; ``peak``, GiB of one run.
     """
     threads = max(1, (os.cpu_count() or 1) // len(sides))
-    measure = gpu_utilisation if torch.cuda.is_available() else psutil.cpu_percent
-    with ThreadPoolExecutor(len(sides)) as pool, sampled(measure) as busy:
-        start = time.perf_counter()
-        found = list(pool.map(lambda side: [side.epoch(threads) for _ in range(CYCLE)], sides))
-        seconds = time.perf_counter() - start
-    epochs = [epoch for of_run in found for epoch in of_run]
+    epochs: list[dict[str, float]] = []
+    with ThreadPoolExecutor(len(sides)) as pool, device_use() as busy:
+        start, cycles = time.perf_counter(), 0
+        while (seconds := time.perf_counter() - start) < LEAST_SECONDS:
+            for of_run in pool.map(lambda side: [side.epoch(threads) for _ in range(CYCLE)], sides):
+                epochs += of_run
+            cycles += 1
     return {
         "train": statistics.fmean(epoch["train"] for epoch in epochs) / work.train,
         "test": statistics.fmean(epoch["maps"] + epoch["auroc"] for epoch in epochs) / work.test,
-        "epoch": seconds / CYCLE,
+        "epoch": seconds / cycles / CYCLE,
         "busy": statistics.fmean(busy) if busy else float("nan"),
         "peak": max(epoch["peak"] for epoch in epochs),
     }
@@ -120,10 +112,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=list(Precision), default="float32", help="(default: %(default)s)")
     parser.add_argument("--images", type=int, nargs=2, default=IMAGES, help="of a run on a GPU (default: %(default)s)")
     chosen = parser.parse_args()
-    console = Console()
-    console.width = max(console.width, 120)
-    heads = ("altub", "at once", "train ms", "test ms", "epoch s", "in use", "peak GiB", "Table A1 h", "runs/h")
-    table = Table("", *heads, box=box.SIMPLE_HEAD)
+    print(line("", COLUMNS))
     total: dict[int, float] = dict.fromkeys(chosen.runs, 0.0)
     for name in chosen.only:
         work = Work(*WORK[name], threads=1)
@@ -137,14 +126,12 @@ def main() -> None:
                     total[runs] += hours
                     values = (1000 * found["train"], 1000 * found["test"], found["epoch"], found["busy"], found["peak"])
                     cells = [f"{value:.{digits}f}" for value, digits in zip(values, (1, 1, 2, 0, 2), strict=True)]
-                    cells[3] += " %"
-                    cells += [f"{hours:.2f}", f"{len(COUNTS) / hours:.2f}"]
-                    table.add_row(name, altub, str(runs), *cells)
+                    cells = [*cells, f"{hours:.2f}", f"{len(COUNTS) / hours:.2f}"]
+                    print(line(f"{name} {altub}", [str(runs), *cells]), flush=True)
     for runs, hours in total.items():
-        table.add_row("all of these", "", str(runs), "", "", "", "", "", f"{hours:.2f}", "")
-    console.print(table)
+        print(line("all of these", [str(runs), *[""] * 5, f"{hours:.2f}"]))
     device = torch.cuda.get_device_name() if on_gpu else f"{os.cpu_count()} cores"
-    console.print(
+    print(
         f"{device}, {chosen.precision}; torch {torch.__version__}. Runs per hour: of 300 epochs of a category, the "
         "mean of all 15."
     )

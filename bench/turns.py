@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +71,11 @@ def work_from(arguments: Sequence[str] | None = None) -> tuple[Work, list[str]]:
         parser.add_argument(f"--{name}", required=True, type=int if kind == "int" else str)
     known, rest = parser.parse_known_args(arguments)
     return Work(**vars(known)), rest
+
+
+def line(name: str, cells: Iterable[str]) -> str:
+    """A row of the table."""
+    return f"{name:28}" + "".join(f"{cell:>10}" for cell in cells)
 
 
 def images(count: int, size: int, seed: int) -> Tensor:

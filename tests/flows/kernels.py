@@ -45,7 +45,7 @@ def compare(layout, permuted, memory_format, device="cpu"):
     z, log_det = plain(*entering, 1.9, order)
     of_z, of_log_det = drawn(*z.shape), drawn(batch)
     expected = torch.autograd.grad((z, log_det), entering, (of_z, of_log_det))
-    found = fused.couple(x, a, scale, offset, 1.9, order)
+    found = fused.couple(x, a, scale, offset, 1.9, inverse)
     gradients = fused.gradients(x, a, scale, of_z, of_log_det, 1.9, inverse)
     for ours, theirs in zip((*found, *gradients), (z, log_det, *expected), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=2e-6, atol=4e-6 * theirs.abs().max().item())

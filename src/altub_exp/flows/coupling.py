@@ -85,7 +85,7 @@ class _Couple(torch.autograd.Function):
         ctx.alpha, ctx.kernels = alpha, kernels_for(x)
         ctx.save_for_backward(x, a, scale, *(orders or ()))
         if ctx.kernels is not None:
-            return ctx.kernels.couple(x, a, scale, offset, alpha, orders and orders[0])  # type: ignore[no-any-return]
+            return ctx.kernels.couple(x, a, scale, offset, alpha, orders and orders[1])  # type: ignore[no-any-return]
         z, log_det = torch.empty_like(x), x.new_empty(len(x))
         passive = x.shape[1] - a.shape[1] // 2
         scale1, scale2 = scale.tensor_split((passive,), dim=1)
@@ -138,11 +138,6 @@ class _Couple(torch.autograd.Function):
 def kernels_for(x: Tensor) -> ModuleType | None:
     """The fused kernels for maps x, where there are: float32 on a GPU; fibres, [N, C], are few and small."""
     return _kernels(x.device) if x.is_cuda and x.dim() > 2 and x.dtype == torch.float32 else None
-
-
-def best_format(x: Tensor) -> torch.memory_format:
-    """In which layout maps x go through blocks of convolutions fastest: as cuDNN's for Tensor Cores want them."""
-    return torch.contiguous_format if kernels_for(x) is None else torch.channels_last
 
 
 @functools.cache

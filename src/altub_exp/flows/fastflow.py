@@ -9,7 +9,7 @@ import torch
 from FrEIA.framework import SequenceINN
 from torch import Tensor, nn
 
-from altub_exp.flows.coupling import CouplingBlock, best_format
+from altub_exp.flows.coupling import CouplingBlock
 from altub_exp.flows.latent import Latent, Shape
 
 
@@ -58,6 +58,11 @@ def normalised(latent: Latent, epsilon: float = 1e-5) -> Latent:
     log_scale = 0.5 * torch.log(variance + epsilon)
     log_det = latent.log_det - z[0].numel() * log_scale.flatten()
     return Latent((z - mean) * torch.exp(-log_scale), log_det, latent.x)
+
+
+def best_format(x: Tensor) -> torch.memory_format:
+    """In which layout maps x go through the blocks fastest."""
+    return torch.contiguous_format
 
 
 class FastFlow(nn.Module):

@@ -27,7 +27,7 @@ def _coupled(
     a,
     scale,
     offset,
-    order,
+    inverse,
     z,
     log_scales,
     channels,
@@ -45,22 +45,21 @@ def _coupled(
     row = tl.program_id(1) * TILE + tl.arange(0, TILE)
     column = (tl.program_id(2) * WIDTH + tl.arange(0, WIDTH))[None, :]
     there = row < channels
-    channel = (tl.load(order + row, mask=there, other=0) if PERMUTED else row)[:, None]
+    channel = row[:, None]
+    place = (tl.load(inverse + row, mask=there, other=0) if PERMUTED else row)[:, None]
     inside = there[:, None] & (column < positions)
     moved = inside & (channel >= passive)
     active = channels - passive
-    x += image * channels * positions
-    z += image * channels * positions
-    a += image * 2 * active * positions
-    value = tl.load(x + channel * channel_stride + column * x_stride, mask=inside, other=0.0)
-    entry = a + (channel - passive) * channel_stride + column * a_stride
-    log_scale = alpha * _tanh(0.1 * tl.load(entry, mask=moved, other=0.0).to(tl.float32))  # 0 where nothing is coupled
-    shift = 0.1 * tl.load(entry + active * channel_stride, mask=moved, other=0.0).to(tl.float32)
-    u = value * tl.exp(log_scale) + shift
+    start = image * channels * positions + column * x_stride
+    entry = image * 2 * active * positions + (channel - passive) * channel_stride + column * a_stride
+    value = tl.load(x + start + channel * channel_stride, mask=inside, other=0.0)
+    tanh = _tanh(0.1 * tl.load(a + entry, mask=moved, other=0.0).to(tl.float32))  # 0 where nothing is coupled
+    shift = 0.1 * tl.load(a + entry + active * channel_stride, mask=moved, other=0.0).to(tl.float32)
+    u = value * tl.exp(alpha * tanh) + shift
     u = u * tl.load(scale + channel, mask=there[:, None]) + tl.load(offset + channel, mask=there[:, None])
-    tl.store(z + row[:, None] * channel_stride + column * x_stride, u, mask=inside)
+    tl.store(z + start + place * channel_stride, u, mask=inside)
     part = (image * tl.num_programs(1) + tl.program_id(1)) * tl.num_programs(2) + tl.program_id(2)
-    tl.store(log_scales + part, tl.sum(tl.sum(log_scale, axis=1), axis=0))
+    tl.store(log_scales + part, tl.sum(tl.sum(alpha * tanh, axis=1), axis=0))
 
 
 @triton.jit
@@ -147,7 +146,7 @@ class _Layout(NamedTuple):
 
 
 def couple(
-    x: Tensor, a: Tensor, scale: Tensor, offset: Tensor, alpha: float, order: Tensor | None
+    x: Tensor, a: Tensor, scale: Tensor, offset: Tensor, alpha: float, inverse: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     r"""Of :math:`u_1 = x_1, u_2 = x_2 \odot e(s) + 0.1\,t`: :math:`\mathrm{scale} \odot u + \mathrm{offset}`, permuted.
 
@@ -157,7 +156,7 @@ def couple(
         scale: C numbers.
         offset: C numbers.
         alpha: of :math:`\ln e(s) = \alpha \tanh(0.1\,s)`.
-        order: which channel comes at each place, [C]; None: each at its own.
+        inverse: at which place each channel comes, [C]; None: each at its own.
 
     Returns:
         z of x's shape, and Σ ln e(s) per item of the batch, [B].
@@ -166,8 +165,8 @@ def couple(
     x, a = (part.contiguous(memory_format=layout.format) for part in (x, a))
     z, tiles = torch.empty_like(x), layout.tiles()
     log_scales = x.new_empty(len(x), *tiles)
-    arguments = (x, a, scale, offset, order, z, log_scales)
-    _coupled[(len(x), *tiles)](*arguments, *layout.sizes, alpha, order is not None, *layout.tile)
+    arguments = (x, a, scale, offset, inverse, z, log_scales)
+    _coupled[(len(x), *tiles)](*arguments, *layout.sizes, alpha, inverse is not None, *layout.tile)
     return z, log_scales.sum(dim=(1, 2))
 
 
@@ -177,13 +176,13 @@ def gradients(
     """The gradients of x, a, scale and offset, given those of what :func:`couple` returned.
 
     Args:
-        x: as there; so are a, scale and α.
+        x: as there.
         a: s and t.
         scale: C numbers.
         of_z: of x's shape.
         of_log_det: [B].
         alpha: α.
-        inverse: the inverse of :func:`couple`'s order.
+        inverse: as there.
     """
     layout = _Layout.of(x, a)
     x, a, of_z = (part.contiguous(memory_format=layout.format) for part in (x, a, of_z))
