@@ -1,11 +1,11 @@
 """What a batch takes on a GPU, for each precision, and what helps: ``python -m bench.steps``.
 
 Milliseconds per batch of 32 images of features in the GPU's memory: a joint training step by PyTorch's operations alone
-(``operations``), with the fused kernels (``fused``), and replayed as a CUDA graph (``replayed``, what a run does); with
-the latter a ψ-only step and the evaluation's passes; memory taken, and the share of the peak of convolutions of that
-precision, measured in the same process, that the replayed step reaches if its backward pass counts as two forward ones.
-CFLOW-AD: per step of 256 fibres, of which the fused kernels take no part. ``--profile`` lists the kernels of a step.
-Untrained weights and noise, which take the same time.
+(``plain``), with the fused kernels (``fused``), and replayed as a CUDA graph (``replayed``, what a run does); with the
+latter a ψ-only step and the evaluation's passes (``eval``); memory taken, and the share of the peak of convolutions of
+that precision, measured in the same process, that the replayed step reaches if its backward pass counts as two forward
+ones. CFLOW-AD: per step of 256 fibres, of which the fused kernels take no part. ``--profile`` lists the kernels of a
+step. Untrained weights and noise, which take the same time.
 
 python -m bench.steps --only fastflow-r18 fastflow-wrn50 --precision tf32 --profile 12
 """
@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import ModuleType
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -23,7 +22,7 @@ from torch.profiler import ProfilerActivity, profile
 from altub_exp.build import build_density, build_learner, family, prepare_device, seed_everything
 from altub_exp.config import CFlowConfig, Config, Device, Precision
 from altub_exp.errors import UserError
-from altub_exp.flows import coupling, fastflow
+from altub_exp.flows import coupling
 from altub_exp.learner import Learner
 from altub_exp.schedule import Moment
 from bench.cost import steps
@@ -39,19 +38,18 @@ WORK = {
     "fastflow-cait": ("fastflow", "cait", 448),
     "cflow-wrn50_tv": ("cflow", "wrn50_tv", 256),
 }
-COLUMNS = ("plain", "fused", "replayed", "last", "ψ-only", "eval", "eval last", "GiB", "of peak")
+COLUMNS = ("plain", "fused", "replayed", "ψ-only", "eval", "GiB", "of peak")
 JOINT, PSI_ONLY = Moment(1, 0, 8), Moment(5, 0, 8)
 
 
 @contextmanager
-def with_other(module: ModuleType, name: str, other: object) -> Iterator[None]:
-    """Within it something of a module is replaced."""
-    original = getattr(module, name)
-    setattr(module, name, other)
+def unfused() -> Iterator[None]:
+    """Within it the flows do without the Triton kernels."""
+    original, coupling.kernels_for = coupling.kernels_for, lambda x: None
     try:
         yield
     finally:
-        setattr(module, name, original)
+        coupling.kernels_for = original
 
 
 def milliseconds(work: Callable[[], object], rounds: int) -> float:
@@ -141,7 +139,7 @@ def main() -> None:
             parts = steps(configuration(work))
             found = []
             for graphs, plain in ((False, True), (False, False), (True, False)):
-                with with_other(coupling, "kernels_for", (lambda x: None) if plain else coupling.kernels_for):
+                with unfused() if plain else nullcontext():
                     torch.cuda.empty_cache()
                     torch.cuda.reset_peak_memory_stats()
                     step = Step(configuration(work, [*options, f"cuda_graphs={graphs}"]), parts.shapes)
@@ -151,14 +149,7 @@ def main() -> None:
             memory = torch.cuda.max_memory_reserved() / 2**30
             done = 3 * parts.gigaflops[1] * len(step.maps[0]) / step.steps
             peak = peaks.product if step.fibres else peaks.convolution
-            with with_other(fastflow, "best_format", lambda x: torch.channels_last):
-                torch.cuda.empty_cache()
-                other = Step(configuration(work, options), parts.shapes)
-                last = [milliseconds(other.joint, chosen.rounds), milliseconds(other.evaluation, chosen.rounds)]
-                if chosen.profile:
-                    kernels(other.joint, 5)
-                del other
-            cells = [f"{value:.2f}" for value in (*found, last[0], psi_only, evaluation, last[1], memory)]
+            cells = [f"{value:.2f}" for value in (*found, psi_only, evaluation, memory)]
             print(line(f"{name} {precision}", [*cells, f"{done / found[-1] * 1000 / peak:.0%}"]), flush=True)
             if chosen.profile:
                 kernels(step.joint, chosen.profile)

@@ -60,11 +60,6 @@ def normalised(latent: Latent, epsilon: float = 1e-5) -> Latent:
     return Latent((z - mean) * torch.exp(-log_scale), log_det, latent.x)
 
 
-def best_format(x: Tensor) -> torch.memory_format:
-    """In which layout maps x go through the blocks fastest."""
-    return torch.contiguous_format
-
-
 class FastFlow(nn.Module):
     """A sequence of coupling blocks per scale, behind a normalisation of the features.
 
@@ -117,8 +112,8 @@ class FastFlow(nn.Module):
         entering = [norm(maps) for norm, maps in zip(self.norms, features, strict=True)]
         latents = []
         for flow, x in zip(self.flows, entering, strict=True):
-            z, log_det = flow(x.contiguous(memory_format=best_format(x)))
-            latent = Latent(z.contiguous(), log_det, x)
+            z, log_det = flow(x)
+            latent = Latent(z, log_det, x)
             latents.append(normalised(latent) if self.output_norm == "layernorm" else latent)
         return latents
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+TILE = tl.constexpr(8)
+"""Channels that a program takes at a time."""
+WIDTH = tl.constexpr(128)
+"""Positions that it takes at a time."""
 TURNS = tl.constexpr(4)
-"""How many tiles of positions a program of the backward kernel takes: it sums over them."""
+"""How often it does so in the backward kernel, where it sums over them."""
 
 
 @triton.jit
@@ -33,13 +35,8 @@ def _coupled(
     channels,
     passive,
     positions,
-    channel_stride,
-    x_stride,
-    a_stride,
     alpha,
     PERMUTED: tl.constexpr,
-    TILE: tl.constexpr,
-    WIDTH: tl.constexpr,
 ):
     image = tl.program_id(0).to(tl.int64)
     row = tl.program_id(1) * TILE + tl.arange(0, TILE)
@@ -50,14 +47,14 @@ def _coupled(
     inside = there[:, None] & (column < positions)
     moved = inside & (channel >= passive)
     active = channels - passive
-    start = image * channels * positions + column * x_stride
-    entry = image * 2 * active * positions + (channel - passive) * channel_stride + column * a_stride
-    value = tl.load(x + start + channel * channel_stride, mask=inside, other=0.0)
+    start = image * channels * positions + column
+    entry = (image * 2 * active + channel - passive) * positions + column
+    value = tl.load(x + start + channel * positions, mask=inside, other=0.0)
     tanh = _tanh(0.1 * tl.load(a + entry, mask=moved, other=0.0).to(tl.float32))  # 0 where nothing is coupled
-    shift = 0.1 * tl.load(a + entry + active * channel_stride, mask=moved, other=0.0).to(tl.float32)
+    shift = 0.1 * tl.load(a + entry + active * positions, mask=moved, other=0.0).to(tl.float32)
     u = value * tl.exp(alpha * tanh) + shift
     u = u * tl.load(scale + channel, mask=there[:, None]) + tl.load(offset + channel, mask=there[:, None])
-    tl.store(z + start + place * channel_stride, u, mask=inside)
+    tl.store(z + start + place * positions, u, mask=inside)
     part = (image * tl.num_programs(1) + tl.program_id(1)) * tl.num_programs(2) + tl.program_id(2)
     tl.store(log_scales + part, tl.sum(tl.sum(alpha * tanh, axis=1), axis=0))
 
@@ -76,13 +73,8 @@ def _gradients(
     channels,
     passive,
     positions,
-    channel_stride,
-    x_stride,
-    a_stride,
     alpha,
     PERMUTED: tl.constexpr,
-    TILE: tl.constexpr,
-    WIDTH: tl.constexpr,
 ):
     image = tl.program_id(0).to(tl.int64)
     row = tl.program_id(1) * TILE + tl.arange(0, TILE)
@@ -98,13 +90,13 @@ def _gradients(
         column = ((tl.program_id(2) * TURNS + turn) * WIDTH + tl.arange(0, WIDTH))[None, :]
         inside = there[:, None] & (column < positions)
         moved = inside & (channel >= passive)
-        start = image * channels * positions + column * x_stride
-        here = start + channel * channel_stride
-        entry = image * 2 * active * positions + (channel - passive) * channel_stride + column * a_stride
-        g = tl.load(of_z + start + place * channel_stride, mask=inside, other=0.0)
+        start = image * channels * positions + column
+        here = start + channel * positions
+        entry = (image * 2 * active + channel - passive) * positions + column
+        g = tl.load(of_z + start + place * positions, mask=inside, other=0.0)
         value = tl.load(x + here, mask=inside, other=0.0)
         tanh = _tanh(0.1 * tl.load(a + entry, mask=moved, other=0.0).to(tl.float32))
-        shift = 0.1 * tl.load(a + entry + active * channel_stride, mask=moved, other=0.0).to(tl.float32)
+        shift = 0.1 * tl.load(a + entry + active * positions, mask=moved, other=0.0).to(tl.float32)
         factor = tl.exp(alpha * tanh)
         of_offset += g
         of_scale += g * (value * factor + shift)
@@ -112,37 +104,10 @@ def _gradients(
         tl.store(of_x + here, of_u * factor, mask=inside)
         of_s = (of_u * factor * value + outer) * (1.0 - tanh * tanh) * (0.1 * alpha)
         tl.store(of_a + entry, of_s, mask=moved)
-        tl.store(of_a + entry + active * channel_stride, 0.1 * of_u, mask=moved)
+        tl.store(of_a + entry + active * positions, 0.1 * of_u, mask=moved)
     part = (image * tl.num_programs(2) + tl.program_id(2)) * 2 * channels + row
     tl.store(sums + part, tl.sum(of_scale, axis=1), mask=there)
     tl.store(sums + part + channels, tl.sum(of_offset, axis=1), mask=there)
-
-
-class _Layout(NamedTuple):
-    """Where the numbers of a block's maps lie.
-
-    Attributes:
-        sizes: channels, those that pass, positions; from one channel to the next, from one position of x to the next,
-            and of a: what both kernels are told.
-        tile: channels and positions that a program takes at a time.
-        format: PyTorch's name of it.
-    """
-
-    sizes: tuple[int, ...]
-    tile: tuple[int, int]
-    format: torch.memory_format
-
-    @classmethod
-    def of(cls, x: Tensor, a: Tensor) -> _Layout:
-        channels, both, positions = x.shape[1], a.shape[1], x[0, 0].numel()
-        passive = channels - both // 2
-        if x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
-            return cls((channels, passive, positions, 1, channels, both), (64, 16), torch.channels_last)
-        return cls((channels, passive, positions, positions, 1, 1), (8, 128), torch.contiguous_format)
-
-    def tiles(self, turns: int = 1) -> tuple[int, int]:
-        """Programs per image."""
-        return triton.cdiv(self.sizes[0], self.tile[0]), triton.cdiv(self.sizes[2], self.tile[1] * turns)
 
 
 def couple(
@@ -152,7 +117,7 @@ def couple(
 
     Args:
         x: [B, C, …], float32; :math:`x_2` are its last channels, half as many as a has.
-        a: s and t, [B, 2·C₂, …], in the same layout, channels last or not; may be of a lower precision.
+        a: s and t, [B, 2·C₂, …]; may be of a lower precision.
         scale: C numbers.
         offset: C numbers.
         alpha: of :math:`\ln e(s) = \alpha \tanh(0.1\,s)`.
@@ -161,12 +126,11 @@ def couple(
     Returns:
         z of x's shape, and Σ ln e(s) per item of the batch, [B].
     """
-    layout = _Layout.of(x, a)
-    x, a = (part.contiguous(memory_format=layout.format) for part in (x, a))
-    z, tiles = torch.empty_like(x), layout.tiles()
-    log_scales = x.new_empty(len(x), *tiles)
-    arguments = (x, a, scale, offset, inverse, z, log_scales)
-    _coupled[(len(x), *tiles)](*arguments, *layout.sizes, alpha, inverse is not None, *layout.tile)
+    x, a = x.contiguous(), a.contiguous()
+    sizes = _sizes(x, a)
+    tiles = triton.cdiv(sizes[0], TILE.value), triton.cdiv(sizes[2], WIDTH.value)
+    z, log_scales = torch.empty_like(x), x.new_empty(len(x), *tiles)
+    _coupled[(len(x), *tiles)](x, a, scale, offset, inverse, z, log_scales, *sizes, alpha, inverse is not None)
     return z, log_scales.sum(dim=(1, 2))
 
 
@@ -184,11 +148,17 @@ def gradients(
         alpha: α.
         inverse: as there.
     """
-    layout = _Layout.of(x, a)
-    x, a, of_z = (part.contiguous(memory_format=layout.format) for part in (x, a, of_z))
-    of_x, of_a, tiles = torch.empty_like(x), torch.empty_like(a), layout.tiles(TURNS.value)
-    sums = x.new_empty(len(x), tiles[1], 2, x.shape[1])
+    x, a, of_z = x.contiguous(), a.contiguous(), of_z.contiguous()
+    sizes = _sizes(x, a)
+    tiles = triton.cdiv(sizes[0], TILE.value), triton.cdiv(sizes[2], WIDTH.value * TURNS.value)
+    of_x, of_a = torch.empty_like(x), torch.empty_like(a)
+    sums = x.new_empty(len(x), tiles[1], 2, sizes[0])
     arguments = (x, a, scale, inverse, of_z, of_log_det.contiguous(), of_x, of_a, sums)
-    _gradients[(len(x), *tiles)](*arguments, *layout.sizes, alpha, inverse is not None, *layout.tile)
+    _gradients[(len(x), *tiles)](*arguments, *sizes, alpha, inverse is not None)
     of_scale, of_offset = sums.sum(dim=(0, 1)).view(2, *scale.shape)
     return of_x, of_a, of_scale, of_offset
+
+
+def _sizes(x: Tensor, a: Tensor) -> tuple[int, int, int]:
+    """Channels, those that pass, and positions."""
+    return x.shape[1], x.shape[1] - a.shape[1] // 2, x[0, 0].numel()
