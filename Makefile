@@ -7,8 +7,8 @@ HOST ?= 127.0.0.1
 PORT ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types pytest test-slow test-slurm test-server test-browser
-.PHONY: tables figures report bench bench-runs bench-peers ui server lock clean
+.PHONY: help setup demo test lint types pytest test-slow test-slurm test-server test-browser test-gpu
+.PHONY: tables figures report bench bench-gpu bench-runs bench-peers ui server lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -40,7 +40,7 @@ types: setup ## mypy --strict on src/
 	$(BIN)/mypy
 
 pytest: setup ## doctests and tests, WORKERS processes at once
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not slow and not slurm and not server and not browser" -rs
+	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not slow and not slurm and not server and not browser and not gpu" -rs
 
 test-slow: setup ## the tests that take minutes: the real data set where it is present
 	$(BIN)/python -m pytest -q -m slow -rs
@@ -52,6 +52,9 @@ test-slurm: setup ## the tests that start a Slurm cluster of their own; installs
 test-server: setup ## forty writers at once, over PostgreSQL; installs Debian's PostgreSQL where it is missing (root)
 	tests/install.sh postgresql
 	$(BIN)/python -m pytest -q -m server -rs
+
+test-gpu: setup ## what runs on a GPU, on a real one: the same numbers as the CPU's
+	$(BIN)/python -m pytest -q -m gpu -rs
 
 test-browser: setup ## report and MLflow's interface in a real Chromium; installs Debian's where it is missing (root)
 	tests/install.sh chromium
@@ -71,6 +74,10 @@ bench: setup ## speed, as ratios measured in one run on this machine
 	$(BIN)/python -m bench.models
 	$(BIN)/python -m bench.sweep
 	$(BIN)/python -m bench.tables
+
+bench-gpu: setup ## on a GPU: what a batch takes by precision and why, and runs an hour with 1, 4 and 8 at once
+	$(BIN)/python -m bench.steps --profile 12
+	$(BIN)/python -m bench.throughput --precision tf32
 
 bench-runs: setup ## runs an hour with several at once on this machine's GPU or cores, and the time of Table A1
 	$(BIN)/python -m bench.throughput

@@ -1,11 +1,12 @@
-"""Estimate what the sweeps cost on a GPU, without one: ``python -m bench.cost``.
+"""Estimate what the sweeps cost on an H200 in float32, without one: ``python -m bench.cost``.
 
-Nothing here is measured on a GPU. Each kind of step (features of a batch, training step, ψ-only step, evaluation) is
-executed on PyTorch's meta device, which computes shapes and no numbers, and every operation is charged the longest of
-its multiply-adds at ``FLOPS``, its bytes at ``BANDWIDTH`` and one ``LAUNCH``. Added are the sorting of pixels for the
-AUROC and of latents for Kolmogorov-Smirnov statistics, features that come from the GPU's memory, and what the processor
-does beside it: images that are turned, tests of single units, start. How often each happens follows from the composed
-configuration and the published numbers of images.
+Nothing here is measured. Each kind of step (features of a batch, training step, ψ-only step, evaluation) is executed on
+PyTorch's meta device, which computes shapes and no numbers, and every operation is charged the longest of its
+multiply-adds at ``FLOPS``, its bytes at ``BANDWIDTH`` and ``LAUNCH``. These three were chosen so that joint steps take
+what ``python -m bench.steps`` measured, to 14 %. Added are the sorting of pixels for the AUROC and of latents for
+Kolmogorov-Smirnov statistics, features that come from the GPU's memory, and what the processor does beside it: images
+that are turned, tests of single units, start. How often each happens follows from the composed configuration and the
+published numbers of images.
 """
 
 from __future__ import annotations
@@ -36,10 +37,9 @@ from altub_exp.density import Density, log_likelihood, negative_log_likelihood
 from altub_exp.evaluation import passes
 from altub_exp.flows import coupling
 
-# of an NVIDIA A100 in float32 proper: half its peak of 19.5 TFLOP/s, two thirds of its 1.6 TB/s
-FLOPS = 10e12
-BANDWIDTH = 1e12
-LAUNCH = 10e-6  # seconds from one operation of eager PyTorch to the next
+FLOPS = 40e12  # a step that is all convolutions reaches it
+BANDWIDTH = 1.5e12  # a third of the H200's
+LAUNCH = 14e-6  # seconds that an operation takes at least
 COPY = 4e9  # bytes per second between the GPU and memory that is not pinned
 SORT = 300  # bytes that are read and written on the GPU for each value that is sorted: several passes, with indices
 UNIT_TESTS = 60e-9  # seconds per latent value; measured on two CPU cores (AMD EPYC)
@@ -83,7 +83,7 @@ class Meter(TorchDispatchMode):
 
 @dataclass(frozen=True)
 class Steps:
-    """What one run's parts take; seconds on the assumed GPU.
+    """What one run's parts take; seconds on the GPU.
 
     Attributes:
         features: per image through the backbone.
@@ -122,15 +122,33 @@ class Cost:
         return (self.training + self.evaluation + self.statistics + self.start) / 3600
 
 
+class Kernels:
+    """In place of the fused kernels: operations that read and write as many bytes."""
+
+    @staticmethod
+    def couple(x: Tensor, a: Tensor, *_: object) -> tuple[Tensor, Tensor]:
+        """Reads x and a, writes z."""
+        return torch.empty_like(x), a.flatten(1).sum(dim=1)
+
+    @staticmethod
+    def gradients(x: Tensor, a: Tensor, scale: Tensor, of_z: Tensor, *_: object) -> tuple[Tensor, ...]:
+        """Reads x, a and z's gradient, writes those of x and a."""
+        return x * of_z, -a, torch.empty_like(scale), torch.empty_like(scale)
+
+
 @contextmanager
 def on_meta() -> Iterator[None]:
     """Tensors without numbers; orthogonal matrices are not drawn."""
-    original, coupling.random_orthogonal = coupling.random_orthogonal, lambda size: torch.eye(size, device="cpu")
+    names = ("random_orthogonal", "kernels_for")
+    originals = [getattr(coupling, name) for name in names]
+    coupling.random_orthogonal = lambda size: torch.eye(size, device="cpu")
+    coupling.kernels_for = lambda x: Kernels if x.dim() > 2 else None
     try:
         with torch.device("meta"):
             yield
     finally:
-        coupling.random_orthogonal = original
+        for name, original in zip(names, originals, strict=True):
+            setattr(coupling, name, original)
 
 
 def metered(work: Callable[[], object]) -> Meter:
@@ -272,7 +290,7 @@ def main() -> None:
     parser.parse_args()
     console = Console()
     console.width = max(console.width, 130)
-    console.print("Estimated, not measured on a GPU: see `python -m bench.cost --help`.")
+    console.print("Estimated, not measured: see `python -m bench.cost --help`.")
     heads = [
         "model",
         "px",

@@ -170,7 +170,7 @@ def test_headers_and_readme_say_what_the_estimate_gives():
     for name in PAPER:
         estimate = cost.sweep(name)
         hours = cost.hours(sum(estimate.values()))
-        assert f"Cost: {hours} GPU-hours, estimated, not measured" in grid.header(name), name
+        assert f"Cost: {hours} GPU-hours of an H200 in float32, estimated" in grid.header(name), name
         assert re.search(rf"\+sweeps={name}` \| {len(estimate)} \| {re.escape(hours)} \|", readme), name
 
 
