@@ -15,8 +15,8 @@ from altub_exp.metrics.auroc import auroc
 from altub_exp.metrics.kolmogorov import channel_ks
 from altub_exp.schedule import Moment
 from tests.commandline import TINY, folders, journal, kill_behind_a_checkpoint, recorded, run, status
-from tests.flows import kernels
 
+kernels = pytest.importorskip("tests.flows.kernels", reason="Triton is not here")
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no CUDA device here"),

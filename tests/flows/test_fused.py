@@ -1,10 +1,13 @@
-"""The Triton kernels of a coupling block, as Triton's interpreter executes them: no GPU is needed."""
+"""The Triton kernels of a coupling block, as Triton's interpreter executes them, and their absence; without a GPU."""
 
 import subprocess
 import sys
 
 import pytest
+import torch
 
+from altub_exp import flows
+from altub_exp.flows import coupling
 from tests.commandline import environment
 
 
@@ -13,3 +16,11 @@ def test_interpreted_kernels_equal_the_formula_and_autograds_gradients():
     command = [sys.executable, "-m", "tests.flows.kernels"]
     done = subprocess.run(command, env=environment(TRITON_INTERPRET="1"), capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
+
+
+def test_where_they_cannot_be_built_a_warning_names_the_remedy(monkeypatch, caplog):
+    monkeypatch.delattr(flows, "fused", raising=False)
+    monkeypatch.setitem(sys.modules, "altub_exp.flows.fused", None)
+    assert coupling._kernels.__wrapped__(torch.device("cpu")) is None
+    assert "fused kernels cannot be built" in caplog.text
+    assert "apt-get install gcc python3-dev" in caplog.text

@@ -147,6 +147,8 @@ def _kernels(device: torch.device) -> ModuleType | None:
 
         x = torch.zeros(1, 2, 1, 1, device=device)
         fused.couple(x, x, x[0, :, 0, 0], x[0, :, 0, 0], 1.0, None)
+    except torch.OutOfMemoryError:
+        raise
     except (ImportError, OSError, RuntimeError, subprocess.CalledProcessError) as error:
         log.warning(
             "The flow is slower than it could be on this GPU: its fused kernels cannot be built (%s). Triton needs a C "
