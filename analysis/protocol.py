@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from functools import cache
 
-from altub_exp.composition import image_size
-from altub_exp.config import NEUTRAL, Config
+from altub_exp.config.compose import image_size
+from altub_exp.config.schema import NEUTRAL, Config
 from analysis.records import Run
 from analysis.settings import of
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from altub_exp.config import NEUTRAL
+from altub_exp.config.schema import NEUTRAL
 from analysis.records import BASES, Run
 
 NO_INFLUENCE = (*NEUTRAL, "eval.ks_every")

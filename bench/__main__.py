@@ -24,7 +24,7 @@ from scipy.stats import special_ortho_group
 from altub_exp.altub import AlternatingOptimizer, Alternation
 from altub_exp.base import BASES
 from altub_exp.build import prepare_device
-from altub_exp.config import Device
+from altub_exp.config.schema import Device
 from altub_exp.density import Density
 from altub_exp.features.backbone import Backbone
 from altub_exp.features.maps import FeatureMaps

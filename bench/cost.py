@@ -31,7 +31,7 @@ from torch.utils.flop_counter import flop_registry
 from altub_exp import grid
 from altub_exp.altub import Alternation
 from altub_exp.build import base, build_backbone, family
-from altub_exp.config import CFlowConfig, Config, Optimizers
+from altub_exp.config.schema import CFlowConfig, Config, Optimizers
 from altub_exp.data import btad, mvtec
 from altub_exp.density import Density, log_likelihood, negative_log_likelihood
 from altub_exp.evaluation import passes

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 
 from altub_exp.build import prepare_device
-from altub_exp.config import Device, Precision
+from altub_exp.config.schema import Device, Precision
 from bench.cost import steps
 from bench.own import configuration
 from bench.turns import OWN, WORK, Work, by_turns, line, now

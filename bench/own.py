@@ -24,8 +24,8 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from altub_exp.build import build_backbone, build_density, build_learner, family, prepare_device, seed_everything
-from altub_exp.composition import conf_dir, register_schema
-from altub_exp.config import Config
+from altub_exp.config.compose import conf_dir, register_schema
+from altub_exp.config.schema import Config
 from altub_exp.detector import Detector
 from altub_exp.evaluation import Scores, TestSet, detection, positions, scores_from
 from altub_exp.experiment import train_epoch

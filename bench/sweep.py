@@ -17,7 +17,7 @@ import numpy as np
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from altub_exp.composition import conf_dir, register_schema
+from altub_exp.config.compose import conf_dir, register_schema
 from altub_exp.runs import RunFolder, State
 
 ARGUMENTS = [

@@ -23,7 +23,7 @@ from dataclasses import replace
 import psutil
 import torch
 
-from altub_exp.config import Precision
+from altub_exp.config.schema import Precision
 from altub_exp.data.mvtec import COUNTS
 from bench.turns import OWN, WORK, Side, Work, line
 

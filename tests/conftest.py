@@ -8,7 +8,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
-from altub_exp.composition import conf_dir, register_schema
+from altub_exp.config.compose import conf_dir, register_schema
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from altub_exp.build import build_density, build_learner, prepare_device, seed_everything
-from altub_exp.config import Device, Precision
+from altub_exp.config.schema import Device, Precision
 from altub_exp.density import negative_log_likelihood
 from altub_exp.features.backbone import Backbone
 from altub_exp.features.maps import FeatureMaps

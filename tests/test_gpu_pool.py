@@ -186,7 +186,7 @@ def test_what_runs_is_stopped_with_its_caller_and_what_waits_is_dropped(tmp_path
 PROGRAM = """
 import json, os, pathlib, sys
 import hydra
-from altub_exp.composition import conf_dir, register_schema
+from altub_exp.config.compose import conf_dir, register_schema
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="train")
 def main(config):
     found = [config.dataset.category, config.device, list(config.backbone.stages), config.altub.base]

@@ -32,7 +32,7 @@ def run(installed, cwd, *arguments):
 
 
 def test_the_wheel_brings_its_configuration_and_works_from_any_folder(installed, tmp_path):
-    where = run(installed, tmp_path, "-c", "from altub_exp import composition; print(composition.conf_dir())")
+    where = run(installed, tmp_path, "-c", "from altub_exp.config.compose import conf_dir; print(conf_dir())")
     assert Path(where.strip()) == installed / "altub_exp" / "conf"
     composed = run(installed, tmp_path, "-m", "altub_exp.train", "--cfg", "job", "dataset.category=screw")
     assert "name: resnet18.tv_in1k" in composed

@@ -7,8 +7,8 @@ import torch
 from omegaconf import OmegaConf
 
 from altub_exp.build import build_density, prepare_device, seed_everything
-from altub_exp.composition import load_config
-from altub_exp.config import Device, Precision
+from altub_exp.config.compose import load_config
+from altub_exp.config.schema import Device, Precision
 from altub_exp.density import negative_log_likelihood
 from altub_exp.errors import UserError
 from altub_exp.features.backbone import Backbone

@@ -12,7 +12,7 @@ from hatchling.builders.sdist import SdistBuilder
 from hatchling.builders.wheel import WheelBuilder
 
 from altub_exp import grid
-from altub_exp.bounds import check
+from altub_exp.config.check import check
 from bench import cost
 from tests.commandline import folders, run, status
 

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from altub_exp import plugins
 from altub_exp.altub import AlternatingOptimizer, Alternation
 from altub_exp.base import BASES
-from altub_exp.config import (
+from altub_exp.config import plugins
+from altub_exp.config.schema import (
     CFlowConfig,
     Clip,
     ClipPhase,
@@ -53,7 +53,7 @@ class Family:
     """What a flow needs beside itself.
 
     Attributes:
-        flow: its configuration (a :class:`~altub_exp.config.ModelConfig` of its own) and the shapes of the feature maps
+        flow: its configuration (a ModelConfig of its own) and the shapes of the feature maps
             → the flow.
         scoring: its configuration → how it scores.
         learner: how it learns from a batch.

@@ -14,7 +14,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from altub_exp.composition import cache_defaults
+from altub_exp.config.compose import cache_defaults
 from altub_exp.progress import duration
 
 EPILOG = """examples:

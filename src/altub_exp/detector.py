@@ -13,12 +13,12 @@ from torch import Tensor
 
 from altub_exp.build import build_backbone, build_density, family
 from altub_exp.checkpoint import load_trained
-from altub_exp.composition import load_config
-from altub_exp.config import Precision
+from altub_exp.config.compose import load_config
+from altub_exp.config.plugins import discover
+from altub_exp.config.schema import Precision
 from altub_exp.density import Density
 from altub_exp.errors import UserError
 from altub_exp.features.backbone import Backbone
-from altub_exp.plugins import discover
 from altub_exp.precision import allow_tf32
 from altub_exp.record import weights_fingerprint
 from altub_exp.runs import RunFolder, State

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from altub_exp.bounds import check
 from altub_exp.build import base, build_density, build_features, build_learner, family, prepare_device, seed_everything
 from altub_exp.checkpoint import Trained, load_checkpoint, save_checkpoint, save_trained
 from altub_exp.collector import collection_paused
-from altub_exp.config import Config, Resume
+from altub_exp.config.check import check
+from altub_exp.config.schema import Config, Resume
 from altub_exp.data import ImageSet, load_images, load_masks, open_category
 from altub_exp.density import Density
 from altub_exp.detector import load_detector, time_inference

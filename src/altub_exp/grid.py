@@ -10,8 +10,8 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from altub_exp.composition import conf_dir, register_schema
-from altub_exp.config import Config
+from altub_exp.config.compose import conf_dir, register_schema
+from altub_exp.config.schema import Config
 from altub_exp.jobs import expanded
 from altub_exp.record import run_path
 

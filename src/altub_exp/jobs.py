@@ -9,8 +9,8 @@ from enum import StrEnum
 
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from altub_exp.bounds import check
-from altub_exp.config import Config
+from altub_exp.config.check import check
+from altub_exp.config.schema import Config
 from altub_exp.data import ImageSet, list_categories, open_category
 from altub_exp.errors import UserError
 from altub_exp.record import lacks, run_name, run_path

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from altub_exp.config import Device
+from altub_exp.config.schema import Device
 from altub_exp.errors import UserError
 
 EPILOG = """examples:

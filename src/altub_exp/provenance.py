@@ -10,7 +10,7 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-from altub_exp.plugins import discover
+from altub_exp.config.plugins import discover
 
 PACKAGES = ("altub-exp", "torch", "timm", "FrEIA", "numpy", "mlflow")
 

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from altub_exp.composition import backbone_label
-from altub_exp.config import NEUTRAL, Config, Precision
+from altub_exp.config.compose import backbone_label
+from altub_exp.config.schema import NEUTRAL, Config, Precision
 from altub_exp.data import ImageSet
 from altub_exp.disk import no_space, write_text
 from altub_exp.errors import UserError, was_interrupted

@@ -6,7 +6,7 @@ import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from altub_exp.composition import backbone_label
+from altub_exp.config.compose import backbone_label
 from altub_exp.jobs import Job, Standing
 from altub_exp.overview import read, table
 from altub_exp.progress import console, duration

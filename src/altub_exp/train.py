@@ -14,11 +14,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from altub_exp.collector import collection_paused
-from altub_exp.composition import conf_dir, register_schema
-from altub_exp.config import Config
+from altub_exp.config.compose import conf_dir, register_schema
+from altub_exp.config.messages import explain
+from altub_exp.config.plugins import discover
+from altub_exp.config.schema import Config
 from altub_exp.errors import UserError
-from altub_exp.explain import explain
-from altub_exp.plugins import discover
 
 
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="train")

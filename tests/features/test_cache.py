@@ -371,7 +371,7 @@ def test_a_run_killed_while_it_computes_features_leaves_those_that_are_done(tmp_
     ],
 )
 def test_what_makes_no_sense_is_one_sentence(compose, argument, sentence):
-    from altub_exp.bounds import check
+    from altub_exp.config.check import check
 
     with pytest.raises(UserError, match=sentence):
         check(compose("dataset.category=any", argument))

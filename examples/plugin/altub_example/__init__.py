@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from altub_exp.config import ModelConfig
-from altub_exp.plugins import add_base, add_flow
+from altub_exp.config.plugins import add_base, add_flow
+from altub_exp.config.schema import ModelConfig
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from altub_exp.config import DatasetConfig, FolderConfig, Layout, SyntheticConfig
+from altub_exp.config.schema import DatasetConfig, FolderConfig, Layout, SyntheticConfig
 from altub_exp.data import btad, mvtec, synthetic, visa
 from altub_exp.data.folder import Folders
 from altub_exp.data.images import load_images, load_masks

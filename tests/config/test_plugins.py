@@ -82,7 +82,7 @@ def test_what_plug_ins_offer_is_among_the_choices(site, tmp_path):
         ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
         ("def register(): raise OSError('no values')", "OSError: no values"),
         (
-            "from altub_exp.plugins import add_base\ndef register(): add_base('none', 'broken_plugin:Base')",
+            "from altub_exp.config.plugins import add_base\ndef register(): add_base('none', 'broken_plugin:Base')",
             "ValueError: altub=none exists already",
         ),
     ],
@@ -97,7 +97,7 @@ def test_a_plug_in_that_fails_is_named_in_one_sentence(tmp_path, code, reason):
 
 
 def test_what_a_plug_in_names_is_imported_when_used_and_not_before(tmp_path):
-    code = "from altub_exp.plugins import add_base\ndef register(): add_base('cauchy', 'broken_plugin:Cauchy')"
+    code = "from altub_exp.config.plugins import add_base\ndef register(): add_base('cauchy', 'broken_plugin:Cauchy')"
     changes = install(tmp_path / "site", code)
     run(tmp_path, "--cfg", "job", "altub=cauchy", **changes)
     _, stderr = run(tmp_path, *TINY, "altub=cauchy", expect=1, **changes)

@@ -16,8 +16,8 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from altub_exp.composition import options
-from altub_exp.config import MODELS, ModelConfig
+from altub_exp.config.compose import options
+from altub_exp.config.schema import MODELS, ModelConfig
 from altub_exp.errors import UserError
 
 GROUP = "altub_exp.plugins"

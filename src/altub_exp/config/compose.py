@@ -9,13 +9,13 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from altub_exp.config import DATASETS, MODELS, BackboneConfig, CacheConfig, Config, DatasetConfig, Precision
+from altub_exp.config.schema import DATASETS, MODELS, BackboneConfig, CacheConfig, Config, DatasetConfig, Precision
 from altub_exp.errors import UserError
 
 
 def conf_dir() -> str:
     """Absolute path of the YAML groups: the packaged folder where it exists, else the checkout's."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     packaged = package / "conf"
     return str(packaged if packaged.is_dir() else package.parents[1] / "conf")
 

@@ -7,8 +7,8 @@ import re
 from dataclasses import is_dataclass
 from typing import cast, get_type_hints
 
-from altub_exp.composition import options
-from altub_exp.config import Config
+from altub_exp.config.compose import options
+from altub_exp.config.schema import Config
 
 
 def explain(error: Exception) -> str:

@@ -2,11 +2,11 @@
 
 import pytest
 
-from altub_exp.bounds import check
-from altub_exp.composition import backbone_label
-from altub_exp.config import FeatureNorm
+from altub_exp.config.check import check
+from altub_exp.config.compose import backbone_label
+from altub_exp.config.messages import keys
+from altub_exp.config.schema import FeatureNorm
 from altub_exp.errors import UserError
-from altub_exp.explain import keys
 
 
 def test_defaults_are_the_contracts(compose):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from altub_exp.config import CFlowConfig, Config, CSFlowConfig
+from altub_exp.config.schema import CFlowConfig, Config, CSFlowConfig
 from altub_exp.errors import UserError
 
 
