@@ -10,7 +10,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from altub_exp.disk import write_json
+from altub_exp.machine.disk import write_json
 from analysis.provenance import commit
 from analysis.records import Run
 from analysis.style import PNG_DPI, styled

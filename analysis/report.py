@@ -13,8 +13,8 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from altub_exp.disk import write_text
 from altub_exp.errors import UserError
+from altub_exp.machine.disk import write_text
 from altub_exp.runs import State
 from analysis import page
 from analysis.artifacts import Artifacts

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 import torch
 
-from altub_exp.build import prepare_device
 from altub_exp.config.schema import Device, Precision
+from altub_exp.machine.device import prepare_device
 from bench.cost import steps
 from bench.own import configuration
 from bench.turns import OWN, WORK, Work, by_turns, line, now

@@ -23,7 +23,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from altub_exp.build import build_backbone, build_density, build_learner, family, prepare_device, seed_everything
+from altub_exp.build import build_backbone, build_density, build_learner, family
 from altub_exp.config.compose import conf_dir, register_schema
 from altub_exp.config.schema import Config
 from altub_exp.detector import Detector
@@ -34,6 +34,7 @@ from altub_exp.features.maps import FeatureMaps
 from altub_exp.flows import cflow, fastflow
 from altub_exp.flows.coupling import CouplingBlock
 from altub_exp.learner import Learner
+from altub_exp.machine.device import prepare_device, seed_everything
 from altub_exp.scoring import Scoring
 from bench.cost import steps
 from bench.turns import Work, images, masks, now, serve, work_from

@@ -5,11 +5,12 @@ import csv
 import pytest
 import torch
 
-from altub_exp.build import build_density, build_learner, prepare_device, seed_everything
+from altub_exp.build import build_density, build_learner
 from altub_exp.config.schema import Device, Precision
 from altub_exp.density import negative_log_likelihood
 from altub_exp.features.backbone import Backbone
 from altub_exp.features.maps import FeatureMaps
+from altub_exp.machine.device import prepare_device, seed_everything
 from altub_exp.metrics import device as on_device
 from altub_exp.metrics.auroc import auroc
 from altub_exp.metrics.kolmogorov import channel_ks

@@ -12,7 +12,7 @@ import pytest
 
 from altub_exp.data.synthetic import Drawing, draw
 from altub_exp.errors import UserError
-from altub_exp.gpus import visible_gpus
+from altub_exp.machine.gpus import visible_gpus
 from altub_exp.pool import Job, Pool, environment, slots
 from altub_exp.runs import Held
 from tests.commandline import ROOT, TINY, command, equal_models, folders, journal, run, status

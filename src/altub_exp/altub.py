@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from altub_exp.replay import Replays
+from altub_exp.machine.cuda_graphs import Replays
 
 Clipping = Callable[[list[nn.Parameter], float], object]
 Part = tuple[list[nn.Parameter], list[nn.Parameter]]

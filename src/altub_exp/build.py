@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -21,7 +20,6 @@ from altub_exp.config.schema import (
     ClipPhase,
     Config,
     CSFlowConfig,
-    Device,
     FastFlowConfig,
     FeatureNorm,
     Optimizers,
@@ -40,10 +38,8 @@ from altub_exp.flows.cflow import CFlow
 from altub_exp.flows.csflow import CSFlow
 from altub_exp.flows.fastflow import FastFlow
 from altub_exp.flows.latent import Shape
-from altub_exp.heap import keep_freed_memory
 from altub_exp.learner import FibreLearner, ImageLearner, Learner
-from altub_exp.precision import allow_tf32
-from altub_exp.progress import log
+from altub_exp.machine.terminal import log
 from altub_exp.schedule import LearningRate
 from altub_exp.scoring import CrossScaleEnergy, FibreProbability, LikelihoodMap, Scoring
 
@@ -245,33 +241,3 @@ def build_learner(config: Config, density: Density) -> Learner:
     )
     rate = LearningRate(train.lr, train.final_lr, train.epochs, train.cycle, train.warmup_epochs)
     return family(config).learner(config.model, density, optimizer, rate)
-
-
-def prepare_device(
-    wanted: Device, threads: int | None = None, precision: Precision = Precision.float32
-) -> torch.device:
-    """The device that was asked for, with TF32 only where ``precision`` says so, and on the CPU with so many threads.
-
-    Raises:
-        UserError: CUDA was asked for and there is none, or TF32, which a CPU does not have.
-    """
-    available = torch.cuda.is_available()
-    if wanted is Device.cuda and not available:
-        raise UserError("device=cuda was asked for, but PyTorch finds no CUDA device here: set device=cpu or auto.")
-    if threads is not None:
-        torch.set_num_threads(threads)
-    device = torch.device("cuda" if available and wanted is not Device.cpu else "cpu")
-    if precision is Precision.tf32 and device.type != "cuda":
-        raise UserError(
-            "precision=tf32 has no effect on a CPU: set precision=float32, or device=cuda where there is one."
-        )
-    allow_tf32(precision is Precision.tf32)
-    if device.type == "cpu":
-        keep_freed_memory()
-    return device
-
-
-def seed_everything(seed: int) -> None:
-    """Seed PyTorch, and numpy's global generator, from which FrEIA draws the permutations."""
-    torch.manual_seed(seed)
-    np.random.seed(seed)  # noqa: NPY002

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from altub_exp.config.compose import cache_defaults
-from altub_exp.progress import duration
+from altub_exp.machine.terminal import duration
 
 EPILOG = """examples:
   python -m altub_exp.cache                   # per backbone and input size: images, GiB, when they were last used

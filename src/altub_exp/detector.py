@@ -19,7 +19,7 @@ from altub_exp.config.schema import Precision
 from altub_exp.density import Density
 from altub_exp.errors import UserError
 from altub_exp.features.backbone import Backbone
-from altub_exp.precision import allow_tf32
+from altub_exp.machine.precision import allow_tf32
 from altub_exp.record import weights_fingerprint
 from altub_exp.runs import RunFolder, State
 from altub_exp.scoring import Scoring

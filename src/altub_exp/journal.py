@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from altub_exp.disk import write_text
 from altub_exp.errors import UserError
+from altub_exp.machine.disk import write_text
 
 
 def now_ms() -> int:

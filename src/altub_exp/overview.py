@@ -16,7 +16,7 @@ from rich.text import Text
 
 from altub_exp.errors import UserError
 from altub_exp.journal import now_ms
-from altub_exp.progress import duration
+from altub_exp.machine.terminal import duration
 from altub_exp.runs import RunFolder, State
 
 __all__ = ["DAMAGED", "STATES", "Row", "counts", "read", "table"]

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from altub_exp.disk import DiskFull, disk_full
-from altub_exp.progress import duration, log
+from altub_exp.machine.disk import DiskFull, disk_full
+from altub_exp.machine.terminal import duration, log
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,13 @@ from omegaconf import OmegaConf
 from altub_exp.config.compose import backbone_label
 from altub_exp.config.schema import NEUTRAL, Config, Precision
 from altub_exp.data import ImageSet
-from altub_exp.disk import no_space, write_text
 from altub_exp.errors import UserError, was_interrupted
 from altub_exp.identity import identity
 from altub_exp.journal import now_ms
+from altub_exp.machine.disk import no_space, write_text
+from altub_exp.machine.terminal import log
 from altub_exp.metrics.stability import stability
 from altub_exp.pictures import auroc_curve
-from altub_exp.progress import log
 from altub_exp.provenance import code_fingerprint, git_state, versions
 from altub_exp.runs import RunFolder, State
 from altub_exp.tracking import Tracker, prepare_store

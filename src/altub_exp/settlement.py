@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from altub_exp.errors import UserError
+from altub_exp.machine.terminal import console, duration
 from altub_exp.parent import Parent, told
-from altub_exp.progress import console, duration
 from altub_exp.runs import Held, RunFolder
 from altub_exp.store import Unreachable, full, shown
 from altub_exp.sync import NOTHING, sync_run

@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
-from altub_exp.collector import collection_paused
-from altub_exp.disk import disk_full, no_space
 from altub_exp.errors import UserError
+from altub_exp.machine.disk import disk_full, no_space
+from altub_exp.machine.memory import collection_paused
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

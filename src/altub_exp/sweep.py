@@ -10,10 +10,10 @@ from pathlib import Path
 
 from hydra.core.utils import JobReturn, JobStatus
 
-from altub_exp.disk import writing_to
 from altub_exp.jobs import Compose, Job, Standing, compose_jobs, quoted
+from altub_exp.machine.disk import writing_to
+from altub_exp.machine.terminal import console
 from altub_exp.parent import Parent
-from altub_exp.progress import console
 from altub_exp.provenance import code_fingerprint
 from altub_exp.runs import Held
 from altub_exp.settlement import settle, unsettled

@@ -13,12 +13,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from altub_exp.collector import collection_paused
 from altub_exp.config.compose import conf_dir, register_schema
 from altub_exp.config.messages import explain
 from altub_exp.config.plugins import discover
 from altub_exp.config.schema import Config
 from altub_exp.errors import UserError
+from altub_exp.machine.memory import collection_paused
 
 
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="train")

@@ -15,9 +15,9 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from altub_exp.collector import collection_paused
 from altub_exp.errors import UserError
-from altub_exp.precision import without_tf32
+from altub_exp.machine.memory import collection_paused
+from altub_exp.machine.precision import without_tf32
 
 Weights = Mapping[str, Tensor]
 

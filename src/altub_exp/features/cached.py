@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from altub_exp.features.mapfile import MAPS, map_file, read_maps, serialized
-from altub_exp.progress import log
+from altub_exp.machine.terminal import log
 
 SPARE_GB = 2.0  # left free on the disk: runs write there too
 READERS = 8

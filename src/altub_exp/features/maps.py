@@ -16,7 +16,7 @@ from altub_exp.data.images import rotate
 from altub_exp.errors import UserError
 from altub_exp.features.cached import CachedMaps
 from altub_exp.features.extraction import Extractor, batch, one_by_one
-from altub_exp.progress import console, log
+from altub_exp.machine.terminal import console, log
 
 IMAGES_AT_ONCE = 32  # between two looks at whether there is room for more
 

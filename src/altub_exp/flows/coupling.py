@@ -14,8 +14,8 @@ from FrEIA.modules import AllInOneBlock
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from altub_exp.precision import uncast
-from altub_exp.progress import log
+from altub_exp.machine.precision import uncast
+from altub_exp.machine.terminal import log
 
 Orders = tuple[Tensor, Tensor]
 

@@ -59,7 +59,7 @@ class GpuPool(Launcher):
             UserError: the launcher's values are wrong.
         """
         from altub_exp.errors import UserError
-        from altub_exp.gpus import visible_gpus
+        from altub_exp.machine.gpus import visible_gpus
 
         self._config, self._context = config, hydra_context
         for key, value in {
@@ -84,9 +84,9 @@ class GpuPool(Launcher):
             SystemExit: after Ctrl-C (130) or SIGTERM (143), when all processes have ended.
         """
         from altub_exp.errors import UserError
-        from altub_exp.gpus import visible_gpus
+        from altub_exp.machine.gpus import visible_gpus
+        from altub_exp.machine.terminal import log, logging_to
         from altub_exp.pool import Interrupted, Job, Pool, slots
-        from altub_exp.progress import log, logging_to
         from altub_exp.runs import Held
 
         assert self._config is not None

@@ -66,8 +66,8 @@ class SlurmLauncher(BaseSubmititLauncher):  # type: ignore[misc]
             UserError: Slurm does not take the jobs.
             KeyboardInterrupt: the caller leaves; the jobs run on.
         """
-        from altub_exp.disk import write_text
-        from altub_exp.progress import console
+        from altub_exp.machine.disk import write_text
+        from altub_exp.machine.terminal import console
 
         notes = [self._note(overrides) for overrides in job_overrides]
         left = self._queued() or {}
@@ -137,7 +137,7 @@ class SlurmLauncher(BaseSubmititLauncher):  # type: ignore[misc]
         return jobs
 
     def _wait(self, jobs: Sequence[Any], arrays: str) -> list[JobReturn]:
-        from altub_exp.progress import console
+        from altub_exp.machine.terminal import console
 
         results: dict[str, JobReturn] = {}
         absent_since: dict[str, float] = {}

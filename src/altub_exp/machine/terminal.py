@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from altub_exp.disk import no_space
+from altub_exp.machine.disk import no_space
 
 SHOWN = ("loss", "objective", "pixel_auroc", "image_auroc", "ks")  # the journal has more
 

@@ -1,0 +1,41 @@
+"""The device that a run computes on, and the random generators that it seeds."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from altub_exp.config.schema import Device, Precision
+from altub_exp.errors import UserError
+from altub_exp.machine.memory import keep_freed_memory
+from altub_exp.machine.precision import allow_tf32
+
+
+def prepare_device(
+    wanted: Device, threads: int | None = None, precision: Precision = Precision.float32
+) -> torch.device:
+    """The device that was asked for, with TF32 only where ``precision`` says so, and on the CPU with so many threads.
+
+    Raises:
+        UserError: CUDA was asked for and there is none, or TF32, which a CPU does not have.
+    """
+    available = torch.cuda.is_available()
+    if wanted is Device.cuda and not available:
+        raise UserError("device=cuda was asked for, but PyTorch finds no CUDA device here: set device=cpu or auto.")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    device = torch.device("cuda" if available and wanted is not Device.cpu else "cpu")
+    if precision is Precision.tf32 and device.type != "cuda":
+        raise UserError(
+            "precision=tf32 has no effect on a CPU: set precision=float32, or device=cuda where there is one."
+        )
+    allow_tf32(precision is Precision.tf32)
+    if device.type == "cpu":
+        keep_freed_memory()
+    return device
+
+
+def seed_everything(seed: int) -> None:
+    """Seed PyTorch, and numpy's global generator, from which FrEIA draws the permutations."""
+    torch.manual_seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
