@@ -8,7 +8,7 @@ import itertools
 
 import torch
 
-from altub_exp.flows import fused
+from altub_exp.flows import coupling_kernels
 
 CASES = list(itertools.product([(6, 3, 5), (7, 24, 25), (20, 11, 12)], [True, False]))
 """((C, H, W), whether channels are permuted)."""
@@ -42,8 +42,8 @@ def compare(shape, permuted, device="cpu"):
     z, log_det = plain(*entering, 1.9, order)
     of_z, of_log_det = drawn(*z.shape), drawn(batch)
     expected = torch.autograd.grad((z, log_det), entering, (of_z, of_log_det))
-    found = fused.couple(x, a, scale, offset, 1.9, inverse)
-    gradients = fused.gradients(x, a, scale, of_z, of_log_det, 1.9, inverse)
+    found = coupling_kernels.couple(x, a, scale, offset, 1.9, inverse)
+    gradients = coupling_kernels.gradients(x, a, scale, of_z, of_log_det, 1.9, inverse)
     for ours, theirs in zip((*found, *gradients), (z, log_det, *expected), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=2e-6, atol=4e-6 * theirs.abs().max().item())
 

@@ -74,7 +74,7 @@ class _Couple(torch.autograd.Function):
 
     It takes the batch in pieces and keeps x and a alone for the gradient; a is overwritten by (tanh 0.1 s, 0.1 t), from
     which the rest is computed again. FrEIA's operations in FrEIA's order: the same numbers. On a GPU two kernels
-    (:mod:`~altub_exp.flows.fused`) compute all of it, the same up to rounding.
+    (:mod:`~altub_exp.flows.coupling_kernels`) compute all of it, the same up to rounding.
     """
 
     @staticmethod
@@ -143,10 +143,10 @@ def kernels_for(x: Tensor) -> ModuleType | None:
 def _kernels(device: torch.device) -> ModuleType | None:
     """They are built when they are first called, by a C compiler; without, a warning says so and they are not used."""
     try:
-        from altub_exp.flows import fused
+        from altub_exp.flows import coupling_kernels
 
         x = torch.zeros(1, 2, 1, 1, device=device)
-        fused.couple(x, x, x[0, :, 0, 0], x[0, :, 0, 0], 1.0, None)
+        coupling_kernels.couple(x, x, x[0, :, 0, 0], x[0, :, 0, 0], 1.0, None)
     except torch.OutOfMemoryError:
         raise
     except (ImportError, OSError, RuntimeError, subprocess.CalledProcessError) as error:
@@ -156,7 +156,7 @@ def _kernels(device: torch.device) -> ModuleType | None:
             error,
         )
         return None
-    return fused
+    return coupling_kernels
 
 
 def _pieces(x: Tensor) -> Iterator[slice]:

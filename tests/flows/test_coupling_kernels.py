@@ -19,8 +19,8 @@ def test_interpreted_kernels_equal_the_formula_and_autograds_gradients():
 
 
 def test_where_they_cannot_be_built_a_warning_names_the_remedy(monkeypatch, caplog):
-    monkeypatch.delattr(flows, "fused", raising=False)
-    monkeypatch.setitem(sys.modules, "altub_exp.flows.fused", None)
+    monkeypatch.delattr(flows, "coupling_kernels", raising=False)
+    monkeypatch.setitem(sys.modules, "altub_exp.flows.coupling_kernels", None)
     assert coupling._kernels.__wrapped__(torch.device("cpu")) is None
     assert "fused kernels cannot be built" in caplog.text
     assert "apt-get install gcc python3-dev" in caplog.text
