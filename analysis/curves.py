@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from altub_exp.altub import Alternation
+from altub_exp.method.altub import Alternation
 from analysis.drawing import Drawing, Undrawn
 from analysis.records import Run
 from analysis.settings import Line, Setting

@@ -21,21 +21,21 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import special_ortho_group
 
-from altub_exp.altub import AlternatingOptimizer, Alternation
-from altub_exp.base import BASES
 from altub_exp.config.schema import Device
-from altub_exp.density import Density
 from altub_exp.features.backbone import Backbone
 from altub_exp.features.maps import FeatureMaps
 from altub_exp.flows import fastflow
 from altub_exp.flows.cflow import CFlow
 from altub_exp.flows.coupling import random_orthogonal
-from altub_exp.learner import FibreLearner, ImageLearner
 from altub_exp.machine.device import prepare_device
+from altub_exp.method.altub import AlternatingOptimizer, Alternation
+from altub_exp.method.base import BASES
+from altub_exp.method.density import Density
+from altub_exp.method.learner import FibreLearner, ImageLearner
+from altub_exp.method.learning_rate import LearningRate, Moment
 from altub_exp.metrics.auroc import auroc
 from altub_exp.metrics.kolmogorov import ks_p_value, ks_statistic
 from altub_exp.metrics.shapiro import shapiro_wilk
-from altub_exp.schedule import LearningRate, Moment
 from bench.own import made_of
 
 Work = Callable[[], object]

@@ -33,9 +33,9 @@ from altub_exp.features.extraction import Extractor
 from altub_exp.features.maps import FeatureMaps
 from altub_exp.flows import cflow, fastflow
 from altub_exp.flows.coupling import CouplingBlock
-from altub_exp.learner import Learner
 from altub_exp.machine.device import prepare_device, seed_everything
-from altub_exp.scoring import Scoring
+from altub_exp.method.learner import Learner
+from altub_exp.method.scoring import Scoring
 from bench.cost import steps
 from bench.turns import Work, images, masks, now, serve, work_from
 

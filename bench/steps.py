@@ -23,9 +23,9 @@ from altub_exp.build import build_density, build_learner, family
 from altub_exp.config.schema import CFlowConfig, Config, Device, Precision
 from altub_exp.errors import UserError
 from altub_exp.flows import coupling
-from altub_exp.learner import Learner
 from altub_exp.machine.device import prepare_device, seed_everything
-from altub_exp.schedule import Moment
+from altub_exp.method.learner import Learner
+from altub_exp.method.learning_rate import Moment
 from bench.cost import steps
 from bench.models import Peaks
 from bench.own import configuration

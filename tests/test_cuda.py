@@ -7,14 +7,14 @@ import torch
 
 from altub_exp.build import build_density, build_learner
 from altub_exp.config.schema import Device, Precision
-from altub_exp.density import negative_log_likelihood
 from altub_exp.features.backbone import Backbone
 from altub_exp.features.maps import FeatureMaps
 from altub_exp.machine.device import prepare_device, seed_everything
-from altub_exp.metrics import device as on_device
+from altub_exp.method.density import negative_log_likelihood
+from altub_exp.method.learning_rate import Moment
+from altub_exp.metrics import on_gpu as on_device
 from altub_exp.metrics.auroc import auroc
 from altub_exp.metrics.kolmogorov import channel_ks
-from altub_exp.schedule import Moment
 from tests.commandline import TINY, folders, journal, kill_behind_a_checkpoint, recorded, run, status
 
 kernels = pytest.importorskip("tests.flows.kernels", reason="Triton is not here")

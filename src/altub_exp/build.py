@@ -11,8 +11,6 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from altub_exp.altub import AlternatingOptimizer, Alternation
-from altub_exp.base import BASES
 from altub_exp.config import plugins
 from altub_exp.config.schema import (
     CFlowConfig,
@@ -27,7 +25,6 @@ from altub_exp.config.schema import (
 )
 from altub_exp.data import ImageSet
 from altub_exp.data.images import ImageFiles, file_digests
-from altub_exp.density import Density
 from altub_exp.errors import UserError
 from altub_exp.features.backbone import Backbone
 from altub_exp.features.cache import FeatureCache, Shelf
@@ -38,10 +35,13 @@ from altub_exp.flows.cflow import CFlow
 from altub_exp.flows.csflow import CSFlow
 from altub_exp.flows.fastflow import FastFlow
 from altub_exp.flows.latent import Shape
-from altub_exp.learner import FibreLearner, ImageLearner, Learner
 from altub_exp.machine.terminal import log
-from altub_exp.schedule import LearningRate
-from altub_exp.scoring import CrossScaleEnergy, FibreProbability, LikelihoodMap, Scoring
+from altub_exp.method.altub import AlternatingOptimizer, Alternation
+from altub_exp.method.base import BASES
+from altub_exp.method.density import Density
+from altub_exp.method.learner import FibreLearner, ImageLearner, Learner
+from altub_exp.method.learning_rate import LearningRate
+from altub_exp.method.scoring import CrossScaleEnergy, FibreProbability, LikelihoodMap, Scoring
 
 
 @dataclass(frozen=True)

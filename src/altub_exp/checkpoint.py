@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from altub_exp.altub import AlternatingOptimizer
-from altub_exp.density import Density
 from altub_exp.errors import UserError
 from altub_exp.flows.latent import Shape
+from altub_exp.method.altub import AlternatingOptimizer
+from altub_exp.method.density import Density
 
 
 def save_checkpoint(path: Path, epoch: int, density: Density, optimizer: AlternatingOptimizer) -> None:
@@ -55,7 +55,7 @@ class Trained(NamedTuple):
     Attributes:
         density: its parameters.
         shapes: (C, H, W) of the feature maps of each scale.
-        extremes: what the maps are relative to, see :class:`~altub_exp.scoring.Scoring`.
+        extremes: what the maps are relative to, see :class:`~altub_exp.method.scoring.Scoring`.
         limits: smallest and largest value of the anomaly maps of the test images.
     """
 

@@ -16,13 +16,13 @@ from altub_exp.checkpoint import load_trained
 from altub_exp.config.compose import load_config
 from altub_exp.config.plugins import discover
 from altub_exp.config.schema import Precision
-from altub_exp.density import Density
 from altub_exp.errors import UserError
 from altub_exp.features.backbone import Backbone
 from altub_exp.machine.precision import allow_tf32
+from altub_exp.method.density import Density
+from altub_exp.method.scoring import Scoring
 from altub_exp.record import weights_fingerprint
 from altub_exp.runs import RunFolder, State
-from altub_exp.scoring import Scoring
 
 WARM_UP = 10  # images before the timed ones: caches, and on CUDA the choice of kernels
 
@@ -35,7 +35,7 @@ class Detector:
         backbone: on ``device``.
         density: likewise.
         scoring: how it scores.
-        extremes: what the maps are relative to, see :class:`~altub_exp.scoring.Scoring`.
+        extremes: what the maps are relative to, see :class:`~altub_exp.method.scoring.Scoring`.
         limits: smallest and largest value of the anomaly maps of the run's own test images.
         size: side S in pixels of the images it takes.
         interpolation: how images are resized to it.

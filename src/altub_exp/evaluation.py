@@ -12,15 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from altub_exp.density import Density
 from altub_exp.errors import Divergence
 from altub_exp.features.maps import FeatureMaps, room_on_device
 from altub_exp.flows.latent import Shape
-from altub_exp.metrics import device as on_device
+from altub_exp.method.density import Density
+from altub_exp.method.scoring import Scoring
+from altub_exp.metrics import on_gpu as on_device
 from altub_exp.metrics.auroc import auroc
 from altub_exp.metrics.kolmogorov import channel_ks
 from altub_exp.metrics.normality import UnitNormality
-from altub_exp.scoring import Scoring
 
 IMAGES_AT_ONCE = 32  # maps are resized for so many images at a time
 
@@ -50,7 +50,7 @@ class Scores(NamedTuple):
     Attributes:
         maps: one score per pixel, [N, S, S], on the density's device.
         images: one per image, [N], on the CPU.
-        extremes: of the images that both are relative to, see :class:`~altub_exp.scoring.Scoring`.
+        extremes: of the images that both are relative to, see :class:`~altub_exp.method.scoring.Scoring`.
     """
 
     maps: Tensor

@@ -16,17 +16,19 @@ from altub_exp.checkpoint import Trained, load_checkpoint, save_checkpoint, save
 from altub_exp.config.check import check
 from altub_exp.config.schema import Config, Resume
 from altub_exp.data import ImageSet, load_images, load_masks, open_category
-from altub_exp.density import Density
 from altub_exp.detector import load_detector, time_inference
 from altub_exp.errors import Divergence, UserError, was_interrupted
 from altub_exp.evaluation import TestSet, anomaly_scores, detection, normality, unit_normality
 from altub_exp.features.maps import FeatureMaps
 from altub_exp.journal import now_ms
-from altub_exp.learner import Learner
 from altub_exp.machine.device import prepare_device, seed_everything
 from altub_exp.machine.disk import no_space, write_json, writing_to
 from altub_exp.machine.memory import collection_paused
 from altub_exp.machine.terminal import EpochProgress, log, logging_to
+from altub_exp.method.density import Density
+from altub_exp.method.learner import Learner
+from altub_exp.method.learning_rate import Moment
+from altub_exp.method.scoring import Scoring
 from altub_exp.metrics.shapiro import FEWEST_VALUES
 from altub_exp.pictures import map_sheet, shown_rows
 from altub_exp.record import (
@@ -43,8 +45,6 @@ from altub_exp.record import (
     weights_fingerprint,
 )
 from altub_exp.runs import RunFolder, State
-from altub_exp.schedule import Moment
-from altub_exp.scoring import Scoring
 from altub_exp.tracking import prepare_store, resolve_uri
 
 

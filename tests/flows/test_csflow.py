@@ -7,12 +7,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from altub_exp.base import BASES
 from altub_exp.build import build_density, build_learner
-from altub_exp.density import Density, negative_log_likelihood
 from altub_exp.flows.csflow import CSFlow
-from altub_exp.schedule import Moment
-from altub_exp.scoring import CrossScaleEnergy
+from altub_exp.method.base import BASES
+from altub_exp.method.density import Density, negative_log_likelihood
+from altub_exp.method.learning_rate import Moment
+from altub_exp.method.scoring import CrossScaleEnergy
 
 SHAPES = [(6, 8, 8), (7, 4, 4), (5, 2, 2)]
 DIMENSIONS = sum(c * h * w for c, h, w in SHAPES)

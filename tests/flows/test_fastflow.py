@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from altub_exp.base import BASES
-from altub_exp.density import Density, negative_log_likelihood
 from altub_exp.flows.fastflow import FastFlow, normalised
+from altub_exp.method.base import BASES
+from altub_exp.method.density import Density, negative_log_likelihood
 
 
 def small(feature_norm="none", **changes):

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from altub_exp.altub import AlternatingOptimizer, Alternation
-from altub_exp.base import BASES as BUILT_IN
 from altub_exp.checkpoint import load_checkpoint, save_checkpoint
-from altub_exp.density import Density, log_likelihood, negative_log_likelihood
 from altub_exp.flows.cflow import CFlow
 from altub_exp.flows.csflow import CSFlow
 from altub_exp.flows.fastflow import FastFlow
-from altub_exp.learner import FibreLearner, ImageLearner
-from altub_exp.schedule import LearningRate, Moment
-from altub_exp.scoring import CrossScaleEnergy, FibreProbability, LikelihoodMap
+from altub_exp.method.altub import AlternatingOptimizer, Alternation
+from altub_exp.method.base import BASES as BUILT_IN
+from altub_exp.method.density import Density, log_likelihood, negative_log_likelihood
+from altub_exp.method.learner import FibreLearner, ImageLearner
+from altub_exp.method.learning_rate import LearningRate, Moment
+from altub_exp.method.scoring import CrossScaleEnergy, FibreProbability, LikelihoodMap
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "examples/plugin"))
 from altub_example.nice import Nice

@@ -9,11 +9,11 @@ from omegaconf import OmegaConf
 from altub_exp.build import build_density
 from altub_exp.config.compose import load_config
 from altub_exp.config.schema import Device, Precision
-from altub_exp.density import negative_log_likelihood
 from altub_exp.errors import UserError
 from altub_exp.features.backbone import Backbone
 from altub_exp.machine.device import prepare_device, seed_everything
 from altub_exp.machine.precision import allow_tf32, without_tf32
+from altub_exp.method.density import negative_log_likelihood
 from tests.commandline import TINY, folders, journal, run
 
 SHAPES = [(8, 8, 8), (16, 4, 4)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from altub_exp.base import Standardized
+from altub_exp.method.base import Standardized
 
 
 class SinhArcsinh(nn.Module):

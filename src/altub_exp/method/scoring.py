@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from altub_exp.density import Units, log_likelihood
+from altub_exp.method.density import Units, log_likelihood
 
 FLOAT32_EXPONENT = 80.0  # exp(88.7) is the largest float32
 

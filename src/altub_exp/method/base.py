@@ -1,7 +1,7 @@
 """Base distributions of a flow: N(0, I), N(μ, diag σ²) with learned (μ, ln σ), and one whose (μ, ln σ) are convolved.
 
 Each is a module that standardises z: it returns q = (z − μ)/σ and ln σ, from which loss (Eq. 5) and score (Eq. 6)
-follow; see :mod:`altub_exp.density` and :mod:`altub_exp.scoring`.
+follow; see :mod:`altub_exp.method.density` and :mod:`altub_exp.method.scoring`.
 """
 
 from __future__ import annotations

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from altub_exp.altub import AlternatingOptimizer
-from altub_exp.density import HALF_LOG_2_PI, Density, log_likelihood, negative_log_likelihood
 from altub_exp.errors import UserError
 from altub_exp.flows.latent import Shape
-from altub_exp.schedule import LearningRate, Moment
+from altub_exp.method.altub import AlternatingOptimizer
+from altub_exp.method.density import HALF_LOG_2_PI, Density, log_likelihood, negative_log_likelihood
+from altub_exp.method.learning_rate import LearningRate, Moment
 
 
 class Lesson(NamedTuple):

@@ -5,9 +5,9 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from altub_exp.density import Units
-from altub_exp.scoring import FibreProbability, LikelihoodMap, largest_pixel
-from tests.transcription import corners_aligned_bilinear, half_pixel_bilinear
+from altub_exp.method.density import Units
+from altub_exp.method.scoring import FibreProbability, LikelihoodMap, largest_pixel
+from tests.method.transcription import corners_aligned_bilinear, half_pixel_bilinear
 
 
 def units(log_sigma_shift=0.0, dtype=torch.float64):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import kstest
 
-from altub_exp.metrics import device
+from altub_exp.metrics import on_gpu as device
 from altub_exp.metrics.auroc import auroc
 from altub_exp.metrics.kolmogorov import LONG, channel_ks
 

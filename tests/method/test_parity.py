@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from altub_exp.base import BASES
-from altub_exp.density import Density, log_likelihood
 from altub_exp.flows.cflow import CFlow
 from altub_exp.flows.csflow import CSFlow
 from altub_exp.flows.fastflow import FastFlow
-from altub_exp.scoring import CrossScaleEnergy, FibreProbability, LikelihoodMap
-from tests import transcription
+from altub_exp.method.base import BASES
+from altub_exp.method.density import Density, log_likelihood
+from altub_exp.method.scoring import CrossScaleEnergy, FibreProbability, LikelihoodMap
+from tests.method import transcription
 
 TOLERANCE = 1e-5
 

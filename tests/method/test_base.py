@@ -5,10 +5,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from altub_exp.base import BASES, ConvolutionalNormal, LearnedNormal
-from altub_exp.density import Density, Units, negative_log_likelihood
 from altub_exp.flows.fastflow import FastFlow
-from altub_exp.scoring import LikelihoodMap
+from altub_exp.method.base import BASES, ConvolutionalNormal, LearnedNormal
+from altub_exp.method.density import Density, Units, negative_log_likelihood
+from altub_exp.method.scoring import LikelihoodMap
 
 SHAPES = [(6, 8, 8), (8, 4, 4)]
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from altub_exp.schedule import LearningRate, Moment
+from altub_exp.method.learning_rate import LearningRate, Moment
 
 CFLOW = LearningRate(2e-4, final=1e-3, epochs=200, cycle=8, warmup_epochs=16)
 

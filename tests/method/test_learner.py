@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from altub_exp.altub import AlternatingOptimizer, Alternation
-from altub_exp.base import BASES
-from altub_exp.density import Density
 from altub_exp.errors import UserError
 from altub_exp.flows.cflow import CFlow
-from altub_exp.learner import FibreLearner
-from altub_exp.schedule import LearningRate, Moment
+from altub_exp.method.altub import AlternatingOptimizer, Alternation
+from altub_exp.method.base import BASES
+from altub_exp.method.density import Density
+from altub_exp.method.learner import FibreLearner
+from altub_exp.method.learning_rate import LearningRate, Moment
 
 SHAPES = [(6, 4, 4), (5, 2, 2)]
 N = 8

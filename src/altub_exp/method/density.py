@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from altub_exp.base import Standardized
 from altub_exp.flows.latent import Latent, Shape
 from altub_exp.machine.cuda_graphs import Replays
+from altub_exp.method.base import Standardized
 
 HALF_LOG_2_PI = 0.5 * math.log(2 * math.pi)
 

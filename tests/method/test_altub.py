@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from altub_exp.altub import AlternatingOptimizer, Alternation
-from altub_exp.base import BASES
-from altub_exp.density import Density, negative_log_likelihood
 from altub_exp.flows.fastflow import FastFlow
+from altub_exp.method.altub import AlternatingOptimizer, Alternation
+from altub_exp.method.base import BASES
+from altub_exp.method.density import Density, negative_log_likelihood
 
 SHAPES = [(4, 4, 4), (6, 2, 2)]
 

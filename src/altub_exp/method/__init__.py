@@ -1,0 +1,1 @@
+"""AltUB itself: the density, its base distributions, the alternating schedule, learning and scoring."""
