@@ -28,9 +28,9 @@ from altub_exp.data.images import ImageFiles, file_digests
 from altub_exp.errors import UserError
 from altub_exp.features.backbone import Backbone
 from altub_exp.features.cache import FeatureCache, Shelf
+from altub_exp.features.cache_key import Weights, image_facts, model_facts
 from altub_exp.features.extraction import LateBackbone
 from altub_exp.features.maps import FeatureMaps
-from altub_exp.features.recipe import Weights, image_facts, model_facts
 from altub_exp.flows.cflow import CFlow
 from altub_exp.flows.csflow import CSFlow
 from altub_exp.flows.fastflow import FastFlow

@@ -16,9 +16,9 @@ from altub_exp.cache import main
 from altub_exp.errors import UserError
 from altub_exp.features.backbone import Backbone
 from altub_exp.features.cache import FeatureCache, Shelf
+from altub_exp.features.cache_key import Weights, digest, image_facts, model_facts, state_sha256
 from altub_exp.features.extraction import LateBackbone
 from altub_exp.features.maps import FeatureMaps
-from altub_exp.features.recipe import Weights, digest, image_facts, model_facts, state_sha256
 from tests.commandline import TINY, command, environment, equal_models, folders, journal, run
 from tests.stores import place_store
 

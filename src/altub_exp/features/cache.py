@@ -15,10 +15,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from altub_exp.features.cache_key import Facts, Weights, digest, state_sha256
 from altub_exp.features.cached import SPARE_GB, CachedMaps, left_behind, lock_file, paths_in
 from altub_exp.features.extraction import LateBackbone
 from altub_exp.features.mapfile import MAPS
-from altub_exp.features.recipe import Facts, Weights, digest, state_sha256
 from altub_exp.machine.disk import write_json, write_text
 
 LIST = ".images"
