@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
-from altub_exp.runs import State
+from altub_exp.runs.folder import State
 from analysis.published import Key, Value
 from analysis.records import Run
 from analysis.selection import Pick, short

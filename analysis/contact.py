@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from matplotlib.axes import Axes
 from PIL import Image
 
-from altub_exp.pictures import Panels, read_panels
+from altub_exp.runs.pictures import Panels, read_panels
 from analysis.artifacts import Absent, Artifacts
 from analysis.drawing import Drawing, Undrawn, origin
 from analysis.records import Run

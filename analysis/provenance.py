@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
-from altub_exp.provenance import git_state
+from altub_exp.runs.provenance import git_state
 from analysis.records import Records, Run
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from altub_exp.errors import UserError
 from altub_exp.metrics.stability import Stability, stability
-from altub_exp.runs import State
+from altub_exp.runs.folder import State
 from altub_exp.store import database, reason, resolve_uri, shown
 from analysis.stores import read_database, read_server
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from altub_exp.errors import UserError
 from altub_exp.machine.disk import write_text
-from altub_exp.runs import State
+from altub_exp.runs.folder import State
 from analysis import page
 from analysis.artifacts import Artifacts
 from analysis.cells import standing

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from altub_exp.runs import State
+from altub_exp.runs.folder import State
 from analysis import protocol
 from analysis.published import Key
 from analysis.records import Records, Run

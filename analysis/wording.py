@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from altub_exp.runs import State
+from altub_exp.runs.folder import State
 from analysis.drawing import origin
 from analysis.records import Run
 from analysis.settings import Line, Setting

@@ -18,7 +18,7 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from altub_exp.config.compose import conf_dir, register_schema
-from altub_exp.runs import RunFolder, State
+from altub_exp.runs.folder import RunFolder, State
 
 ARGUMENTS = [
     *("-m", "backbone=r18,wrn50,deit,cait", "dataset.category=all", "altub=none,alternating", "seed=1,2"),

@@ -13,7 +13,7 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from altub_exp.runs import DIED, RunFolder
+from altub_exp.runs.folder import DIED, RunFolder
 from tests.commandline import folders, journal, run, status
 from tests.disturbance import (  # noqa: F401  # the fixture is found here by its name
     IN_A_POOL,

@@ -14,7 +14,7 @@ from altub_exp.data.synthetic import Drawing, draw
 from altub_exp.errors import UserError
 from altub_exp.machine.gpus import visible_gpus
 from altub_exp.pool import Job, Pool, environment, slots
-from altub_exp.runs import Held
+from altub_exp.runs.folder import Held
 from tests.commandline import ROOT, TINY, command, equal_models, folders, journal, run, status
 from tests.commandline import environment as inherited
 from tests.stores import place_store

@@ -68,7 +68,7 @@ def test_help_explains_the_groups_with_examples(installed, tmp_path):
 
 def test_outside_a_checkout_no_commit_is_claimed(installed, tmp_path):
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
-    said = run(installed, tmp_path, "-c", "from altub_exp.provenance import git_state; print(git_state())")
+    said = run(installed, tmp_path, "-c", "from altub_exp.runs.provenance import git_state; print(git_state())")
     assert said.strip() == "(None, None)"
 
 

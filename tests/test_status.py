@@ -16,9 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from altub_exp import overview, store, sync
-from altub_exp.journal import now_ms
-from altub_exp.runs import DIED, RunFolder, State
+from altub_exp import store, sync
+from altub_exp.runs import overview
+from altub_exp.runs.folder import DIED, RunFolder, State
+from altub_exp.runs.journal import now_ms
 from altub_exp.status import main
 from altub_exp.tracking import Tracker
 from tests.commandline import (

@@ -19,7 +19,7 @@ import pytest
 
 from altub_exp import store, sync
 from altub_exp.errors import UserError
-from altub_exp.runs import RunFolder, State
+from altub_exp.runs.folder import RunFolder, State
 from altub_exp.tracking import Tracker, prepare_store, resolve_uri
 from tests.stores import place_store
 
@@ -525,7 +525,7 @@ def test_sync_help_needs_no_mlflow():
 WORKER = """
 import sys
 from pathlib import Path
-from altub_exp.runs import RunFolder, State
+from altub_exp.runs.folder import RunFolder, State
 from altub_exp.tracking import Tracker, prepare_store, resolve_uri
 number = int(sys.argv[1])
 uri = resolve_uri("sqlite:///mlflow.db")

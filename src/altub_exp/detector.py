@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from altub_exp.build import build_backbone, build_density, family
-from altub_exp.checkpoint import load_trained
 from altub_exp.config.compose import load_config
 from altub_exp.config.plugins import discover
 from altub_exp.config.schema import Precision
@@ -21,8 +20,9 @@ from altub_exp.features.backbone import Backbone
 from altub_exp.machine.precision import allow_tf32
 from altub_exp.method.density import Density
 from altub_exp.method.scoring import Scoring
-from altub_exp.record import weights_fingerprint
-from altub_exp.runs import RunFolder, State
+from altub_exp.runs.checkpoint import load_trained
+from altub_exp.runs.folder import RunFolder, State
+from altub_exp.runs.identity import weights_fingerprint
 
 WARM_UP = 10  # images before the timed ones: caches, and on CUDA the choice of kernels
 

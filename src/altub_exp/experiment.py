@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from altub_exp.build import base, build_density, build_features, build_learner, family
-from altub_exp.checkpoint import Trained, load_checkpoint, save_checkpoint, save_trained
 from altub_exp.config.check import check
 from altub_exp.config.schema import Config, Resume
 from altub_exp.data import ImageSet, load_images, load_masks, open_category
@@ -20,7 +19,6 @@ from altub_exp.detector import load_detector, time_inference
 from altub_exp.errors import Divergence, UserError, was_interrupted
 from altub_exp.evaluation import TestSet, anomaly_scores, detection, normality, unit_normality
 from altub_exp.features.maps import FeatureMaps
-from altub_exp.journal import now_ms
 from altub_exp.machine.device import prepare_device, seed_everything
 from altub_exp.machine.disk import no_space, write_json, writing_to
 from altub_exp.machine.memory import collection_paused
@@ -30,7 +28,6 @@ from altub_exp.method.learner import Learner
 from altub_exp.method.learning_rate import Moment
 from altub_exp.method.scoring import Scoring
 from altub_exp.metrics.shapiro import FEWEST_VALUES
-from altub_exp.pictures import map_sheet, shown_rows
 from altub_exp.record import (
     Supplement,
     add_to_record,
@@ -39,12 +36,13 @@ from altub_exp.record import (
     finish,
     lacks,
     report_done,
-    run_name,
-    run_path,
     start_status,
-    weights_fingerprint,
 )
-from altub_exp.runs import RunFolder, State
+from altub_exp.runs.checkpoint import Trained, load_checkpoint, save_checkpoint, save_trained
+from altub_exp.runs.folder import RunFolder, State
+from altub_exp.runs.identity import run_name, run_path, weights_fingerprint
+from altub_exp.runs.journal import now_ms
+from altub_exp.runs.pictures import map_sheet, shown_rows
 from altub_exp.tracking import prepare_store, resolve_uri
 
 
@@ -64,7 +62,7 @@ def run_experiment(config: Config) -> State:
     device = prepare_device(config.device, config.threads, config.precision)
     uri = resolve_uri(config.tracking.uri)
     images = open_category(config.dataset)
-    folder = RunFolder(run_path(config, images))
+    folder = RunFolder(run_path(config, images.fingerprint()))
     with writing_to(folder.path):
         return compute(config, images, folder, device, uri)
 

@@ -13,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from altub_exp.config.compose import conf_dir, register_schema
 from altub_exp.config.schema import Config
 from altub_exp.jobs import expanded
-from altub_exp.record import run_path
+from altub_exp.runs.identity import run_path
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,7 @@ class Job:
     @property
     def run(self) -> Path:
         """Where its run lies, for equal images: jobs of several sweeps that agree in it are computed once."""
-        return run_path(self.config, _SameImages())  # type: ignore[arg-type]
-
-
-class _SameImages:
-    def fingerprint(self) -> str:
-        return ""
+        return run_path(self.config, images="")
 
 
 def names() -> list[str]:

@@ -13,8 +13,9 @@ from altub_exp.config.check import check
 from altub_exp.config.schema import Config
 from altub_exp.data import ImageSet, list_categories, open_category
 from altub_exp.errors import UserError
-from altub_exp.record import lacks, run_name, run_path
-from altub_exp.runs import RunFolder, State
+from altub_exp.record import lacks
+from altub_exp.runs.folder import RunFolder, State
+from altub_exp.runs.identity import run_name, run_path
 
 Compose = Callable[[list[str]], DictConfig]
 
@@ -93,7 +94,7 @@ def compose_jobs(products: Sequence[list[str]], compose: Compose) -> list[Job]:
             key = repr(config.dataset)
             if key not in images:
                 images[key] = open_category(config.dataset)
-            path = run_path(config, images[key])
+            path = run_path(config, images[key].fingerprint())
             jobs.setdefault(str(path), Job(chosen, config, RunFolder(path)))
     return list(jobs.values())
 

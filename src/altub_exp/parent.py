@@ -11,9 +11,9 @@ from typing import TypeVar
 from filelock import FileLock
 
 from altub_exp.errors import UserError, was_interrupted
-from altub_exp.journal import now_ms
 from altub_exp.machine.terminal import console
-from altub_exp.runs import RunFolder
+from altub_exp.runs.folder import RunFolder
+from altub_exp.runs.journal import now_ms
 from altub_exp.store import Unreachable, connect, experiment_id, parent_run, reason, resolve_uri, shown
 from altub_exp.tracking import recorded
 

@@ -17,7 +17,7 @@ from altub_exp.detector import Detector
 from altub_exp.errors import UserError
 from altub_exp.features.extraction import PIXELS_AT_ONCE
 from altub_exp.machine.terminal import console
-from altub_exp.pictures import overlay, write_map
+from altub_exp.runs.pictures import overlay, write_map
 
 
 class Item(NamedTuple):

@@ -2,80 +2,27 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import os
 from dataclasses import asdict
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import OmegaConf
 
 from altub_exp.config.compose import backbone_label
-from altub_exp.config.schema import NEUTRAL, Config, Precision
+from altub_exp.config.schema import Config
 from altub_exp.data import ImageSet
-from altub_exp.errors import UserError, was_interrupted
-from altub_exp.identity import identity
-from altub_exp.journal import now_ms
+from altub_exp.errors import was_interrupted
 from altub_exp.machine.disk import no_space, write_text
 from altub_exp.machine.terminal import log
 from altub_exp.metrics.stability import stability
-from altub_exp.pictures import auroc_curve
-from altub_exp.provenance import code_fingerprint, git_state, versions
-from altub_exp.runs import RunFolder, State
+from altub_exp.runs.folder import RunFolder, State
+from altub_exp.runs.identity import run_name, weights_fingerprint
+from altub_exp.runs.journal import now_ms
+from altub_exp.runs.pictures import auroc_curve
+from altub_exp.runs.provenance import code_fingerprint, git_state, versions
 from altub_exp.tracking import Tracker, prepare_store
-
-
-def run_path(config: Config, images: ImageSet) -> Path:
-    """``runs/DATASET/CATEGORY/MODEL-BACKBONE/ALTUB/seedN-HASH``; the hash is over all that can change the numbers.
-
-    Images and weights count by content, not by where they lie, so that a run is found again on another machine.
-    """
-    part: dict[str, Any] = asdict(config)
-    for name in NEUTRAL:
-        group, _, key = name.rpartition(".")
-        del (part[group] if group else part)[key]
-    if config.precision is Precision.float32:
-        del part["precision"]  # runs keep the names that they had before it could be chosen
-    part["dataset"]["files"] = images.fingerprint()
-    part["backbone"]["weights"] = weights_fingerprint(config) or config.backbone.weights
-    return (
-        Path(config.runs_dir)
-        / config.dataset.name
-        / config.dataset.category
-        / f"{config.model.name}-{backbone_label(config.backbone)}"
-        / config.altub.name
-        / f"seed{config.seed}-{identity(part)}"
-    )
-
-
-def weights_fingerprint(config: Config) -> str | None:
-    """SHA-256 of the backbone's weights file, in hex digits; None where the weights are no file.
-
-    Raises:
-        UserError: there is no such file.
-    """
-    if config.backbone.weights in ("pretrained", "random"):
-        return None
-    weights = Path(config.backbone.weights).expanduser()
-    if not weights.is_file():
-        raise UserError(f"backbone.weights={weights} is no file: give pretrained, random, or an existing weights file.")
-    found = weights.stat()
-    return _sha256(weights, found.st_size, found.st_mtime_ns)
-
-
-@functools.cache
-def _sha256(file: Path, size: int, modified_ns: int) -> str:
-    """Of a file, read once for all runs of a sweep as long as it stays as it is."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
-def run_name(config: Config) -> str:
-    """How the run is called on the terminal and in MLflow."""
-    label = backbone_label(config.backbone)
-    return f"{config.dataset.name}/{config.dataset.category} {config.model.name}-{label} {config.altub.name}"
 
 
 def build_tracker(folder: RunFolder, config: Config, images: ImageSet, uri: str) -> Tracker:

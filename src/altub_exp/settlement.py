@@ -9,7 +9,7 @@ from pathlib import Path
 from altub_exp.errors import UserError
 from altub_exp.machine.terminal import console, duration
 from altub_exp.parent import Parent, told
-from altub_exp.runs import Held, RunFolder
+from altub_exp.runs.folder import Held, RunFolder
 from altub_exp.store import Unreachable, full, shown
 from altub_exp.sync import NOTHING, sync_run
 from altub_exp.tracking import Tracker, recorded

@@ -14,8 +14,8 @@ from rich.console import Console, Group
 from rich.live import Live
 
 from altub_exp.errors import UserError
-from altub_exp.overview import STATES, Row, counts, read, table
-from altub_exp.runs import DIED, Held, RunFolder, State, run_folders
+from altub_exp.runs.folder import DIED, Held, RunFolder, State, run_folders
+from altub_exp.runs.overview import STATES, Row, counts, read, table
 from altub_exp.store import Unreachable
 from altub_exp.sync import sync_run
 

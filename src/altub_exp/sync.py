@@ -10,7 +10,7 @@ from pathlib import Path
 
 from altub_exp.errors import UserError
 from altub_exp.parent import Parents
-from altub_exp.runs import Held, RunFolder, State, run_folders
+from altub_exp.runs.folder import Held, RunFolder, State, run_folders
 from altub_exp.store import Unreachable, resolve_uri
 from altub_exp.tracking import Tracker
 

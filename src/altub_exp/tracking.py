@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from altub_exp.journal import now_ms
 from altub_exp.machine.disk import write_json
-from altub_exp.runs import RunFolder, State, read_json
+from altub_exp.runs.folder import RunFolder, State, read_json
+from altub_exp.runs.journal import now_ms
 from altub_exp.store import active_run, connect, experiment_id, parent_run, prepare_store, reason, resolve_uri, shown
 
 if TYPE_CHECKING:

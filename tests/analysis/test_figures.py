@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from altub_exp.pictures import read_panels
+from altub_exp.runs.pictures import read_panels
 from analysis.artifacts import Artifacts
 from analysis.contact import contact_sheets
 from analysis.figures import main

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from altub_exp.checkpoint import load_checkpoint, save_checkpoint
 from altub_exp.flows.cflow import CFlow
 from altub_exp.flows.csflow import CSFlow
 from altub_exp.flows.fastflow import FastFlow
@@ -19,6 +18,7 @@ from altub_exp.method.density import Density, log_likelihood, negative_log_likel
 from altub_exp.method.learner import FibreLearner, ImageLearner
 from altub_exp.method.learning_rate import LearningRate, Moment
 from altub_exp.method.scoring import CrossScaleEnergy, FibreProbability, LikelihoodMap
+from altub_exp.runs.checkpoint import load_checkpoint, save_checkpoint
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "examples/plugin"))
 from altub_example.nice import Nice

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from altub_exp import store
-from altub_exp.runs import RunFolder, State
+from altub_exp.runs.folder import RunFolder, State
 from altub_exp.tracking import Tracker
 
 

@@ -87,7 +87,7 @@ class GpuPool(Launcher):
         from altub_exp.machine.gpus import visible_gpus
         from altub_exp.machine.terminal import log, logging_to
         from altub_exp.pool import Interrupted, Job, Pool, slots
-        from altub_exp.runs import Held
+        from altub_exp.runs.folder import Held
 
         assert self._config is not None
         if not job_overrides:

@@ -15,9 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from altub_exp.errors import UserError
-from altub_exp.journal import now_ms
 from altub_exp.machine.terminal import duration
-from altub_exp.runs import RunFolder, State
+from altub_exp.runs.folder import RunFolder, State
+from altub_exp.runs.journal import now_ms
 
 __all__ = ["DAMAGED", "STATES", "Row", "counts", "read", "table"]
 

@@ -17,13 +17,13 @@ import pytest
 from filelock import FileLock
 
 from altub_exp.errors import UserError
-from altub_exp.identity import identity
-from altub_exp.provenance import git_state, versions
-from altub_exp.runs import DIED, Held, RunFolder, State
+from altub_exp.runs.folder import DIED, Held, RunFolder, State
+from altub_exp.runs.identity import identity
+from altub_exp.runs.provenance import git_state, versions
 
 HOLDER = """
 import sys, time
-from altub_exp.runs import RunFolder, State
+from altub_exp.runs.folder import RunFolder, State
 from pathlib import Path
 folder = RunFolder(Path(sys.argv[1]))
 with folder.lock():
@@ -243,7 +243,7 @@ def test_the_lock_of_a_folder_put_aside_meanwhile_is_not_taken_for_that_of_its_s
                 successors[0].acquire(timeout=0)
             return taken
 
-    monkeypatch.setattr("altub_exp.runs.FileLock", Slow)
+    monkeypatch.setattr("altub_exp.runs.folder.FileLock", Slow)
     assert not folder.dead()
     successors[0].release()
     assert folder.dead()
@@ -269,7 +269,7 @@ def test_artifacts(folder: RunFolder):
 
 
 def test_versions_need_no_import():
-    code = "import sys; from altub_exp.provenance import versions; print(versions()); assert 'torch' not in sys.modules"
+    code = "import sys; from altub_exp.runs.provenance import versions; print(versions()); assert 'torch' not in sys.modules"  # noqa: E501
     assert "mlflow" in subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert versions()["python"] == sys.version.split()[0]
 

@@ -24,7 +24,7 @@ def versions() -> dict[str, str]:
     return found | discover()
 
 
-def code_fingerprint(package: Path = Path(__file__).parent) -> str:
+def code_fingerprint(package: Path = Path(__file__).parents[1]) -> str:
     """Sixteen hex digits over this package's Python files, wherever it is installed."""
     digest = hashlib.blake2b(digest_size=8)
     for file in sorted(package.rglob("*.py")):
@@ -32,7 +32,7 @@ def code_fingerprint(package: Path = Path(__file__).parent) -> str:
     return digest.hexdigest()
 
 
-def git_state(package: Path = Path(__file__).parent) -> tuple[str | None, bool | None]:
+def git_state(package: Path = Path(__file__).parents[1]) -> tuple[str | None, bool | None]:
     """Commit of the checkout that this package's source lies in, and whether files differ from it.
 
     Different means: a tracked file is changed, or a file below ``src`` or ``conf`` is neither tracked nor ignored.

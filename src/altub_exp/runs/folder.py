@@ -19,8 +19,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from altub_exp.errors import UserError
-from altub_exp.journal import Journal, now_ms
 from altub_exp.machine.disk import write_json
+from altub_exp.runs.journal import Journal, now_ms
 
 DIED = "its process ended without a word (killed, out of memory, or the machine went down)"
 """Why a run failed that could not say so itself, see :meth:`RunFolder.bury`."""

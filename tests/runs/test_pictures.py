@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from altub_exp.data import Sample
-from altub_exp.pictures import map_sheet, read_panels
+from altub_exp.runs.pictures import map_sheet, read_panels
 
 KINDS = ["good", "hole", "stain"]
 SAMPLES = [Sample(Path(f"{number:03}.png"), kind) for kind in KINDS for number in range(2)]

@@ -1,0 +1,1 @@
+"""Runs on disk: folder, journal, checkpoint, identity, provenance, overview and pictures."""

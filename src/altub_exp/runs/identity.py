@@ -1,0 +1,100 @@
+"""A run's identity: the hash of everything that can change its numbers, and the folder and name that follow."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from altub_exp.config.compose import backbone_label
+from altub_exp.config.schema import NEUTRAL, Config, Precision
+from altub_exp.errors import UserError
+
+
+def run_path(config: Config, images: str) -> Path:
+    """``runs/DATASET/CATEGORY/MODEL-BACKBONE/ALTUB/seedN-HASH``; the hash is over all that can change the numbers.
+
+    Images and weights count by content, not by where they lie, so that a run is found again on another machine.
+
+    Args:
+        config: of the run.
+        images: their :meth:`~altub_exp.data.samples.ImageSet.fingerprint`.
+    """
+    part: dict[str, Any] = asdict(config)
+    for name in NEUTRAL:
+        group, _, key = name.rpartition(".")
+        del (part[group] if group else part)[key]
+    if config.precision is Precision.float32:
+        del part["precision"]  # runs keep the names that they had before it could be chosen
+    part["dataset"]["files"] = images
+    part["backbone"]["weights"] = weights_fingerprint(config) or config.backbone.weights
+    return (
+        Path(config.runs_dir)
+        / config.dataset.name
+        / config.dataset.category
+        / f"{config.model.name}-{backbone_label(config.backbone)}"
+        / config.altub.name
+        / f"seed{config.seed}-{identity(part)}"
+    )
+
+
+def weights_fingerprint(config: Config) -> str | None:
+    """SHA-256 of the backbone's weights file, in hex digits; None where the weights are no file.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    if config.backbone.weights in ("pretrained", "random"):
+        return None
+    weights = Path(config.backbone.weights).expanduser()
+    if not weights.is_file():
+        raise UserError(f"backbone.weights={weights} is no file: give pretrained, random, or an existing weights file.")
+    found = weights.stat()
+    return _sha256(weights, found.st_size, found.st_mtime_ns)
+
+
+@functools.cache
+def _sha256(file: Path, size: int, modified_ns: int) -> str:
+    """Of a file, read once for all runs of a sweep as long as it stays as it is."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def run_name(config: Config) -> str:
+    """How the run is called on the terminal and in MLflow."""
+    label = backbone_label(config.backbone)
+    return f"{config.dataset.name}/{config.dataset.category} {config.model.name}-{label} {config.altub.name}"
+
+
+def identity(part: Mapping[str, Any]) -> str:
+    """Eight hex digits that name a configuration: equal whenever all keys and values are equal, in any order.
+
+    Args:
+        part: what can change the run's numbers; mappings, sequences, enums, strings, numbers, booleans and None.
+
+    Raises:
+        TypeError: another type, or a key that is not a string.
+
+    >>> identity({"seed": 25, "model": {"lr": 1e-3}}) == identity({"model": {"lr": 0.001}, "seed": 25})
+    True
+    """
+    text = json.dumps(_plain(part), sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Enum):
+        return _plain(value.value)
+    if isinstance(value, Mapping):
+        if wrong := [key for key in value if not isinstance(key, str)]:
+            raise TypeError(f"a configuration's keys are strings, not {wrong[0]!r}")
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [_plain(item) for item in value]
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    raise TypeError(f"a configuration holds no {type(value).__name__}: {value!r}")
