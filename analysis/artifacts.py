@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from altub_exp.store import import_mlflow, reason
+from altub_exp.tracking.store import import_mlflow, reason
 from analysis.records import Run
 
 if TYPE_CHECKING:

@@ -52,7 +52,7 @@ def differing(run: Run, expected: Mapping[str, str], aside: Iterable[str]) -> di
 
 def flattened(config: Config) -> dict[str, str]:
     """A configuration as MLflow keeps it."""
-    from altub_exp.record import flatten  # imports PyTorch
+    from altub_exp.tracking.lifecycle import flatten  # imports PyTorch
 
     return {key: str(value) for key, value in flatten(asdict(config)).items()}
 

@@ -9,7 +9,8 @@ from functools import cached_property
 from altub_exp.errors import UserError
 from altub_exp.metrics.stability import Stability, stability
 from altub_exp.runs.folder import State
-from altub_exp.store import database, reason, resolve_uri, shown
+from altub_exp.tracking.store import reason
+from altub_exp.tracking.uri import database, redacted, resolve_uri
 from analysis.stores import read_database, read_server
 
 BASES = ("none", "stereotype", "cnn", "alternating")
@@ -150,15 +151,15 @@ def read(uri: str, experiments: Sequence[str] | None = None) -> Records:
         found = reader(uri, experiments)
     except Exception as error:  # whatever MLflow, the database's driver or the network raise
         why = reason(error)
-        raise UserError(f"MLflow at {shown(uri)} cannot be read ({why}); give another --tracking-uri.") from error
+        raise UserError(f"MLflow at {redacted(uri)} cannot be read ({why}); give another --tracking-uri.") from error
     for name in experiments or ():
         if name not in found.experiments:
             raise UserError(
-                f"{shown(uri)} holds no experiment {name!r}: give --tracking-uri and --experiment, or train first."
+                f"{redacted(uri)} holds no experiment {name!r}: give --tracking-uri and --experiment, or train first."
             )
     runs = sorted((Run(**vars(one)) for one in found.runs), key=place)
     names = tuple(experiments) if experiments else tuple(sorted({run.experiment for run in runs}))
-    return Records(shown(uri), names, tuple(runs))
+    return Records(redacted(uri), names, tuple(runs))
 
 
 def place(run: Run) -> tuple[object, ...]:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from altub_exp.store import SQLITE_WAIT, database, import_mlflow, shown
+from altub_exp.tracking.store import SQLITE_WAIT, import_mlflow
+from altub_exp.tracking.uri import database, redacted
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -173,7 +174,7 @@ def read_server(uri: str, experiments: Sequence[str] | None) -> Found:
             dict(data.params),
             dict(data.metrics),
         )
-    progress = Progress(f"reading series from {shown(uri)}", len(SERIES) * len(runs))
+    progress = Progress(f"reading series from {redacted(uri)}", len(SERIES) * len(runs))
     done = 0
     for key in SERIES:
         having = [run_id for run_id, run in runs.items() if key in run.metrics]

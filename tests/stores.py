@@ -8,7 +8,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from altub_exp.store import prepare_store
+from altub_exp.tracking.store import prepare_store
 
 
 def place_store(folder: Path) -> Path:

@@ -16,12 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from altub_exp import store, sync
+from altub_exp import sync
 from altub_exp.runs import overview
 from altub_exp.runs.folder import DIED, RunFolder, State
 from altub_exp.runs.journal import now_ms
 from altub_exp.status import main
-from altub_exp.tracking import Tracker
+from altub_exp.tracking import store
+from altub_exp.tracking.tracker import Tracker
 from tests.commandline import (
     TINY,
     command,

@@ -28,7 +28,12 @@ from altub_exp.method.learner import Learner
 from altub_exp.method.learning_rate import Moment
 from altub_exp.method.scoring import Scoring
 from altub_exp.metrics.shapiro import FEWEST_VALUES
-from altub_exp.record import (
+from altub_exp.runs.checkpoint import Trained, load_checkpoint, save_checkpoint, save_trained
+from altub_exp.runs.folder import RunFolder, State
+from altub_exp.runs.identity import run_name, run_path, weights_fingerprint
+from altub_exp.runs.journal import now_ms
+from altub_exp.runs.pictures import map_sheet, shown_rows
+from altub_exp.tracking.lifecycle import (
     Supplement,
     add_to_record,
     build_tracker,
@@ -38,12 +43,8 @@ from altub_exp.record import (
     report_done,
     start_status,
 )
-from altub_exp.runs.checkpoint import Trained, load_checkpoint, save_checkpoint, save_trained
-from altub_exp.runs.folder import RunFolder, State
-from altub_exp.runs.identity import run_name, run_path, weights_fingerprint
-from altub_exp.runs.journal import now_ms
-from altub_exp.runs.pictures import map_sheet, shown_rows
-from altub_exp.tracking import prepare_store, resolve_uri
+from altub_exp.tracking.store import prepare_store
+from altub_exp.tracking.uri import resolve_uri
 
 
 def run_experiment(config: Config) -> State:

@@ -13,9 +13,9 @@ from altub_exp.config.check import check
 from altub_exp.config.schema import Config
 from altub_exp.data import ImageSet, list_categories, open_category
 from altub_exp.errors import UserError
-from altub_exp.record import lacks
 from altub_exp.runs.folder import RunFolder, State
 from altub_exp.runs.identity import run_name, run_path
+from altub_exp.tracking.lifecycle import lacks
 
 Compose = Callable[[list[str]], DictConfig]
 

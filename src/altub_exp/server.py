@@ -11,7 +11,8 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from altub_exp.errors import UserError
-from altub_exp.store import database, prepare_store, resolve_uri
+from altub_exp.tracking.store import prepare_store
+from altub_exp.tracking.uri import database, resolve_uri
 
 ENVIRONMENT = {
     # Each log_batch holds two connections. Of SQLAlchemy's own 15, some 15 requests at once block one another for 30 s

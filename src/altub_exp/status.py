@@ -16,8 +16,8 @@ from rich.live import Live
 from altub_exp.errors import UserError
 from altub_exp.runs.folder import DIED, Held, RunFolder, State, run_folders
 from altub_exp.runs.overview import STATES, Row, counts, read, table
-from altub_exp.store import Unreachable
-from altub_exp.sync import sync_run
+from altub_exp.tracking.store import Unreachable
+from altub_exp.tracking.sync import sync_run
 
 EPILOG = """examples:
   python -m altub_exp.status                                 every run below runs/

@@ -9,48 +9,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from altub_exp.errors import UserError
-from altub_exp.parent import Parents
-from altub_exp.runs.folder import Held, RunFolder, State, run_folders
-from altub_exp.store import Unreachable, resolve_uri
-from altub_exp.tracking import Tracker
+from altub_exp.runs.folder import Held, run_folders
+from altub_exp.tracking.store import Unreachable
+from altub_exp.tracking.sweep_run import Parents
+from altub_exp.tracking.sync import sync_run
+from altub_exp.tracking.uri import resolve_uri
 
 EPILOG = """example:
   python -m altub_exp.sync runs --uri http://tracking.example:5000
 
 Each run goes to the place that it was recorded for (MLFLOW_TRACKING_URI wins), or to --uri and --experiment.
 Nothing is sent twice. Runs still computing are left alone; those whose process is gone are marked as failed."""
-
-
-NOTHING = "nothing missing"
-"""What :func:`sync_run` says of a run of which MLflow had all."""
-
-
-def sync_run(folder: RunFolder, uri: str | None = None, experiment: str | None = None) -> str:
-    """Send what MLflow lacks of one run; returns what was done, in a few words.
-
-    A run whose process has died is marked as failed. As of every failed run, MLflow gets its points up to the
-    checkpoint: a resumed run computes the later ones again.
-
-    Raises:
-        Held: another process computes this run.
-        UserError: a file of it is damaged, or its experiment was deleted.
-        Unreachable: the server does not record.
-    """
-    with folder.lock(patience=0):
-        died = folder.bury()
-        status = folder.status() or {}
-        tracker = Tracker.from_record(folder, uri, experiment)
-        if tracker is None or "state" not in status:
-            return "ended before anything was recorded, skipped"
-        state = State(status["state"])
-        try:
-            tracker.send(folder.settled(state), state, status.get("summary", {}), folder.artifacts())
-        except UserError:
-            raise
-        except Exception as error:
-            raise Unreachable(tracker.uri, error) from error
-    done = f"{tracker.sent} points sent" if tracker.sent else NOTHING
-    return done + ("; its process has died: marked as failed, the same command goes on" if died else "")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

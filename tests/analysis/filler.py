@@ -33,7 +33,7 @@ import numpy as np
 
 from altub_exp import grid
 from altub_exp.metrics.stability import stability
-from altub_exp.record import flatten
+from altub_exp.tracking.lifecycle import flatten
 from analysis.published import BACKBONES, Key, categories, choice, values
 from tests.stores import place_store
 

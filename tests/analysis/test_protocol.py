@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import pytest
 
-from altub_exp.record import flatten
+from altub_exp.tracking.lifecycle import flatten
 from analysis.protocol import composed, deviations
 from analysis.published import choice
 from analysis.records import Run

@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from altub_exp.store import import_mlflow
+from altub_exp.tracking.store import import_mlflow
 from analysis import records
 from analysis.records import read
 from tests.analysis.filler import Filler, write

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from altub_exp.store import import_mlflow
+from altub_exp.tracking.store import import_mlflow
 from analysis import stores
 from analysis.records import read
 from tests.analysis.conftest import TABLES, table

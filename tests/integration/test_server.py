@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from altub_exp import store
 from altub_exp.runs.folder import RunFolder, State
-from altub_exp.tracking import Tracker
+from altub_exp.tracking import store
+from altub_exp.tracking.tracker import Tracker
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from altub_exp import store
+from altub_exp.tracking import store
 from tests.commandline import command, environment, folders, run
 from tests.disturbance import (  # noqa: F401  # the fixture is found here by its name
     IN_A_POOL,

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from altub_exp import store
+from altub_exp.tracking import store
 
 TINY = [
     "experiment=demo",

@@ -1,4 +1,4 @@
-"""The settlement at the end of a sweep: MLflow gets what it lacks of the runs, and those that died are marked."""
+"""Sends to MLflow what it lacks of a run, and of a sweep's runs when the sweep ends; marks runs that died."""
 
 from __future__ import annotations
 
@@ -8,17 +8,48 @@ from pathlib import Path
 
 from altub_exp.errors import UserError
 from altub_exp.machine.terminal import console, duration
-from altub_exp.parent import Parent, told
-from altub_exp.runs.folder import Held, RunFolder
-from altub_exp.store import Unreachable, full, shown
-from altub_exp.sync import NOTHING, sync_run
-from altub_exp.tracking import Tracker, recorded
+from altub_exp.runs.folder import Held, RunFolder, State
+from altub_exp.tracking.store import Unreachable, full
+from altub_exp.tracking.sweep_run import Parent, told
+from altub_exp.tracking.tracker import Tracker, recorded
+from altub_exp.tracking.uri import redacted
+
+NOTHING = "nothing missing"
+"""What :func:`sync_run` says of a run of which MLflow had all."""
 
 PATIENCE = 120.0
 """Seconds that the end of a sweep waits for a server that is away: longer than one takes to be started again."""
 
 PAUSE = 5.0
 """Seconds between its attempts."""
+
+
+def sync_run(folder: RunFolder, uri: str | None = None, experiment: str | None = None) -> str:
+    """Send what MLflow lacks of one run; returns what was done, in a few words.
+
+    A run whose process has died is marked as failed. As of every failed run, MLflow gets its points up to the
+    checkpoint: a resumed run computes the later ones again.
+
+    Raises:
+        Held: another process computes this run.
+        UserError: a file of it is damaged, or its experiment was deleted.
+        Unreachable: the server does not record.
+    """
+    with folder.lock(patience=0):
+        died = folder.bury()
+        status = folder.status() or {}
+        tracker = Tracker.from_record(folder, uri, experiment)
+        if tracker is None or "state" not in status:
+            return "ended before anything was recorded, skipped"
+        state = State(status["state"])
+        try:
+            tracker.send(folder.settled(state), state, status.get("summary", {}), folder.artifacts())
+        except UserError:
+            raise
+        except Exception as error:
+            raise Unreachable(tracker.uri, error) from error
+    done = f"{tracker.sent} points sent" if tracker.sent else NOTHING
+    return done + ("; its process has died: marked as failed, the same command goes on" if died else "")
 
 
 def unsettled(folders: Sequence[RunFolder], uri: str, experiment: str) -> list[RunFolder]:
@@ -30,7 +61,7 @@ def unsettled(folders: Sequence[RunFolder], uri: str, experiment: str) -> list[R
     found = []
     for folder in folders:
         record = recorded(folder)
-        if record and (record["uri"], record["experiment"]) == (shown(uri), experiment) and not folder.held():
+        if record and (record["uri"], record["experiment"]) == (redacted(uri), experiment) and not folder.held():
             tracker = Tracker.from_record(folder, uri, experiment)
             found += [folder] if tracker and not tracker.complete() else []
     return found
@@ -66,7 +97,7 @@ def settle(folders: Sequence[RunFolder], parent: Parent) -> None:
             _say(f"Not all of the sweep is in MLflow: {error}")
         else:
             if late:
-                _say(f"MLflow at {shown(parent.uri)} now has what it lacked of {len(late)} runs.")
+                _say(f"MLflow at {redacted(parent.uri)} now has what it lacked of {len(late)} runs.")
         return
 
 

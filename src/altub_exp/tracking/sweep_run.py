@@ -14,8 +14,9 @@ from altub_exp.errors import UserError, was_interrupted
 from altub_exp.machine.terminal import console
 from altub_exp.runs.folder import RunFolder
 from altub_exp.runs.journal import now_ms
-from altub_exp.store import Unreachable, connect, experiment_id, parent_run, reason, resolve_uri, shown
-from altub_exp.tracking import recorded
+from altub_exp.tracking.store import Unreachable, connect, experiment_id, parent_run, reason
+from altub_exp.tracking.tracker import recorded
+from altub_exp.tracking.uri import redacted, resolve_uri
 
 T = TypeVar("T")
 
@@ -30,7 +31,7 @@ class Parent:
     Where MLflow cannot be reached the sweep goes on without; :meth:`open` and :meth:`close` may be called again later.
 
     Args:
-        uri: what :func:`altub_exp.store.resolve_uri` returned.
+        uri: what :func:`altub_exp.tracking.uri.resolve_uri` returned.
         experiment: name of the MLflow experiment.
         name: the sweep's.
         runs_dir: where its runs lie; two callers at once meet there, so that only one creates it.
@@ -91,7 +92,8 @@ class Parent:
         except UserError:
             raise
         except Exception as error:  # whatever MLflow or the network raise: the runs record themselves later
-            console.print(f"MLflow at {shown(self.uri)} does not record the sweep ({reason(error)}); its runs go on.")
+            where = redacted(self.uri)
+            console.print(f"MLflow at {where} does not record the sweep ({reason(error)}); its runs go on.")
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
@@ -101,7 +103,7 @@ class Parent:
         try:
             self.close(status="FINISHED" if error is None else "KILLED" if was_interrupted(error) else "FAILED")
         except Exception as refusal:  # as above
-            console.print(f"MLflow at {shown(self.uri)} does not record the sweep's end ({reason(refusal)}).")
+            console.print(f"MLflow at {redacted(self.uri)} does not record the sweep's end ({reason(refusal)}).")
 
 
 def told(parent: Parent, work: Callable[[], T]) -> T:

@@ -17,10 +17,13 @@ from pathlib import Path
 
 import pytest
 
-from altub_exp import store, sync
+from altub_exp import sync
 from altub_exp.errors import UserError
 from altub_exp.runs.folder import RunFolder, State
-from altub_exp.tracking import Tracker, prepare_store, resolve_uri
+from altub_exp.tracking import store
+from altub_exp.tracking.store import prepare_store
+from altub_exp.tracking.tracker import Tracker
+from altub_exp.tracking.uri import database, redacted, resolve_uri
 from tests.stores import place_store
 
 START = 1_700_000_000_000
@@ -149,8 +152,8 @@ def test_uri_that_cannot_be_written(tmp_path: Path, monkeypatch):
 
 
 def test_password_is_not_shown():
-    assert store.shown("https://user:secret@host:1/x") == "https://host:1/x"
-    assert store.shown("sqlite:////a@b/mlflow.db") == "sqlite:////a@b/mlflow.db"
+    assert redacted("https://user:secret@host:1/x") == "https://host:1/x"
+    assert redacted("sqlite:////a@b/mlflow.db") == "sqlite:////a@b/mlflow.db"
 
 
 def test_store_that_is_none(tmp_path: Path):
@@ -160,12 +163,12 @@ def test_store_that_is_none(tmp_path: Path):
 
 
 def test_store_of_a_newer_mlflow_is_left_alone(uri: str):
-    with sqlite3.connect(store.database(uri)) as connection:
+    with sqlite3.connect(database(uri)) as connection:
         connection.execute("UPDATE alembic_version SET version_num = 'fffffffffff1'")
-    before = store.database(uri).read_bytes()
+    before = database(uri).read_bytes()
     with pytest.raises(UserError, match="fffffffffff1"):
         prepare_store(uri)
-    assert store.database(uri).read_bytes() == before
+    assert database(uri).read_bytes() == before
 
 
 OLD_STORE = """
@@ -340,14 +343,14 @@ def test_lost_reply_doubles_nothing(uri: str, folder: RunFolder, wire: Counter, 
 
 def test_outage_is_told_once_and_attempts_become_rare(uri: str, folder: RunFolder, clock: Clock, caplog, monkeypatch):
     caplog.set_level(logging.INFO, logger="altub_exp")
-    path = store.database(uri)
+    path = database(uri)
     track = tracker(uri, folder, clock=clock)
     append(folder, 1)
     assert track.flush(1)
     path.rename(path.with_name("away"))
     attempts = []
     connect = store.connect
-    monkeypatch.setattr("altub_exp.tracking.connect", lambda uri: attempts.append(clock.now) or connect(uri))
+    monkeypatch.setattr("altub_exp.tracking.tracker.connect", lambda uri: attempts.append(clock.now) or connect(uri))
     append(folder, 2)
     while clock.now < 200:
         assert not track.flush(2)
@@ -374,7 +377,7 @@ def test_locked_database_is_an_outage(uri: str, folder: RunFolder, clock: Clock,
     append(folder, 1, 2)
     track = tracker(uri, folder, clock=clock)
     assert track.flush(1)
-    writer = sqlite3.connect(store.database(uri), isolation_level=None)
+    writer = sqlite3.connect(database(uri), isolation_level=None)
     writer.execute("BEGIN EXCLUSIVE")
     began = time.monotonic()
     assert not track.flush(2)
@@ -438,7 +441,7 @@ def test_sync_sends_what_is_missing(uri: str, folder: RunFolder, wire: Counter, 
         append(run, 1, 2, 3)
         run.config.write_text("seed: 25\n")
     early.write_status(state=State.running)
-    writer = sqlite3.connect(store.database(uri), isolation_level=None)
+    writer = sqlite3.connect(database(uri), isolation_level=None)
     writer.execute("BEGIN EXCLUSIVE")
     assert not tracker(uri, finished, name="a").finish(State.finished, {"pixel_auroc_mean": 0.5}, [])
     assert not tracker(uri, crashed, name="b").finish(State.crashed, {}, [])
@@ -526,7 +529,9 @@ WORKER = """
 import sys
 from pathlib import Path
 from altub_exp.runs.folder import RunFolder, State
-from altub_exp.tracking import Tracker, prepare_store, resolve_uri
+from altub_exp.tracking.store import prepare_store
+from altub_exp.tracking.tracker import Tracker
+from altub_exp.tracking.uri import resolve_uri
 number = int(sys.argv[1])
 uri = resolve_uri("sqlite:///mlflow.db")
 prepare_store(uri)

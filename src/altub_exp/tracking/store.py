@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sqlite3
 import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
 from altub_exp.errors import UserError
 from altub_exp.machine.disk import disk_full, no_space
 from altub_exp.machine.memory import collection_paused
+from altub_exp.tracking.uri import artifact_location, database, redacted
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -36,61 +35,6 @@ ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
-
-_SQLITE = re.compile(r"sqlite(?:\+\w+)?:///(?P<path>[^?]+)(?P<query>\?.*)?")
-_SERVERS = re.compile(r"(https?|databricks|(postgresql|mysql|mssql)(\+\w+)?)://.+|databricks")
-
-
-def resolve_uri(uri: str, environment: bool = True, write: bool = True) -> str:
-    """The tracking URI that holds: ``MLFLOW_TRACKING_URI`` before ``uri``, a SQLite path made absolute.
-
-    The folder of a SQLite store is created, unless the store is only read.
-
-    Args:
-        uri: ``sqlite:///PATH`` (relative to the working folder), or a server.
-        environment: whether ``MLFLOW_TRACKING_URI`` wins.
-        write: False where nothing is to be recorded.
-
-    Raises:
-        UserError: MLflow can record nothing there.
-    """
-    uri = (os.environ.get("MLFLOW_TRACKING_URI") if environment else None) or uri
-    if _SERVERS.fullmatch(uri):
-        return uri.rstrip("/")
-    match = _SQLITE.fullmatch(uri)
-    if match is None or match["path"] == ":memory:":
-        raise UserError(
-            f"MLflow cannot record at {uri!r} (folders of files are no longer supported): "
-            "set tracking.uri to sqlite:///PATH or to the address of a server."
-        )
-    path = Path(match["path"]).expanduser().absolute()
-    if not write:
-        return f"sqlite:///{path}{match['query'] or ''}"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{path.parent} cannot be created for tracking.uri: {error.strerror}.") from None
-    if path.is_dir() or not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
-        raise UserError(f"{path} cannot be written; set tracking.uri to sqlite:///PATH of a place that can.")
-    return f"sqlite:///{path}{match['query'] or ''}"
-
-
-def shown(uri: str) -> str:
-    """The URI without user name and password, for messages and files."""
-    netloc = urlsplit(uri).netloc
-    return uri.replace(netloc, netloc.rpartition("@")[2], 1) if "@" in netloc else uri
-
-
-def database(uri: str) -> Path | None:
-    """The file of a SQLite store, or None for a server."""
-    match = _SQLITE.fullmatch(uri)
-    return Path(match["path"]) if match else None
-
-
-def artifact_location(uri: str, experiment: str) -> str | None:
-    """Where a new experiment keeps its files: beside a SQLite store; None leaves the choice to the server."""
-    path = database(uri)
-    return (path.parent / "mlartifacts" / re.sub(r"[^\w.-]+", "-", experiment)).as_uri() if path else None
 
 
 @collection_paused()
@@ -279,7 +223,7 @@ class Unreachable(Exception):
     """MLflow at ``uri`` does not record; the message says why."""
 
     def __init__(self, uri: str, error: Exception):
-        super().__init__(f"MLflow at {shown(uri)} does not record ({reason(error)}).")
+        super().__init__(f"MLflow at {redacted(uri)} does not record ({reason(error)}).")
 
 
 def reason(error: BaseException) -> str:

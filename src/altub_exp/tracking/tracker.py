@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 from altub_exp.machine.disk import write_json
 from altub_exp.runs.folder import RunFolder, State, read_json
 from altub_exp.runs.journal import now_ms
-from altub_exp.store import active_run, connect, experiment_id, parent_run, prepare_store, reason, resolve_uri, shown
+from altub_exp.tracking.store import active_run, connect, experiment_id, parent_run, reason
+from altub_exp.tracking.uri import redacted, resolve_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Run
-
-__all__ = ["Tracker", "prepare_store", "recorded", "resolve_uri"]
 
 METRICS_PER_CALL = 1000
 PARAMS_PER_CALL = 100
@@ -52,7 +51,7 @@ class Tracker:
     run stands in MLflow.
 
     Args:
-        uri: what :func:`altub_exp.store.resolve_uri` returned.
+        uri: what :func:`altub_exp.tracking.uri.resolve_uri` returned.
         experiment: name of the MLflow experiment; created where it is missing.
         name: name of the MLflow run.
         tags: tags of the run; ``status`` and ``run_uid`` are added.
@@ -88,7 +87,7 @@ class Tracker:
         self.params = {key: str(value) for key, value in self.params.items()}
         if self.keep_record:
             kept = ("experiment", "name", "tags", "params", "start_time")
-            write_json(self._record, {"uri": shown(self.uri)} | {key: getattr(self, key) for key in kept})
+            write_json(self._record, {"uri": redacted(self.uri)} | {key: getattr(self, key) for key in kept})
 
     @classmethod
     def from_record(cls, folder: RunFolder, uri: str | None = None, experiment: str | None = None) -> Tracker | None:
@@ -187,7 +186,7 @@ class Tracker:
 
         The child of a sweep is complete when it is tied to the sweep's own run.
         """
-        place = self._places().get(shown(self.uri), {})
+        place = self._places().get(redacted(self.uri), {})
         return (place.get("experiment"), place.get("complete")) == (self.experiment, self._end())
 
     def _end(self) -> list[Any]:
@@ -203,11 +202,11 @@ class Tracker:
             self._retry_at = self.clock() + self._pause
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
             if not quiet:
-                log.warning("MLflow at %s does not record (%s); %s.", shown(self.uri), reason(error), consequence)
+                log.warning("MLflow at %s does not record (%s); %s.", redacted(self.uri), reason(error), consequence)
             self._outage = True
             return False
         if self._outage:
-            log.info("MLflow at %s records again; what was missing has arrived.", shown(self.uri))
+            log.info("MLflow at %s records again; what was missing has arrived.", redacted(self.uri))
         self._outage, self._pause, self._retry_at = False, FIRST_PAUSE, float("-inf")
         return True
 
@@ -223,7 +222,7 @@ class Tracker:
         """The run in MLflow: the one in ``tracking.json``, else the one with our ``run_uid``, else a new one."""
         from mlflow.entities import ViewType
 
-        place = self._places().get(shown(self.uri), {})
+        place = self._places().get(redacted(self.uri), {})
         run = active_run(client, place["run_id"]) if place.get("experiment") == self.experiment else None
         if run is None:
             uid = self.folder.run_uid()
@@ -243,7 +242,7 @@ class Tracker:
     def _remember(self, facts: Mapping[str, Any]) -> None:
         """Keep where, and how, the run stands in this store."""
         places = self._places()
-        places[shown(self.uri)] = {**places.get(shown(self.uri), {}), **facts}
+        places[redacted(self.uri)] = {**places.get(redacted(self.uri), {}), **facts}
         write_json(self.folder.path / "tracking.json", places)
 
     def _create(self, client: MlflowClient, parent: str, uid: str) -> Run:

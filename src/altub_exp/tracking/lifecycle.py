@@ -22,7 +22,8 @@ from altub_exp.runs.identity import run_name, weights_fingerprint
 from altub_exp.runs.journal import now_ms
 from altub_exp.runs.pictures import auroc_curve
 from altub_exp.runs.provenance import code_fingerprint, git_state, versions
-from altub_exp.tracking import Tracker, prepare_store
+from altub_exp.tracking.store import prepare_store
+from altub_exp.tracking.tracker import Tracker
 
 
 def build_tracker(folder: RunFolder, config: Config, images: ImageSet, uri: str) -> Tracker:
