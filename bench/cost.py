@@ -29,10 +29,10 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from altub_exp import grid
-from altub_exp.build import base, build_backbone, family
 from altub_exp.config.schema import CFlowConfig, Config, Optimizers
 from altub_exp.data import btad, mvtec
-from altub_exp.evaluation import passes
+from altub_exp.detector.assembly import base, build_backbone, family
+from altub_exp.detector.evaluation import passes
 from altub_exp.flows import coupling
 from altub_exp.method.altub import Alternation
 from altub_exp.method.density import Density, log_likelihood, negative_log_likelihood

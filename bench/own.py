@@ -23,11 +23,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from altub_exp.build import build_backbone, build_density, build_learner, family
 from altub_exp.config.compose import conf_dir, register_schema
 from altub_exp.config.schema import Config
-from altub_exp.detector import Detector
-from altub_exp.evaluation import Scores, TestSet, detection, positions, scores_from
+from altub_exp.detector.assembly import build_backbone, build_density, build_learner, family
+from altub_exp.detector.evaluation import Scores, TestSet, detection, positions, scores_from
+from altub_exp.detector.inference import Detector
 from altub_exp.experiment import train_epoch
 from altub_exp.features.extraction import Extractor
 from altub_exp.features.maps import FeatureMaps

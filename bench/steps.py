@@ -19,8 +19,8 @@ from contextlib import contextmanager, nullcontext
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from altub_exp.build import build_density, build_learner, family
 from altub_exp.config.schema import CFlowConfig, Config, Device, Precision
+from altub_exp.detector.assembly import build_density, build_learner, family
 from altub_exp.errors import UserError
 from altub_exp.flows import coupling
 from altub_exp.machine.device import prepare_device, seed_everything

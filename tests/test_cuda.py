@@ -5,8 +5,8 @@ import csv
 import pytest
 import torch
 
-from altub_exp.build import build_density, build_learner
 from altub_exp.config.schema import Device, Precision
+from altub_exp.detector.assembly import build_density, build_learner
 from altub_exp.features.backbone import Backbone
 from altub_exp.features.maps import FeatureMaps
 from altub_exp.machine.device import prepare_device, seed_everything

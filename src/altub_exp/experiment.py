@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from altub_exp.build import base, build_density, build_features, build_learner, family
 from altub_exp.config.check import check
 from altub_exp.config.schema import Config, Resume
 from altub_exp.data import ImageSet, load_images, load_masks, open_category
-from altub_exp.detector import load_detector, time_inference
+from altub_exp.detector.assembly import base, build_density, build_features, build_learner, family
+from altub_exp.detector.evaluation import TestSet, anomaly_scores, detection, normality, unit_normality
+from altub_exp.detector.inference import load_detector, time_inference
 from altub_exp.errors import Divergence, UserError, was_interrupted
-from altub_exp.evaluation import TestSet, anomaly_scores, detection, normality, unit_normality
 from altub_exp.features.maps import FeatureMaps
 from altub_exp.machine.device import prepare_device, seed_everything
 from altub_exp.machine.disk import no_space, write_json, writing_to

@@ -27,9 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Score the images that the command line names; returns the exit status."""
     options = _parser().parse_args(arguments)
     logging.getLogger("altub_exp").addHandler(logging.NullHandler())
-    from altub_exp.detector import load_detector
+    from altub_exp.detector.inference import load_detector
+    from altub_exp.detector.predictions import find_images, score
     from altub_exp.machine.device import prepare_device  # after the parser: --help needs no torch
-    from altub_exp.predictions import find_images, score
 
     table = options.output / "scores.csv"
     try:

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from altub_exp.build import build_density, build_learner
+from altub_exp.detector.assembly import build_density, build_learner
 from altub_exp.flows.csflow import CSFlow
 from altub_exp.method.base import BASES
 from altub_exp.method.density import Density, negative_log_likelihood

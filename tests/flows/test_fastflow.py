@@ -103,7 +103,7 @@ MAPS = {
 )
 def test_parameter_counts_of_the_table(compose, backbone, flow_millions, norm_millions, psi_millions):
     """Method, section 1, last two rows of the table; psi holds two numbers per unit."""
-    from altub_exp.build import build_density
+    from altub_exp.detector.assembly import build_density
 
     config = compose(f"backbone={backbone}", "dataset.category=bottle")
     density = build_density(config, MAPS[backbone])

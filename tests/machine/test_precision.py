@@ -6,9 +6,9 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from altub_exp.build import build_density
 from altub_exp.config.compose import load_config
 from altub_exp.config.schema import Device, Precision
+from altub_exp.detector.assembly import build_density
 from altub_exp.errors import UserError
 from altub_exp.features.backbone import Backbone
 from altub_exp.machine.device import prepare_device, seed_everything

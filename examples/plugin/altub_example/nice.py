@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from altub_example import NiceConfig
-from altub_exp.build import Family
+from altub_exp.detector.assembly import Family
 from altub_exp.flows.latent import Latent, Shape
 
 

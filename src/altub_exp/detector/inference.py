@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from altub_exp.build import build_backbone, build_density, family
 from altub_exp.config.compose import load_config
 from altub_exp.config.plugins import discover
 from altub_exp.config.schema import Precision
+from altub_exp.detector.assembly import build_backbone, build_density, family
 from altub_exp.errors import UserError
 from altub_exp.features.backbone import Backbone
 from altub_exp.machine.precision import allow_tf32

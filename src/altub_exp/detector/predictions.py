@@ -13,7 +13,7 @@ from torch import Tensor
 
 from altub_exp.data.images import load_images
 from altub_exp.data.samples import GOOD, Sample, image_files, subfolders
-from altub_exp.detector import Detector
+from altub_exp.detector.inference import Detector
 from altub_exp.errors import UserError
 from altub_exp.features.extraction import PIXELS_AT_ONCE
 from altub_exp.machine.terminal import console

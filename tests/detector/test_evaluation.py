@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy.stats import kstest
 
+from altub_exp.detector.evaluation import latent_blocks, normality, passes, unit_normality
 from altub_exp.errors import Divergence
-from altub_exp.evaluation import latent_blocks, normality, passes, unit_normality
 from altub_exp.features.backbone import Backbone
 from altub_exp.features.maps import FeatureMaps
 from altub_exp.flows.fastflow import FastFlow
