@@ -81,7 +81,7 @@ def composed(dataset: str, model: str, backbone: str, altub: str, category: str)
 
 @cache
 def _jobs(dataset: str, model: str, backbone: str) -> dict[str, tuple[Config, dict[str, str]]]:
-    from altub_exp.grid import jobs  # imports PyTorch
+    from altub_exp.sweep.paper_sweeps import jobs  # imports PyTorch
 
     arguments = [f"dataset.category='{PLACEHOLDER[dataset]}'"]
     arguments += [f"experiment={model}-{backbone}"] if model == "cflow" else [f"backbone={backbone}"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
-from altub_exp.grid import jobs
+from altub_exp.sweep.paper_sweeps import jobs
 from analysis.protocol import differing, flattened
 from analysis.records import Run
 from analysis.settings import NO_INFLUENCE, PLACE

@@ -28,7 +28,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from altub_exp import grid
 from altub_exp.config.schema import CFlowConfig, Config, Optimizers
 from altub_exp.data import btad, mvtec
 from altub_exp.detector.assembly import base, build_backbone, family
@@ -36,6 +35,7 @@ from altub_exp.detector.evaluation import passes
 from altub_exp.flows import coupling
 from altub_exp.method.altub import Alternation
 from altub_exp.method.density import Density, log_likelihood, negative_log_likelihood
+from altub_exp.sweep import paper_sweeps
 
 FLOPS = 40e12  # a step that is all convolutions reaches it
 BANDWIDTH = 1.5e12  # a third of the H200's
@@ -272,7 +272,7 @@ def cost(config: Config) -> Cost:
 @cache
 def sweep(name: str) -> dict[Any, float]:
     """GPU-hours of each run of a sweep, by the run's folder."""
-    return {job.run: cost(job.config).hours for job in grid.jobs(name)}
+    return {job.folder.path: cost(job.config).hours for job in paper_sweeps.jobs(name)}
 
 
 def hours(value: float) -> str:
@@ -308,7 +308,7 @@ def main() -> None:
     )
     shown = {"capsule", "01", "03"}
     for name in ("table1", "table3"):
-        for job in grid.jobs(name):
+        for job in paper_sweeps.jobs(name):
             c = job.config
             if c.altub.alternating and (
                 c.dataset.category in shown or (c.model.name, c.dataset.category) == ("cflow", "screw")

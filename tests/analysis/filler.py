@@ -31,8 +31,8 @@ from pathlib import Path
 
 import numpy as np
 
-from altub_exp import grid
 from altub_exp.metrics.stability import stability
+from altub_exp.sweep import paper_sweeps
 from altub_exp.tracking.lifecycle import flatten
 from analysis.published import BACKBONES, Key, categories, choice, values
 from tests.stores import place_store
@@ -93,7 +93,7 @@ def configuration(dataset: str, model: str, backbone: str, altub: str) -> Mappin
     """What the sweeps compose, of one category."""
     arguments = [f"experiment={model}-{backbone}", f"altub={altub}"]
     arguments += ["dataset.category=capsule"] if dataset == "mvtec" else ["dataset=btad", "dataset.category='01'"]
-    (job,) = grid.jobs("table1", *arguments)
+    (job,) = paper_sweeps.jobs("table1", *arguments)
     return {key: str(value) for key, value in flatten(asdict(job.config)).items()}
 
 

@@ -86,8 +86,8 @@ class GpuPool(Launcher):
         from altub_exp.errors import UserError
         from altub_exp.machine.gpus import visible_gpus
         from altub_exp.machine.terminal import log, logging_to
-        from altub_exp.pool import Interrupted, Job, Pool, slots
         from altub_exp.runs.folder import Held
+        from altub_exp.sweep.pool import Command, Interrupted, Pool, slots
 
         assert self._config is not None
         if not job_overrides:
@@ -103,18 +103,18 @@ class GpuPool(Launcher):
         logs = Path(str(self._config.hydra.sweep.dir))
         logs.mkdir(parents=True, exist_ok=True)
         common = set.intersection(*(set(overrides) for overrides in job_overrides))
-        jobs = []
+        commands = []
         for number, (overrides, device) in enumerate(zip(job_overrides, devices, strict=True), start=initial_job_idx):
             name = " ".join([f"#{number}", *(override for override in overrides if override not in common)])
             # the digest, because other sweeps keep their logs in the same folder
             digest = hashlib.blake2b("\n".join(overrides).encode(), digest_size=4).hexdigest()
             stem = re.sub(r"[^\w.=,+-]", "_", name.removeprefix("#")[:100], flags=re.ASCII)
             log_file = logs / f"{stem}_{digest}.log"
-            jobs.append(Job(name, self._command(overrides), log_file, needs_gpu=device != "cpu"))
+            commands.append(Command(name, self._command(overrides), log_file, needs_gpu=device != "cpu"))
         with logging_to(None):
-            log.info("%d jobs, %d at once", len(jobs), min(len(jobs), len(places)))
+            log.info("%d jobs, %d at once", len(commands), min(len(commands), len(places)))
             try:
-                outcomes = Pool(places, self._poll_seconds).run(jobs)
+                outcomes = Pool(places, self._poll_seconds).run(commands)
             except Interrupted as interrupt:
                 sys.exit(128 + interrupt.args[0])  # the shell's status for it
         for one, outcome in zip(returns, outcomes, strict=True):

@@ -23,11 +23,11 @@ ConfigStore.instance().store(group="hydra/sweeper", name="altub", node=AltubSwee
 
 
 class AltubSweeper(BasicSweeper):
-    """Composes every job, says what there is to do, launches what is missing, sums up; see :mod:`altub_exp.sweep`."""
+    """Composes every job and launches what is missing, see :mod:`altub_exp.sweep.run`."""
 
     def sweep(self, arguments: List[str]) -> Any:  # noqa: UP006
         """Run the product of all overrides."""
-        from altub_exp.sweep import run_sweep
+        from altub_exp.sweep.run import run_sweep
 
         assert self.hydra_context is not None
         assert self.config is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -11,27 +10,9 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from altub_exp.config.compose import conf_dir, register_schema
-from altub_exp.config.schema import Config
-from altub_exp.jobs import expanded
+from altub_exp.runs.folder import RunFolder
 from altub_exp.runs.identity import run_path
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run of a sweep.
-
-    Attributes:
-        overrides: what the sweep sets for it.
-        config: what it composes to.
-    """
-
-    overrides: tuple[str, ...]
-    config: Config
-
-    @property
-    def run(self) -> Path:
-        """Where its run lies, for equal images: jobs of several sweeps that agree in it are computed once."""
-        return run_path(self.config, images="")
+from altub_exp.sweep.jobs import Job, expanded
 
 
 def names() -> list[str]:
@@ -52,7 +33,11 @@ def header(name: str) -> str:
 
 
 def jobs(name: str, *arguments: str) -> list[Job]:
-    """The jobs of a sweep, with further arguments of the command line, in the order in which they run."""
+    """The jobs of a sweep, with further arguments of the command line, in the order in which they run.
+
+    The images are not read: a job's folder is the one that it would have with no images, so that jobs of several
+    sweeps that are computed once have the same folder.
+    """
     register_schema()
     with initialize_config_dir(conf_dir(), version_base="1.3"):
         return list(_jobs(f"+sweeps={name}", *arguments))
@@ -66,4 +51,4 @@ def _jobs(*arguments: str) -> Iterator[Job]:
     ((*products,),) = BasicSweeper.split_arguments(parser.parse_overrides(every), max_batch_size=None)
     for overrides in products:
         for chosen, config in expanded(overrides, compose("train", overrides)):
-            yield Job(tuple(chosen), config)
+            yield Job(chosen, config, RunFolder(run_path(config, images="")))

@@ -13,8 +13,8 @@ import pytest
 from altub_exp.data.synthetic import Drawing, draw
 from altub_exp.errors import UserError
 from altub_exp.machine.gpus import visible_gpus
-from altub_exp.pool import Job, Pool, environment, slots
 from altub_exp.runs.folder import Held
+from altub_exp.sweep.pool import Command, Pool, environment, slots
 from tests.commandline import ROOT, TINY, command, equal_models, folders, journal, run, status
 from tests.commandline import environment as inherited
 from tests.stores import place_store
@@ -34,7 +34,7 @@ def wait_for(true, seconds=120):
 def script(folder, code, number):
     """A job that runs a few lines of Python; they find the folder as ``folder`` and their number as ``number``."""
     head = f"import json, os, pathlib, signal, sys, time\nfolder, number = pathlib.Path({str(folder)!r}), {number}\n"
-    return Job(f"#{number}", [sys.executable, "-c", head + code], folder / f"{number}.log")
+    return Command(f"#{number}", [sys.executable, "-c", head + code], folder / f"{number}.log")
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_a_slot_whose_job_is_killed_is_used_again_and_every_job_has_an_outcome(t
     killed = script(tmp_path, "os.kill(os.getpid(), signal.SIGKILL)", 0)
     sentence = script(tmp_path, "print('error: a first one'); sys.exit('error: The folder is missing.')", 1)
     bug = script(tmp_path, "raise RuntimeError('CUDA out of memory')", 2)
-    absent = Job("#3", [str(tmp_path / "absent")], tmp_path / "3.log")
+    absent = Command("#3", [str(tmp_path / "absent")], tmp_path / "3.log")
     fine = script(tmp_path, RECORD, 4)
     outcomes = Pool(slots(["MIG-7a/1/0"], 1, None), 0.02).run([killed, sentence, bug, absent, fine])
     assert [outcome.status for outcome in outcomes] == [-9, 1, 1, None, 0]
@@ -144,11 +144,11 @@ def test_which_gpus_there_are(tmp_path, monkeypatch):
 CALLER = """
 import json, signal, sys
 from pathlib import Path
-from altub_exp.pool import Job, Pool, slots
+from altub_exp.sweep.pool import Command, Pool, slots
 ignored, *commands = json.loads(sys.argv[1])
 signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.default_int_handler)
 try:
-    Pool(slots([], 1, 2), 0.05).run([Job(str(n), one, Path(f"{n}.log")) for n, one in enumerate(commands)])
+    Pool(slots([], 1, 2), 0.05).run([Command(str(n), one, Path(f"{n}.log")) for n, one in enumerate(commands)])
 except KeyboardInterrupt as interrupt:
     sys.exit(128 + interrupt.args[0])
 """
@@ -168,7 +168,7 @@ STUBBORN = "signal.signal(signal.SIGINT, signal.SIG_IGN)\n(folder / f'{number}.b
     ids=["Ctrl-C", "SIGTERM", "in a shell's background, where SIGINT is ignored", "Ctrl-C twice"],
 )
 def test_what_runs_is_stopped_with_its_caller_and_what_waits_is_dropped(tmp_path, signals, ignored, code):
-    told = json.dumps([ignored, *(script(tmp_path, code, number).command for number in range(3))])
+    told = json.dumps([ignored, *(script(tmp_path, code, number).arguments for number in range(3))])
     process = subprocess.Popen([sys.executable, "-c", CALLER, told], cwd=tmp_path, env=inherited())
     try:
         wait_for(lambda: len(list(tmp_path.glob("*.began"))) == 2)

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from altub_exp.config.compose import backbone_label
-from altub_exp.jobs import Job, Standing
 from altub_exp.machine.terminal import console, duration
 from altub_exp.runs.overview import read, table
+from altub_exp.sweep.jobs import Job, Standing
 
 
 def announce(jobs: Sequence[Job], standings: Sequence[Standing], missing: Sequence[Job]) -> None:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from hydra.core.utils import JobReturn, JobStatus
 
-from altub_exp.jobs import Compose, Job, Standing, compose_jobs, quoted
 from altub_exp.machine.disk import writing_to
 from altub_exp.machine.terminal import console
 from altub_exp.runs.folder import Held
 from altub_exp.runs.provenance import code_fingerprint
-from altub_exp.tally import announce, sum_up
+from altub_exp.sweep.jobs import Compose, Job, Standing, compose_jobs, quoted
+from altub_exp.sweep.summary import announce, sum_up
 from altub_exp.tracking.store import prepare_store
 from altub_exp.tracking.sweep_run import Parent
 from altub_exp.tracking.sync import settle, unsettled

@@ -11,12 +11,12 @@ import pytest
 from hatchling.builders.sdist import SdistBuilder
 from hatchling.builders.wheel import WheelBuilder
 
-from altub_exp import grid
 from altub_exp.config.check import check
+from altub_exp.sweep import paper_sweeps
 from bench import cost
 from tests.commandline import folders, run, status
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PAPER = {*(f"table{number}" for number in range(1, 8)), "table_a1", "fig1", "fig3", "fig4"}
 FOUR = ("r18", "wrn50", "deit", "cait")
 WITHOUT_AND_WITH = ("none", "alternating")
@@ -24,7 +24,7 @@ WITHOUT_AND_WITH = ("none", "alternating")
 
 @pytest.fixture(scope="module")
 def sweeps():
-    return {name: grid.jobs(name) for name in grid.names()}
+    return {name: paper_sweeps.jobs(name) for name in paper_sweeps.names()}
 
 
 def cells(found):
@@ -35,7 +35,7 @@ def cells(found):
 
 
 def runs(found):
-    return {job.run for job in found}
+    return {job.folder.path for job in found}
 
 
 def test_every_table_and_figure_has_its_sweep_at_the_root_and_in_conf(sweeps):
@@ -45,7 +45,7 @@ def test_every_table_and_figure_has_its_sweep_at_the_root_and_in_conf(sweeps):
 
 @pytest.mark.parametrize("name", sorted(PAPER | {"smoke"}))
 def test_headers_say_what_the_file_composes_to(sweeps, name):
-    text = grid.header(name)
+    text = paper_sweeps.header(name)
     assert f"python -m altub_exp.train -m +sweeps={name}" in text
     assert int(re.search(r"^Jobs: (\d+)", text, re.MULTILINE)[1]) == len(sweeps[name])
     assert re.search(r"^Cost: [\d.]+ GPU-hours", text, re.MULTILINE)
@@ -120,9 +120,9 @@ def test_what_the_paper_fixes(sweeps):
 
 
 def test_arguments_of_the_command_line_win():
-    assert len(grid.jobs("table_a1", "backbone=r18", "dataset.category=screw,pill")) == 4
-    assert len(grid.jobs("table1", "experiment=cflow-wrn50_tv")) == 30
-    assert {job.config.train.epochs for job in grid.jobs("fig4", "train.epochs=9")} == {9}
+    assert len(paper_sweeps.jobs("table_a1", "backbone=r18", "dataset.category=screw,pill")) == 4
+    assert len(paper_sweeps.jobs("table1", "experiment=cflow-wrn50_tv")) == 30
+    assert {job.config.train.epochs for job in paper_sweeps.jobs("fig4", "train.epochs=9")} == {9}
 
 
 def test_the_smoke_sweep_asks_for_nothing_that_is_not_there(sweeps):
@@ -170,7 +170,7 @@ def test_headers_and_readme_say_what_the_estimate_gives():
     for name in PAPER:
         estimate = cost.sweep(name)
         hours = cost.hours(sum(estimate.values()))
-        assert f"Cost: {hours} GPU-hours of an H200 in float32, estimated" in grid.header(name), name
+        assert f"Cost: {hours} GPU-hours of an H200 in float32, estimated" in paper_sweeps.header(name), name
         assert re.search(rf"\+sweeps={name}` \| {len(estimate)} \| {re.escape(hours)} \|", readme), name
 
 

@@ -36,11 +36,11 @@ class Slot:
 
 
 @dataclass(frozen=True)
-class Job:
-    """A command, what it is called, and where its output goes while it runs; kept where it fails."""
+class Command:
+    """A command line with a name, and the file that its output goes to; the file is kept if the command fails."""
 
     name: str
-    command: Sequence[str]
+    arguments: Sequence[str]
     log: Path
     needs_gpu: bool = True
 
@@ -87,14 +87,14 @@ class Interrupted(KeyboardInterrupt):
 
 @dataclass
 class _Running:
-    job: int
+    number: int
     slot: Slot
     process: subprocess.Popen[bytes]
     began: float = field(default_factory=time.monotonic)
 
 
 class Pool:
-    """Runs jobs on slots, in the order given, whatever becomes of one of them.
+    """Runs commands on slots, in the order given, whatever becomes of one of them.
 
     Each process has a session of its own: it outlives this one, however that ends, unless by Ctrl-C or SIGTERM, which
     pass SIGINT on to all and wait for them.
@@ -103,16 +103,16 @@ class Pool:
     def __init__(self, slots: Sequence[Slot], poll_seconds: float) -> None:
         self._slots, self._poll_seconds = list(slots), poll_seconds
 
-    def run(self, jobs: Sequence[Job]) -> list[Outcome]:
-        """Run all jobs to their ends.
+    def run(self, commands: Sequence[Command]) -> list[Outcome]:
+        """Run all commands to their ends.
 
         Returns:
-            One outcome per job, in the order of the jobs.
+            One outcome per command, in the order given.
 
         Raises:
             Interrupted: see there.
         """
-        queue, free = deque(range(len(jobs))), deque(self._slots)
+        queue, free = deque(range(len(commands))), deque(self._slots)
         running: list[_Running] = []
         outcomes: dict[int, Outcome] = {}
         told = 0  # signals that were passed on
@@ -121,10 +121,10 @@ class Pool:
                 while queue and free and not received:
                     number = queue.popleft()
                     try:
-                        running.append(_Running(number, free[0], _start(jobs[number], free[0])))
-                        log.info("%s: started (%s)", jobs[number].name, free.popleft())
+                        running.append(_Running(number, free[0], _start(commands[number], free[0])))
+                        log.info("%s: started (%s)", commands[number].name, free.popleft())
                     except OSError as error:  # the machine's, such as too many processes
-                        outcomes[number] = Outcome(0.0, None, f"{jobs[number].name} cannot be started: {error}.")
+                        outcomes[number] = Outcome(0.0, None, f"{commands[number].name} cannot be started: {error}.")
                 time.sleep(self._poll_seconds)
                 if len(received) > told:
                     _pass_on(signal.SIGKILL if told else signal.SIGINT, running)
@@ -132,16 +132,16 @@ class Pool:
                 for one in [one for one in running if one.process.poll() is not None]:
                     running.remove(one)
                     free.append(one.slot)
-                    job, outcome = jobs[one.job], _outcome(jobs[one.job], one)
-                    outcomes[one.job] = outcome
+                    command, outcome = commands[one.number], _outcome(commands[one.number], one)
+                    outcomes[one.number] = outcome
                     spent = duration(outcome.seconds)
                     state = f"done in {spent}" if outcome.error is None else f"failed after {spent}"
-                    state += f", see {job.log}" if job.log.exists() else ""
+                    state += f", see {command.log}" if command.log.exists() else ""
                     left = _left(outcomes.values(), running, len(queue), len(self._slots))
-                    log.info("%s: %s; %d of %d ended%s", job.name, state, len(outcomes), len(jobs), left)
+                    log.info("%s: %s; %d of %d ended%s", command.name, state, len(outcomes), len(commands), left)
         if received:
             raise Interrupted(received[0])
-        return [outcomes[number] for number in range(len(jobs))]
+        return [outcomes[number] for number in range(len(commands))]
 
 
 @contextmanager
@@ -163,12 +163,12 @@ def _signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _start(job: Job, slot: Slot) -> subprocess.Popen[bytes]:
-    job.log.unlink(missing_ok=True)  # an older process that still writes there keeps its file
-    with job.log.open("wb") as output:
+def _start(command: Command, slot: Slot) -> subprocess.Popen[bytes]:
+    command.log.unlink(missing_ok=True)  # an older process that still writes there keeps its file
+    with command.log.open("wb") as output:
         return subprocess.Popen(
-            job.command,
-            env=environment(slot, job.needs_gpu),
+            command.arguments,
+            env=environment(slot, command.needs_gpu),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -193,24 +193,26 @@ def _left(outcomes: Iterable[Outcome], running: Sequence[_Running], queued: int,
     return f", about {duration(work / min(slots, queued + len(running)))} left"
 
 
-def _outcome(job: Job, one: _Running) -> Outcome:
+def _outcome(command: Command, one: _Running) -> Outcome:
     seconds, status = time.monotonic() - one.began, one.process.returncode
     if status in (0, 130, -signal.SIGINT):
-        error = None if status == 0 else f"{job.name} was interrupted: the same command goes on from its checkpoint."
-        job.log.unlink(missing_ok=True)
+        error = (
+            None if status == 0 else f"{command.name} was interrupted: the same command goes on from its checkpoint."
+        )
+        command.log.unlink(missing_ok=True)
         return Outcome(seconds, status, error)
-    lines = [line.strip() for line in _end_of(job.log).splitlines() if line.strip()]
+    lines = [line.strip() for line in _end_of(command.log).splitlines() if line.strip()]
     sentences = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     if sentences:
         return Outcome(seconds, status, sentences[-1])
     if status == DiskFull.status:  # its own sentence did not fit
-        return Outcome(seconds, status, str(disk_full(job.log.parent, "no space left")))
+        return Outcome(seconds, status, str(disk_full(command.log.parent, "no space left")))
     if status < 0:
         why = f"was ended by signal {-status} ({signal.strsignal(-status)})"
         why += ", perhaps for want of memory" if -status == signal.SIGKILL else ""
     else:
         why = f"ended with exit status {status}" + (f" ({lines[-1]})" if lines else "")
-    return Outcome(seconds, status, f"{job.name} {why}; see {job.log}.")
+    return Outcome(seconds, status, f"{command.name} {why}; see {command.log}.")
 
 
 def _end_of(path: Path, size: int = 65536) -> str:
