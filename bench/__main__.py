@@ -28,11 +28,11 @@ from altub_exp.flows import fastflow
 from altub_exp.flows.cflow import CFlow
 from altub_exp.flows.coupling import random_orthogonal
 from altub_exp.machine.device import prepare_device
-from altub_exp.method.altub import AlternatingOptimizer, Alternation
+from altub_exp.method.altub import AlternatingOptimizer, Alternation, parts_of
 from altub_exp.method.base import BASES
 from altub_exp.method.density import Density
 from altub_exp.method.learner import FibreLearner, ImageLearner
-from altub_exp.method.learning_rate import LearningRate, Moment
+from altub_exp.method.learning_rate import LearningRate, TrainingStep
 from altub_exp.metrics.auroc import auroc
 from altub_exp.metrics.kolmogorov import ks_p_value, ks_statistic
 from altub_exp.metrics.shapiro import shapiro_wilk
@@ -89,7 +89,7 @@ def r18_learner(features: FeatureMaps) -> ImageLearner:
     flow = fastflow.FastFlow(features.shapes, steps=8, conv3x3_only=True, hidden_ratio=1.0, affine_clamping=2.0)
     density = Density(flow, [BASES["learned"](shape) for shape in features.shapes])
     optimizer = AlternatingOptimizer(
-        density.parts(), lr=1e-3, weight_decay=1e-5, psi_weight_decay=1e-5, alternation=Alternation(5)
+        parts_of(density), lr=1e-3, weight_decay=1e-5, psi_weight_decay=1e-5, alternation=Alternation(5)
     )
     return ImageLearner(density, optimizer, LearningRate(1e-3))
 
@@ -102,7 +102,7 @@ def cflow_lesson(joint: bool) -> Work:
     flow = CFlow(shapes, permute_soft=False, **options)  # type: ignore[arg-type]
     density = Density(flow, [BASES["learned"](shape) for shape in shapes])
     optimizer = AlternatingOptimizer(
-        density.parts(per_scale=not joint),
+        parts_of(density, per_scale=not joint),
         lr=2e-4,
         weight_decay=0.0,
         psi_weight_decay=0.0,
@@ -111,7 +111,7 @@ def cflow_lesson(joint: bool) -> Work:
     )
     learner = FibreLearner(density, optimizer, LearningRate(2e-4), fibre_batch=256)
     features = [torch.randn(2, *shape) for shape in shapes]
-    return lambda: learner.learn(features, Moment(1, 0, 1), torch.Generator())
+    return lambda: learner.learn(features, TrainingStep(1, 0, 1), torch.Generator())
 
 
 def main() -> None:
@@ -137,7 +137,7 @@ def main() -> None:
     exact, sklearns, torchmetrics = exact_auroc()
 
     def step(learner: ImageLearner, features: list[torch.Tensor], epoch: int = 1) -> object:
-        return learner.learn(features, Moment(epoch, 0, 1), torch.Generator())
+        return learner.learn(features, TrainingStep(epoch, 0, 1), torch.Generator())
 
     table = Table("what", "ours (s)", "other (s)", "times faster", box=box.SIMPLE_HEAD)
     pairs: dict[str, tuple[Work, Work]] = {

@@ -25,7 +25,7 @@ from altub_exp.errors import UserError
 from altub_exp.flows import coupling
 from altub_exp.machine.device import prepare_device, seed_everything
 from altub_exp.method.learner import Learner
-from altub_exp.method.learning_rate import Moment
+from altub_exp.method.learning_rate import TrainingStep
 from bench.cost import steps
 from bench.models import Peaks
 from bench.own import configuration
@@ -40,7 +40,7 @@ WORK = {
     "cflow-wrn50_tv": ("cflow", "wrn50_tv", 256),
 }
 COLUMNS = ("plain", "fused", "replayed", "ψ-only", "eval", "GiB", "of peak")
-JOINT, PSI_ONLY = Moment(1, 0, 8), Moment(5, 0, 8)
+JOINT, PSI_ONLY = TrainingStep(1, 0, 8), TrainingStep(5, 0, 8)
 
 
 @contextmanager
@@ -92,8 +92,8 @@ class Step:
         def work(*maps: torch.Tensor) -> list[torch.Tensor]:
             return self.scoring.positions(self.density(maps))
 
-        assert self.density.replays is not None
-        self.density.replays("positions", work, self.maps)
+        assert self.learner.optimizer.graphs is not None
+        self.learner.optimizer.graphs("positions", work, self.maps)
 
 
 def kernels(work: Callable[[], object], count: int) -> None:

@@ -11,7 +11,7 @@ from altub_exp.features.backbone import Backbone
 from altub_exp.features.maps import FeatureMaps
 from altub_exp.machine.device import prepare_device, seed_everything
 from altub_exp.method.density import negative_log_likelihood
-from altub_exp.method.learning_rate import Moment
+from altub_exp.method.learning_rate import TrainingStep
 from altub_exp.metrics import on_gpu as on_device
 from altub_exp.metrics.auroc import auroc
 from altub_exp.metrics.kolmogorov import channel_ks
@@ -45,7 +45,7 @@ def lessons(learner, device):
     found = []
     for epoch in range(1, 7):
         for batch in range(2):
-            lesson = learner.learn(maps, Moment(epoch, batch, 2), generator)
+            lesson = learner.learn(maps, TrainingStep(epoch, batch, 2), generator)
             found.append(float(lesson.loss))
     return found
 
@@ -77,10 +77,10 @@ def test_training_follows_the_cpus(compose, model, altub):
 def test_replayed_steps_are_the_executed_ones(compose, model, altub, precision):
     options = [*small(model), f"altub={altub}", f"precision={precision}"]
     replayed, executed = (learner_on("cuda", compose, *options, f"cuda_graphs={graphs}") for graphs in (True, False))
-    assert replayed.optimizer._replays is not None
-    assert executed.optimizer._replays is None
+    assert replayed.optimizer.graphs is not None
+    assert executed.optimizer.graphs is None
     assert lessons(replayed, "cuda") == pytest.approx(lessons(executed, "cuda"), rel=1e-6, abs=1e-6)
-    assert replayed.optimizer._replays._recordings
+    assert replayed.optimizer.graphs._recordings
     for ours, theirs in zip(replayed.density.parameters(), executed.density.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
@@ -94,9 +94,9 @@ def test_passes_of_different_shapes_share_their_memory_and_disturb_no_other(comp
         found = []
         for turn in range(24):
             maps = [scale.cuda() for scale in features(4 - turn % 3)]
-            found.append(float(learner.learn(maps, Moment(1 + turn // 4, turn % 4, 4), torch.Generator()).loss))
+            found.append(float(learner.learn(maps, TrainingStep(1 + turn // 4, turn % 4, 4), torch.Generator()).loss))
         losses.append(found)
-    assert len(replayed.optimizer._replays._recordings) >= 3
+    assert len(replayed.optimizer.graphs._recordings) >= 3
     assert losses[0] == pytest.approx(losses[1], rel=1e-6, abs=1e-6)
 
 

@@ -25,7 +25,7 @@ from altub_exp.machine.memory import collection_paused
 from altub_exp.machine.terminal import EpochProgress, log, logging_to
 from altub_exp.method.density import Density
 from altub_exp.method.learner import Learner
-from altub_exp.method.learning_rate import Moment
+from altub_exp.method.learning_rate import TrainingStep
 from altub_exp.method.scoring import Scoring
 from altub_exp.metrics.shapiro import FEWEST_VALUES
 from altub_exp.runs.checkpoint import Trained, load_checkpoint, save_checkpoint, save_trained
@@ -264,7 +264,7 @@ def train_epoch(learner: Learner, features: FeatureMaps, config: Config, epoch: 
     totals: dict[str, Tensor | float] = {}  # on the device: to read one would wait for it
     count = 0
     for number, rows in enumerate(batches):
-        moment = Moment(epoch, number, len(batches))
+        moment = TrainingStep(epoch, number, len(batches))
         lesson = learner.learn(features.augmented(rows, generator), moment, generator)
         if lesson is not None:
             count += len(rows)

@@ -25,7 +25,7 @@ def trained():
     flow = FastFlow(features.shapes, steps=1, conv3x3_only=True, hidden_ratio=0.1, affine_clamping=2.0)
     density = Density(flow, [BASES["learned"](shape) for shape in features.shapes])
     with torch.no_grad():
-        for parameter in density.psi():
+        for parameter in density.bases.parameters():
             parameter.normal_(std=0.2)
     return density, features
 

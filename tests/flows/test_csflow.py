@@ -11,7 +11,7 @@ from altub_exp.detector.assembly import build_density, build_learner
 from altub_exp.flows.csflow import CSFlow
 from altub_exp.method.base import BASES
 from altub_exp.method.density import Density, negative_log_likelihood
-from altub_exp.method.learning_rate import Moment
+from altub_exp.method.learning_rate import TrainingStep
 from altub_exp.method.scoring import CrossScaleEnergy
 
 SHAPES = [(6, 8, 8), (7, 4, 4), (5, 2, 2)]
@@ -128,7 +128,7 @@ def test_training_of_the_fixed_base_equals_the_published_loop(compose, scale):
     norms = []
     for number in range(8):
         maps = random_maps(seed=number, scale=scale)
-        lesson = learner.learn(maps, Moment(1 + number, 0, 1), torch.Generator())
+        lesson = learner.learn(maps, TrainingStep(1 + number, 0, 1), torch.Generator())
         loss = published(reference(maps))[0]
         adam.zero_grad()
         loss.backward()
@@ -145,14 +145,14 @@ def test_training_of_the_fixed_base_equals_the_published_loop(compose, scale):
 def test_psi_only_epochs_take_their_step_on_the_loss_in_nats(compose):
     learner = learner_of(compose, "alternating", "altub.clip_value=2.0")
     maps = random_maps(scale=5.0)
-    joint = learner.learn(maps, Moment(4, 0, 1), torch.Generator())
+    joint = learner.learn(maps, TrainingStep(4, 0, 1), torch.Generator())
     density = learner.density
     expected = copy.deepcopy(density)
     nats = negative_log_likelihood(expected(maps))
     nats.backward()
     clipped = 0
-    lesson = learner.learn(maps, Moment(5, 0, 1), torch.Generator())
-    for ours, theirs in zip(density.psi(), expected.psi(), strict=True):
+    lesson = learner.learn(maps, TrainingStep(5, 0, 1), torch.Generator())
+    for ours, theirs in zip(density.bases.parameters(), expected.bases.parameters(), strict=True):
         clipped += int((theirs.grad.abs() > 2).sum())
         torch.testing.assert_close(ours, theirs - 0.05 * theirs.grad.clamp(-2, 2), rtol=0, atol=1e-6)
     assert 0 < clipped < 2 * DIMENSIONS

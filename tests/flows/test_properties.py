@@ -12,11 +12,11 @@ import torch
 from altub_exp.flows.cflow import CFlow
 from altub_exp.flows.csflow import CSFlow
 from altub_exp.flows.fastflow import FastFlow
-from altub_exp.method.altub import AlternatingOptimizer, Alternation
+from altub_exp.method.altub import AlternatingOptimizer, Alternation, parts_of
 from altub_exp.method.base import BASES as BUILT_IN
 from altub_exp.method.density import Density, log_likelihood, negative_log_likelihood
 from altub_exp.method.learner import FibreLearner, ImageLearner
-from altub_exp.method.learning_rate import LearningRate, Moment
+from altub_exp.method.learning_rate import LearningRate, TrainingStep
 from altub_exp.method.scoring import CrossScaleEnergy, FibreProbability, LikelihoodMap
 from altub_exp.runs.checkpoint import load_checkpoint, save_checkpoint
 
@@ -111,8 +111,8 @@ def test_gradients_reach_every_parameter_that_is_not_frozen(name, base):
             continue
         density.zero_grad()
         negative_log_likelihood(density(features_of(density.flow), freeze_flow=frozen)).backward()
-        moving = density.psi() if frozen else [*density.theta(), *density.psi()]
-        expected = {id(parameter) for parameter in moving}
+        theta, psi = parts_of(density)[0]
+        expected = {id(parameter) for parameter in (psi if frozen else theta + psi)}
         for parameter_name, parameter in density.named_parameters():
             reached = parameter.grad is not None and bool(parameter.grad.abs().sum() > 0)
             assert reached == (id(parameter) in expected), parameter_name
@@ -211,7 +211,7 @@ def learner_of(name, form, base, seed):
     """A density near its start with an optimizer that moves ψ alone in every second epoch."""
     density = density_of(name, base, moved=False, seed=seed)
     optimizer = AlternatingOptimizer(
-        density.parts(per_scale=form == "fibres per scale"),
+        parts_of(density, per_scale=form == "fibres per scale"),
         lr=1e-2,
         weight_decay=1e-3,
         psi_weight_decay=1e-3,
@@ -230,7 +230,9 @@ def teach(learner, epoch):
     """One epoch of two batches; their losses."""
     generator = torch.Generator().manual_seed(epoch)
     batches = [features_of(learner.density.flow, seed=10 * epoch + number) for number in range(2)]
-    return [learner.learn(batch, Moment(epoch, number, 2), generator).loss for number, batch in enumerate(batches)]
+    return [
+        learner.learn(batch, TrainingStep(epoch, number, 2), generator).loss for number, batch in enumerate(batches)
+    ]
 
 
 @every_base

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from altub_exp.flows.fastflow import FastFlow
-from altub_exp.method.altub import AlternatingOptimizer, Alternation
+from altub_exp.method.altub import AlternatingOptimizer, Alternation, parts_of
 from altub_exp.method.base import BASES
 from altub_exp.method.density import Density, negative_log_likelihood
 
@@ -20,7 +20,7 @@ def make(base="learned", interval=5, **options):
     flow = FastFlow(SHAPES, steps=2, conv3x3_only=True, hidden_ratio=1.0, affine_clamping=2.0)
     density = Density(flow, [BASES[base](shape) for shape in SHAPES])
     settings = {"lr": 1e-3, "weight_decay": 1e-5, "psi_weight_decay": 1e-5, "alternation": Alternation(interval)}
-    return density, AlternatingOptimizer(density.parts(), **(settings | options))
+    return density, AlternatingOptimizer(parts_of(density), **(settings | options))
 
 
 def loss_of(density, features):
@@ -78,16 +78,16 @@ def test_psi_only_step_is_plain_sgd_at_eta2_with_the_clipping_named(clip, scale)
             base.log_sigma.fill_(-4.0)
     reference = copy.deepcopy(density)
     negative_log_likelihood(reference(features)).backward()
-    gradients = [p.grad.clone() for p in reference.psi()]
+    gradients = [p.grad.clone() for p in reference.bases.parameters()]
     assert max(g.abs().max() for g in gradients) > 100
-    before = [p.detach().clone() for p in density.psi()]
+    before = [p.detach().clone() for p in density.bases.parameters()]
     optimizer.step(loss_of(density, features), 5)
     if clip == "value":
         gradients = [g.clamp(-100, 100) for g in gradients]
     if clip == "norm":
         total = torch.sqrt(sum((g**2).sum() for g in gradients))
         gradients = [g * 100 / total for g in gradients]
-    for now, then, gradient in zip(density.psi(), before, gradients, strict=True):
+    for now, then, gradient in zip(density.bases.parameters(), before, gradients, strict=True):
         torch.testing.assert_close(now.detach(), then - 0.05 * gradient, rtol=1e-5, atol=1e-6)
 
 
@@ -96,7 +96,7 @@ def test_clipping_acts_in_joint_epochs_only_where_asked_for():
     for jointly in (False, True):
         density, optimizer = make(clip_value=1e-9, clip_jointly=jointly, psi_weight_decay=0.0)
         optimizer.step(loss_of(density, batch()), 1)
-        moved[jointly] = torch.cat([p.detach().abs().flatten() for p in density.psi()]).mean().item()
+        moved[jointly] = torch.cat([p.detach().abs().flatten() for p in density.bases.parameters()]).mean().item()
     assert moved[False] == pytest.approx(1e-3, rel=1e-2)  # Adam's first step is η₁ whatever the gradient's size
     assert moved[True] < 0.5 * moved[False]  # a gradient below Adam's epsilon
 

@@ -56,7 +56,7 @@ def test_psi_away_from_zero_changes_loss_and_map(base):
     density, maps = density_of(base), features()
     loss, scores = original_fastflow(density.flow(maps), size=32)
     with torch.no_grad():
-        for parameter in density.psi():
+        for parameter in density.bases.parameters():
             parameter.add_(0.1)
     units = density(maps)
     assert not torch.equal(negative_log_likelihood(units), loss)

@@ -8,11 +8,11 @@ import torch
 
 from altub_exp.errors import UserError
 from altub_exp.flows.cflow import CFlow
-from altub_exp.method.altub import AlternatingOptimizer, Alternation
+from altub_exp.method.altub import AlternatingOptimizer, Alternation, parts_of
 from altub_exp.method.base import BASES
 from altub_exp.method.density import Density
 from altub_exp.method.learner import FibreLearner
-from altub_exp.method.learning_rate import LearningRate, Moment
+from altub_exp.method.learning_rate import LearningRate, TrainingStep
 
 SHAPES = [(6, 4, 4), (5, 2, 2)]
 N = 8
@@ -28,7 +28,7 @@ def density_of(base="learned"):
 
 def learner_of(density, *, joint=True, interval=5, idle=4):
     optimizer = AlternatingOptimizer(
-        density.parts(per_scale=not joint),
+        parts_of(density, per_scale=not joint),
         lr=RATE.largest,
         weight_decay=0.0,
         psi_weight_decay=0.0,
@@ -49,7 +49,7 @@ def teach(learner, epochs, batches=2):
     for epoch in epochs:
         generator = torch.Generator().manual_seed(epoch)
         for number in range(batches):
-            lesson = learner.learn(batch(10 * epoch + number), Moment(epoch, number, batches), generator)
+            lesson = learner.learn(batch(10 * epoch + number), TrainingStep(epoch, number, batches), generator)
             lessons.append(lesson)
     return lessons
 
@@ -63,7 +63,7 @@ def published(flow, epochs, *, joint, batches=2):
         generator = torch.Generator().manual_seed(epoch)
         for number in range(batches):
             for group in [group for adam in (everything, *each) for group in adam.param_groups]:
-                group["lr"] = RATE.at(Moment(epoch, number, batches))
+                group["lr"] = RATE.at(TrainingStep(epoch, number, batches))
             for scale, maps in enumerate(batch(10 * epoch + number)):
                 channels, height, width = SHAPES[scale]
                 fibres = maps.permute(0, 2, 3, 1).reshape(-1, channels)
@@ -126,7 +126,7 @@ def test_psi_only_steps_are_plain_sgd_whose_rate_follows_the_cosine():
     teach(learner, range(1, 8))
     expected = copy.deepcopy(density)
     generator = torch.Generator().manual_seed(8)
-    eta2 = 0.05 * RATE.at(Moment(8, 0, 1)) / RATE.largest
+    eta2 = 0.05 * RATE.at(TrainingStep(8, 0, 1)) / RATE.largest
     assert eta2 < 0.045
     for scale, maps in enumerate(batch(80)):
         order = torch.randperm(maps[:, 0].numel(), generator=generator)
@@ -146,7 +146,7 @@ def test_psi_only_steps_are_plain_sgd_whose_rate_follows_the_cosine():
                 for p in (base.mu, base.log_sigma):
                     p -= eta2 * p.grad
     teach(learner, (8,), batches=1)
-    for ours, theirs in zip(density.psi(), expected.psi(), strict=True):
+    for ours, theirs in zip(density.bases.parameters(), expected.bases.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
 
 
@@ -164,7 +164,7 @@ def test_loss_is_in_nats_per_dimension():
     learner = learner_of(density)
     learner._fibre_batch = 12  # nothing is left out
     learner._rate = LearningRate(1e-12)
-    lesson = learner.learn(batch(10), Moment(1, 0, 1), torch.Generator())
+    lesson = learner.learn(batch(10), TrainingStep(1, 0, 1), torch.Generator())
     assert lesson.loss.item() == pytest.approx(nats.item(), rel=1e-5)
 
 
@@ -174,5 +174,6 @@ def test_too_few_positions_for_a_step_are_one_sentence():
     ):
         learner_of(density_of()).check(SHAPES, 1)
     assert (
-        learner_of(density_of()).learn([m[:1, :, :1, :1] for m in batch(0)], Moment(1, 0, 1), torch.Generator()) is None
+        learner_of(density_of()).learn([m[:1, :, :1, :1] for m in batch(0)], TrainingStep(1, 0, 1), torch.Generator())
+        is None
     )

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from altub_exp.method.learning_rate import LearningRate, Moment
+from altub_exp.method.learning_rate import LearningRate, TrainingStep
 
 CFLOW = LearningRate(2e-4, final=1e-3, epochs=200, cycle=8, warmup_epochs=16)
 
@@ -26,9 +26,9 @@ def test_every_batch_of_the_published_schedule():
     for meta in range(25):
         for sub in range(8):
             for batch in (0, 3, 6):
-                ours = CFLOW.at(Moment(8 * meta + sub + 1, batch, 7))
+                ours = CFLOW.at(TrainingStep(8 * meta + sub + 1, batch, 7))
                 assert ours == pytest.approx(published(meta, sub, batch, 7), rel=1e-12)
 
 
 def test_fastflows_is_constant():
-    assert {LearningRate(1e-3).at(Moment(epoch, 0, 1)) for epoch in (1, 17, 300)} == {1e-3}
+    assert {LearningRate(1e-3).at(TrainingStep(epoch, 0, 1)) for epoch in (1, 17, 300)} == {1e-3}

@@ -27,7 +27,7 @@ def moved(flow):
 def density_of(flow, base):
     density = Density(flow, [BASES[base](shape) for shape in flow.shapes])
     with torch.no_grad():
-        for parameter in density.psi():
+        for parameter in density.bases.parameters():
             parameter.normal_(std=0.3)
     return density
 

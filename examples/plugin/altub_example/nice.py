@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from altub_example import NiceConfig
 from altub_exp.detector.assembly import Family
-from altub_exp.flows.latent import Latent, Shape
+from altub_exp.flows.flow import Latent, Shape
 
 
 class AdditiveCoupling(nn.Module):

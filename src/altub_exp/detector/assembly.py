@@ -34,9 +34,10 @@ from altub_exp.features.maps import FeatureMaps
 from altub_exp.flows.cflow import CFlow
 from altub_exp.flows.csflow import CSFlow
 from altub_exp.flows.fastflow import FastFlow
-from altub_exp.flows.latent import Shape
+from altub_exp.flows.flow import AutocastFlow, Flow, Shape
+from altub_exp.machine.cuda_graphs import cuda_graphs_for
 from altub_exp.machine.terminal import log
-from altub_exp.method.altub import AlternatingOptimizer, Alternation
+from altub_exp.method.altub import AlternatingOptimizer, Alternation, parts_of
 from altub_exp.method.base import BASES
 from altub_exp.method.density import Density
 from altub_exp.method.learner import FibreLearner, ImageLearner, Learner
@@ -55,14 +56,14 @@ class Family:
         learner: how it learns from a batch.
     """
 
-    flow: Callable[[Any, Sequence[Shape]], nn.Module]
+    flow: Callable[[Any, Sequence[Shape]], Flow]
     scoring: Callable[[Any], Scoring] = lambda model: LikelihoodMap()
     learner: Callable[[Any, Density, AlternatingOptimizer, LearningRate], Learner] = (
         lambda model, density, optimizer, rate: ImageLearner(density, optimizer, rate)
     )
 
 
-def _fastflow(model: FastFlowConfig, shapes: Sequence[Shape]) -> nn.Module:
+def _fastflow(model: FastFlowConfig, shapes: Sequence[Shape]) -> Flow:
     return FastFlow(
         shapes,
         steps=model.steps,
@@ -74,7 +75,7 @@ def _fastflow(model: FastFlowConfig, shapes: Sequence[Shape]) -> nn.Module:
     )
 
 
-def _cflow(model: CFlowConfig, shapes: Sequence[Shape]) -> nn.Module:
+def _cflow(model: CFlowConfig, shapes: Sequence[Shape]) -> Flow:
     return CFlow(
         shapes,
         steps=model.steps,
@@ -85,7 +86,7 @@ def _cflow(model: CFlowConfig, shapes: Sequence[Shape]) -> nn.Module:
     )
 
 
-def _csflow(model: CSFlowConfig, shapes: Sequence[Shape]) -> nn.Module:
+def _csflow(model: CSFlowConfig, shapes: Sequence[Shape]) -> Flow:
     return CSFlow(
         shapes,
         steps=model.steps,
@@ -211,8 +212,8 @@ def open_shelf(
 def build_density(config: Config, shapes: Sequence[Shape]) -> Density:
     """The flow and the base distributions that the configuration names, for feature maps of these shapes."""
     flow = family(config).flow(config.model, shapes)
-    bases = [base(config)(shape) for shape in flow.shapes]  # type: ignore[union-attr]
-    return Density(flow, bases, autocast=torch.bfloat16 if config.precision is Precision.bf16 else None)
+    bases = [base(config)(shape) for shape in flow.shapes]
+    return Density(AutocastFlow(flow, torch.bfloat16) if config.precision is Precision.bf16 else flow, bases)
 
 
 def build_learner(config: Config, density: Density) -> Learner:
@@ -220,10 +221,9 @@ def build_learner(config: Config, density: Density) -> Learner:
     train, altub = config.train, config.altub
     alternates = altub.alternating and altub.base != "fixed"
     optimizers = config.model.optimizers if isinstance(config.model, CFlowConfig) else None
-    if config.cuda_graphs:
-        density.replay()
+    device = next(density.parameters()).device
     optimizer = AlternatingOptimizer(
-        density.parts(per_scale=optimizers is Optimizers.per_decoder),
+        parts_of(density, per_scale=optimizers is Optimizers.per_decoder),
         lr=train.lr,
         weight_decay=train.weight_decay,
         psi_weight_decay=altub.psi_weight_decay,
@@ -237,7 +237,7 @@ def build_learner(config: Config, density: Density) -> Learner:
         eps=train.eps,
         grad_norm=train.grad_norm,
         keep_gradients=optimizers is Optimizers.joint,
-        replays=density.replays,
+        graphs=cuda_graphs_for(device, (density.flow, *density.bases)) if config.cuda_graphs else None,
     )
     rate = LearningRate(train.lr, train.final_lr, train.epochs, train.cycle, train.warmup_epochs)
     return family(config).learner(config.model, density, optimizer, rate)

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from altub_exp.errors import Divergence
 from altub_exp.features.maps import FeatureMaps, room_on_device
-from altub_exp.flows.latent import Shape
+from altub_exp.flows.flow import Shape
+from altub_exp.machine.cuda_graphs import CudaGraphs
 from altub_exp.method.density import Density
 from altub_exp.method.scoring import Scoring
 from altub_exp.metrics import on_gpu as on_device
@@ -59,8 +60,10 @@ class Scores(NamedTuple):
 
 
 @torch.no_grad()
-def positions(density: Density, scoring: Scoring, features: FeatureMaps) -> list[Tensor]:
-    """What the scores of all images are made of, [N, H, W] each, on the device."""
+def positions(
+    density: Density, scoring: Scoring, features: FeatureMaps, graphs: CudaGraphs | None = None
+) -> list[Tensor]:
+    """Return the numbers per position that the scores of all images are made of, [N, H, W] each, on the device."""
 
     def work(*maps: Tensor) -> list[Tensor]:
         return scoring.positions(density(maps))
@@ -68,14 +71,17 @@ def positions(density: Density, scoring: Scoring, features: FeatureMaps) -> list
     batches = []
     for rows in features.batches():
         maps = features.batch(rows)
-        batches.append(work(*maps) if density.replays is None else density.replays(scoring, work, maps))  # type: ignore[arg-type]
+        batches.append(work(*maps) if graphs is None else graphs("positions", work, maps))
     return [torch.cat(scale) for scale in zip(*batches, strict=True)]
 
 
-def anomaly_scores(density: Density, scoring: Scoring, test: TestSet, train: FeatureMaps) -> Scores:
-    """Scores of all test images; ``train`` is read only where they refer to it."""
-    of_test = positions(density, scoring, test.features)
-    extremes = scoring.extremes(positions(density, scoring, train) if scoring.reference == "train" else of_test)
+def anomaly_scores(
+    density: Density, scoring: Scoring, test: TestSet, train: FeatureMaps, graphs: CudaGraphs | None = None
+) -> Scores:
+    """Score all test images; ``train`` is read only if the scores refer to it."""
+    of_test = positions(density, scoring, test.features, graphs)
+    reference = positions(density, scoring, train, graphs) if scoring.reference == "train" else of_test
+    extremes = scoring.extremes(reference)
     return scores_from(of_test, scoring, extremes, test.size)
 
 
@@ -169,12 +175,14 @@ def latent_blocks(
         Divergence: a latent is not finite.
     """
     count = len(features) if rows is None else len(rows)
-    shapes: list[Shape] = density.flow.shapes  # type: ignore[assignment]
     device = features.device
     if device.type == "cuda":
         memory_gb = min(memory_gb, room_on_device(torch.cuda.mem_get_info(device)[0]) / 2**30)
-    for blocks in passes(shapes, count, memory_gb):
-        held = [torch.empty(count, last - first, *shapes[scale][1:], device=device) for scale, first, last in blocks]
+    for blocks in passes(density.flow.shapes, count, memory_gb):
+        held = [
+            torch.empty(count, last - first, *density.flow.shapes[scale][1:], device=device)
+            for scale, first, last in blocks
+        ]
         done = 0
         for batch in features.batches(rows):
             units = density(features.batch(batch))

@@ -10,7 +10,7 @@ from FrEIA.framework import SequenceINN
 from torch import Tensor, nn
 
 from altub_exp.flows.coupling import CouplingBlock
-from altub_exp.flows.latent import Latent, Shape
+from altub_exp.flows.flow import Latent, Shape
 
 FIBRES_AT_ONCE = 16384  # without gradients; bounds the memory of an evaluation
 
@@ -64,7 +64,7 @@ class CFlow(nn.Module):
     (torch.Size([5, 4, 2, 3]), torch.Size([5, 2, 3]))
     """
 
-    replayable = True
+    capturable = True
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class CFlow(nn.Module):
         permute_soft: bool,
     ) -> None:
         super().__init__()
-        self.shapes = [tuple(shape) for shape in shapes]
+        self.shapes: list[Shape] = list(shapes)
         self.scales = nn.ModuleList()
 
         def subnet(inputs: int, outputs: int) -> nn.Module:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from altub_exp.flows.coupling import permuted
 from altub_exp.flows.fastflow import NORMS
-from altub_exp.flows.latent import Latent, Shape
+from altub_exp.flows.flow import Latent, Shape
 
 LEAKY_SLOPE = 0.1  # as in the published code
 
@@ -178,7 +178,7 @@ class CSFlow(nn.Module):
     (torch.Size([3, 4, 8, 8]), torch.Size([3, 6, 4, 4]), torch.Size([3]))
     """
 
-    replayable = True
+    capturable = True
 
     def __init__(
         self,
@@ -192,7 +192,7 @@ class CSFlow(nn.Module):
         feature_norm: str = "none",
     ) -> None:
         super().__init__()
-        self.shapes = [tuple(shape) for shape in shapes]
+        self.shapes: list[Shape] = list(shapes)
         self.norms = nn.ModuleList(NORMS[feature_norm](shape) for shape in shapes)
         self.blocks = nn.ModuleList(
             CrossScaleBlock(shapes, hidden_channels=hidden_channels, kernel_size=size, affine_clamping=affine_clamping)

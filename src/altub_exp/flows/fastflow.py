@@ -10,7 +10,7 @@ from FrEIA.framework import SequenceINN
 from torch import Tensor, nn
 
 from altub_exp.flows.coupling import CouplingBlock
-from altub_exp.flows.latent import Latent, Shape
+from altub_exp.flows.flow import Latent, Shape
 
 
 class FeatureNorm(nn.LayerNorm):
@@ -81,7 +81,7 @@ class FastFlow(nn.Module):
     (torch.Size([3, 4, 8, 8]), torch.Size([3]))
     """
 
-    replayable = True
+    capturable = True
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class FastFlow(nn.Module):
     ) -> None:
         super().__init__()
         self.output_norm = output_norm
-        self.shapes = [tuple(shape) for shape in shapes]
+        self.shapes: list[Shape] = list(shapes)
         self.norms = nn.ModuleList(NORMS[feature_norm](shape) for shape in shapes)
         self.flows = nn.ModuleList()
         for shape in shapes:

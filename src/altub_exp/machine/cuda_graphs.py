@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -11,16 +11,16 @@ from torch import Tensor, nn
 
 Work = Callable[..., Sequence[Tensor]]
 
-EXECUTED = 3
-"""How often each kind of pass is executed operation by operation before it is recorded: meanwhile libraries and kernels
-prepare themselves, and what comes so rarely is not worth a recording."""
+WARM_UP = 3
+"""Executions of each kind of pass before it is recorded: meanwhile libraries and kernels prepare themselves, and a pass
+that comes so rarely is not worth a recording."""
 
 
-class Replays:
-    """Passes on a GPU by kind; those of one kind must do the same operations whatever the tensors hold.
+class CudaGraphs:
+    """Passes on a GPU by kind; those of one kind must repeat the same operations whatever their tensors hold.
 
-    All recordings share their memory, which stays theirs: what a pass returns, and its gradients, must be used before
-    the next one.
+    All recordings share their memory, which stays theirs: the outputs and gradients of a pass must be used before the
+    next one.
     """
 
     def __init__(self) -> None:
@@ -31,37 +31,43 @@ class Replays:
     def __call__(
         self, kind: Hashable, work: Work, inputs: Sequence[Tensor], parameters: Sequence[nn.Parameter] = ()
     ) -> Sequence[Tensor]:
-        """What ``work(*inputs)`` returns, and as it does the gradients of the parameters, which were dropped or zero.
+        """Return the outputs of ``work(*inputs)``, and leave the gradients that it gives the parameters.
 
         Args:
             kind: tells passes on inputs of the same shapes apart.
             work: calls ``backward`` itself, if there are gradients.
-            inputs: tensors on the GPU, not changed while they are given again.
-            parameters: that may get a gradient.
+            inputs: tensors on the GPU; a tensor that is given again must not have been changed.
+            parameters: parameters that may get a gradient; theirs were dropped or set to zero before.
         """
-        kind = (kind, tuple((one.shape, one.dtype) for one in inputs))
+        kind = (kind, tuple((tensor.shape, tensor.dtype) for tensor in inputs))
         recording = self._recordings.get(kind)
         if recording is None:
             self._seen[kind] += 1
-            if self._seen[kind] <= EXECUTED:
+            if self._seen[kind] <= WARM_UP:
                 return work(*inputs)
             recording = self._recordings[kind] = _Recording(work, inputs, parameters, self._pool)
         return recording.replay(inputs)
 
 
+def cuda_graphs_for(device: torch.device, parts: Iterable[object]) -> CudaGraphs | None:
+    """Record CUDA graphs on a GPU if flow and base distributions declare themselves capturable; None otherwise."""
+    capturable = all(getattr(part, "capturable", False) for part in parts)
+    return CudaGraphs() if device.type == "cuda" and capturable else None
+
+
 class _Recording:
-    """One pass, with memory of its own for what enters it."""
+    """One pass, with memory of its own for its inputs."""
 
     def __init__(self, work: Work, inputs: Sequence[Tensor], parameters: Sequence[nn.Parameter], pool: Any) -> None:
-        self._held = [one.clone() for one in inputs]
+        self._held = [tensor.clone() for tensor in inputs]
         self._copied = list(inputs)  # kept, so that no other tensor can be taken for one of them
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph, pool=pool):
             self._outputs = work(*self._held)
-        self._gradients = [(one, one.grad) for one in parameters if one.grad is not None]
+        self._gradients = [(parameter, parameter.grad) for parameter in parameters if parameter.grad is not None]
 
     def replay(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
-        """What the pass makes of these inputs; only those that are others than before are copied."""
+        """Run the pass on these inputs, and return its outputs; only inputs that have changed are copied."""
         for held, copied, given in zip(self._held, self._copied, inputs, strict=True):
             if given is not copied:
                 held.copy_(given)
@@ -69,4 +75,4 @@ class _Recording:
         self._graph.replay()
         for parameter, gradient in self._gradients:
             parameter.grad = gradient
-        return [one.clone() for one in self._outputs]
+        return [output.clone() for output in self._outputs]

@@ -1,18 +1,24 @@
-"""The alternating schedule (paper: Algorithm 1): who moves in which epoch, and by which optimizer."""
+"""The alternating schedule (paper: Algorithm 1): the parameters that move in each epoch, and their optimizers.
+
+Paper: Kim, Jang et al. 2022, AltUB, https://arxiv.org/abs/2210.14913.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from altub_exp.machine.cuda_graphs import Replays
+from altub_exp.flows.flow import FibreFlow
+from altub_exp.machine.cuda_graphs import CudaGraphs
+from altub_exp.method.density import Density
 
 Clipping = Callable[[list[nn.Parameter], float], object]
 Part = tuple[list[nn.Parameter], list[nn.Parameter]]
+"""(θ, ψ): parameters of the flow and of the base distributions that have optimizers of their own."""
 
 CLIPPINGS: dict[str, Clipping] = {
     "value": nn.utils.clip_grad_value_,
@@ -23,12 +29,12 @@ CLIPPINGS: dict[str, Clipping] = {
 
 @dataclass(frozen=True)
 class Alternation:
-    """Which epochs update ψ alone; epochs are numbered from 1.
+    """The epochs that update ψ only; epochs count from 1.
 
     Attributes:
         interval: the freezing interval; None never freezes the flow.
         count_from: the number that Algorithm 1 gives to the first epoch, 1 or 0.
-        idle: first epochs in which ψ stays as it is and the flow is not frozen.
+        idle: number of first epochs in which ψ stays as it is and the flow is not frozen.
 
     >>> [epoch for epoch in range(1, 12) if Alternation(interval=5).psi_only(epoch)]
     [5, 10]
@@ -43,27 +49,42 @@ class Alternation:
     idle: int = 0
 
     def psi_moves(self, epoch: int) -> bool:
-        """Whether ψ is trained in this epoch at all."""
+        """Return True if ψ is trained in this epoch at all."""
         return epoch > self.idle
 
     def psi_only(self, epoch: int) -> bool:
-        """Whether ``E mod FreezingInterval = 0``, after the idle epochs."""
+        """Return True if ``E mod FreezingInterval = 0``, after the idle epochs."""
         return (
             self.psi_moves(epoch) and self.interval is not None and (epoch - 1 + self.count_from) % self.interval == 0
         )
 
 
+def parts_of(density: Density, *, per_scale: bool = False) -> list[Part]:
+    """Return the parameters that move, (θ, ψ): of the whole density, or of each scale of a FibreFlow."""
+    if not per_scale:
+        return [(list(_trainable(density.flow.parameters())), list(density.bases.parameters()))]
+    scales = cast("FibreFlow", density.flow).scales
+    return [
+        (list(_trainable(scale.parameters())), list(base.parameters()))
+        for scale, base in zip(scales, density.bases, strict=True)
+    ]
+
+
+def _trainable(parameters: Iterator[nn.Parameter]) -> Iterator[nn.Parameter]:
+    return (parameter for parameter in parameters if parameter.requires_grad)
+
+
 class AlternatingOptimizer:
-    """Adam at η₁ on θ and ψ in joint epochs; plain SGD at η₂ on ψ alone, the flow frozen, in ψ-only epochs.
+    """Adam at η₁ on θ and ψ in joint epochs; plain SGD at η₂ on ψ only, the flow frozen, in ψ-only epochs.
 
     η₂(t) = max_lr · η₁(t) / max η₁, so that its largest value is ``max_lr`` (paper: section 5.6).
 
     Args:
-        parts: (θ, ψ) of each part that has optimizers of its own: one for the whole, or one per decoder.
+        parts: (θ, ψ) of each part that has optimizers of its own, see :func:`parts_of`.
         lr: the largest η₁.
         weight_decay: of the flow's parameters in Adam.
         psi_weight_decay: of ψ in Adam; there is none in the ψ-only epochs.
-        alternation: which epochs are ψ-only.
+        alternation: the epochs that are ψ-only.
         max_lr: the largest η₂.
         momentum: of the SGD on ψ.
         clip: ``value``, ``norm`` or ``none``: how ψ's gradient is bounded.
@@ -74,8 +95,8 @@ class AlternatingOptimizer:
         grad_norm: bound on the norm of the flow's gradient, of a part; None: none.
         keep_gradients: set gradients to zero instead of dropping them, so that every step also moves, by their
             momentum, the parameters that its loss does not depend on. CFLOW-AD was published under a PyTorch that did.
-        replays: has the passes as CUDA graphs; losses must do the same operations whatever their inputs hold. None:
-            they are executed operation by operation.
+        graphs: records the passes as CUDA graphs; losses must repeat the same operations whatever their inputs hold.
+            None: passes are executed operation by operation.
     """
 
     def __init__(
@@ -95,9 +116,9 @@ class AlternatingOptimizer:
         eps: float = 1e-8,
         grad_norm: float | None = None,
         keep_gradients: bool = False,
-        replays: Replays | None = None,
+        graphs: CudaGraphs | None = None,
     ) -> None:
-        self.parts, self.alternation = list(parts), alternation
+        self.parts, self.alternation, self.graphs = list(parts), alternation, graphs
         self.joint: list[torch.optim.Adam] = []
         self.alone: list[torch.optim.SGD] = []
         for theta, psi in parts:
@@ -109,20 +130,19 @@ class AlternatingOptimizer:
         self._max_eta1, self._max_eta2 = lr, max_lr
         self._clipping, self._clip_value, self._clip_jointly = CLIPPINGS[clip], clip_value, clip_jointly
         self._grad_norm, self._keep_gradients = grad_norm, keep_gradients
-        self._replays = replays
 
     def step(
         self, loss: Callable[..., Sequence[Tensor]], epoch: int, part: int = 0, inputs: Sequence[Tensor] = ()
     ) -> Sequence[Tensor]:
-        """Take one step and return what the loss was before it, detached.
+        """Take one step, and return the outputs of the loss before it, detached.
 
-        Epochs count from 1. A non-finite loss is returned like any other; the caller judges.
+        A non-finite loss is returned like any other; the caller judges.
 
         Args:
-            loss: called with whether the flow is frozen, and the inputs; a scalar, and what else is to be returned.
-            epoch: decides who moves.
-            part: whose optimizers step.
-            inputs: what the loss reads beside the parameters.
+            loss: called with True if the flow is frozen, and the inputs; returns a scalar, and further outputs.
+            epoch: counted from 1; decides which parameters move.
+            part: number of the part whose optimizers step.
+            inputs: tensors that the loss reads beside the parameters.
         """
         psi_only, psi_moves = self.psi_only(epoch), self.alternation.psi_moves(epoch)
         theta, psi = self.parts[part]
@@ -130,15 +150,15 @@ class AlternatingOptimizer:
             parameter.requires_grad_(psi_moves)
 
         def differentiated(*given: Tensor) -> Sequence[Tensor]:
-            values = loss(psi_only, *given)
-            values[0].backward()  # type: ignore[no-untyped-call]
-            return [value.detach() for value in values]
+            outputs = loss(psi_only, *given)
+            outputs[0].backward()  # type: ignore[no-untyped-call]
+            return [output.detach() for output in outputs]
 
         self.joint[part].zero_grad(set_to_none=not self._keep_gradients)  # holds θ and ψ
-        if self._replays is None:
-            values = differentiated(*inputs)
+        if self.graphs is None:
+            outputs = differentiated(*inputs)
         else:
-            values = self._replays((part, psi_only, psi_moves), differentiated, inputs, theta + psi)
+            outputs = self.graphs((part, psi_only, psi_moves), differentiated, inputs, theta + psi)
         if psi_only or self._clip_jointly:
             self._clipping(psi, self._clip_value)
         if psi_only:
@@ -148,10 +168,10 @@ class AlternatingOptimizer:
             if self._grad_norm is not None:
                 nn.utils.clip_grad_norm_(theta, self._grad_norm)
             self.joint[part].step()
-        return values
+        return outputs
 
     def psi_only(self, epoch: int) -> bool:
-        """Whether this epoch, counted from 1, moves ψ alone."""
+        """Return True if this epoch, counted from 1, moves ψ only."""
         return bool(self.alone) and self.alternation.psi_only(epoch)
 
     def set_lr(self, lr: float) -> None:
@@ -161,25 +181,22 @@ class AlternatingOptimizer:
                 group["lr"] = lr
 
     def eta2(self) -> float:
-        """η₂ at the present η₁."""
+        """Return η₂ at the present η₁."""
         return float(self._max_eta2 * (self.joint[0].param_groups[0]["lr"] / self._max_eta1))
 
     def state_dict(self) -> dict[str, Any]:
-        """All optimizers' states, for a checkpoint, and which parameters have a gradient, be it zero."""
-        graded = [[parameter.grad is not None for parameter in theta + psi] for theta, psi in self.parts]
-        return {key: [one.state_dict() for one in getattr(self, key)] for key in ("joint", "alone")} | {
-            "graded": graded
+        """Return the states of all optimizers, and which parameters have a gradient, be it zero."""
+        return {
+            "joint": [adam.state_dict() for adam in self.joint],
+            "alone": [sgd.state_dict() for sgd in self.alone],
+            "graded": [[parameter.grad is not None for parameter in theta + psi] for theta, psi in self.parts],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up the states of a checkpoint."""
-        for key in ("joint", "alone"):
-            for one, saved in zip(getattr(self, key), state[key], strict=True):
-                now = [
-                    group | {"fused": present["fused"]}  # an earlier version's were not
-                    for group, present in zip(saved["param_groups"], one.param_groups, strict=True)
-                ]
-                one.load_state_dict(saved | {"param_groups": now})
+        """Restore the states of a checkpoint."""
+        for key, optimizers in (("joint", self.joint), ("alone", self.alone)):
+            for optimizer, saved in zip(optimizers, state[key], strict=True):
+                optimizer.load_state_dict(saved)
         for (theta, psi), graded in zip(self.parts, state["graded"], strict=True):
-            for parameter, has in zip(theta + psi, graded, strict=True):
-                parameter.grad = torch.zeros_like(parameter) if has else None
+            for parameter, has_gradient in zip(theta + psi, graded, strict=True):
+                parameter.grad = torch.zeros_like(parameter) if has_gradient else None

@@ -1,7 +1,8 @@
 """Base distributions of a flow: N(0, I), N(μ, diag σ²) with learned (μ, ln σ), and one whose (μ, ln σ) are convolved.
 
 Each is a module that standardises z: it returns q = (z − μ)/σ and ln σ, from which loss (Eq. 5) and score (Eq. 6)
-follow; see :mod:`altub_exp.method.density` and :mod:`altub_exp.method.scoring`.
+follow; see :mod:`altub_exp.method.density` and :mod:`altub_exp.method.scoring`. Equations, sections and tables are
+those of the paper (https://arxiv.org/abs/2210.14913).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from altub_exp.flows.latent import Shape
+from altub_exp.flows.flow import Shape
 
 
 class Standardized(NamedTuple):
@@ -29,20 +30,20 @@ class FixedNormal(nn.Module):
     tensor(0.)
     """
 
-    replayable = True
+    capturable = True
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
 
     def forward(self, z: Tensor, x: Tensor) -> Standardized:
-        """Standardise z [B, C, H, W]; x, what entered the flow, is not read."""
+        """Standardise z [B, C, H, W]; x, the input of the flow, is not read."""
         return Standardized(z, z.new_zeros(()))
 
 
 class LearnedNormal(nn.Module):
     """N(μ, diag σ²) with ψ = (μ, ln σ), one pair per unit [C, H, W], initialised to zero (paper: sections 4.2, 5.6)."""
 
-    replayable = True
+    capturable = True
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -50,18 +51,18 @@ class LearnedNormal(nn.Module):
         self.log_sigma = nn.Parameter(torch.zeros(shape))
 
     def forward(self, z: Tensor, x: Tensor) -> Standardized:
-        """Standardise z [B, C, H, W]; x, what entered the flow, is not read."""
+        """Standardise z [B, C, H, W]; x, the input of the flow, is not read."""
         return Standardized((z - self.mu) * torch.exp(-self.log_sigma), self.log_sigma)
 
 
 class ConvolutionalNormal(nn.Module):
-    """(μ, ln σ) from one zero-initialised 3×3 convolution of what entered the flow (paper: Table 6, "CNN").
+    """(μ, ln σ) from one zero-initialised 3×3 convolution of the flow's input (paper: Table 6, "CNN").
 
-    No density any more, since μ and σ see the very x whose likelihood is asked for: training may run away.
+    This is no density any more, since μ and σ see the very x whose likelihood is asked for: training may diverge.
     """
 
-    replayable = True
-    reach = 1  # positions of x to each side that decide over one of q
+    capturable = True
+    reach = 1  # positions of x to each side that influence one position of q
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -72,7 +73,7 @@ class ConvolutionalNormal(nn.Module):
         nn.init.zeros_(self.convolution.bias)
 
     def forward(self, z: Tensor, x: Tensor) -> Standardized:
-        """Standardise z [B, C, H, W] by the (μ, ln σ) that x [B, C, H, W] gives."""
+        """Standardise z [B, C, H, W] by the (μ, ln σ) of x [B, C, H, W]."""
         mu, log_sigma = self.convolution(x).chunk(2, dim=1)
         return Standardized((z - mu) * torch.exp(-log_sigma), log_sigma)
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from altub_exp.flows.latent import Latent, Shape
-from altub_exp.machine.cuda_graphs import Replays
+from altub_exp.flows.flow import FibreFlow, Flow, Latent, Shape
 from altub_exp.method.base import Standardized
 
 HALF_LOG_2_PI = 0.5 * math.log(2 * math.pi)
@@ -36,91 +34,53 @@ class Density(nn.Module):
     """p_X(x; θ, ψ): the flow θ (with its feature norm) and one base distribution ψ per scale.
 
     Args:
-        flow: features per scale → :class:`~altub_exp.flows.latent.Latent` per scale; has ``shapes``, (C, H, W) of each
-            latent. A flow that is trained on single positions has ``fibres`` and ``scales``, see
-            :class:`~altub_exp.flows.cflow.CFlow`.
+        flow: maps the features of all scales to latents; a :class:`~altub_exp.flows.flow.FibreFlow` where it is
+            trained on single positions.
         bases: one base distribution per scale.
-        autocast: what the flow's convolutions and matrix products are computed in; None: as their parameters are. Base
-            distribution, log-determinant and what follows from them keep the parameters' precision.
-
-    Attributes:
-        replays: its passes on a GPU as CUDA graphs; None: they are executed operation by operation.
     """
 
-    def __init__(self, flow: nn.Module, bases: Sequence[nn.Module], *, autocast: torch.dtype | None = None) -> None:
+    def __init__(self, flow: Flow, bases: Sequence[nn.Module]) -> None:
         super().__init__()
-        self._autocast = autocast
-        self.replays: Replays | None = None
-        self.flow = flow
+        self.flow: Flow = flow
         self.bases = nn.ModuleList(bases)
 
-    def replay(self) -> None:
-        """Have ``replays`` on a GPU, if flow and bases say that they do the same operations whatever the features."""
-        parts = (self.flow, *self.bases)
-        if next(self.parameters()).is_cuda and all(getattr(part, "replayable", False) for part in parts):
-            self.replays = Replays()
-
-    def parts(self, *, per_scale: bool = False) -> list[tuple[list[nn.Parameter], list[nn.Parameter]]]:
-        """The parameters that move, (θ, ψ), of the whole or of each scale of a flow with ``scales``."""
-        if not per_scale:
-            return [(list(self.theta()), list(self.psi()))]
-        scales: Iterable[nn.Module] = self.flow.scales  # type: ignore[assignment]
-        return [(list(_moving(s)), list(b.parameters())) for s, b in zip(scales, self.bases, strict=True)]
-
-    def theta(self) -> Iterator[nn.Parameter]:
-        """The parameters of the flow that move."""
-        return _moving(self.flow)
-
-    def psi(self) -> Iterator[nn.Parameter]:
-        """The parameters of the base distributions."""
-        return self.bases.parameters()
-
     def forward(self, features: Sequence[Tensor], *, freeze_flow: bool = False) -> list[Units]:
-        """Standardised latents per scale; ``freeze_flow`` keeps no graph for θ, for the ψ-only epochs."""
-        with self._of_the_flow(freeze_flow, features[0].device):
-            latents: list[Latent] = self.flow(features)
-        units = []
-        for base, latent in zip(self.bases, latents, strict=True):
-            standardized: Standardized = base(latent.z, latent.x)
-            units.append(Units(*standardized, latent.log_det))
-        return units
+        """Standardise the latents of the features, one map [B, C, H, W] per scale.
 
-    @contextlib.contextmanager
-    def _of_the_flow(self, frozen: bool, device: torch.device) -> Iterator[None]:
-        lower = contextlib.nullcontext() if self._autocast is None else torch.autocast(device.type, self._autocast)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen), lower:
-            yield
+        ``freeze_flow`` keeps no graph for θ, for the ψ-only epochs.
+        """
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not freeze_flow):
+            latents = self.flow(features)
+        return [
+            Units(*cast("Standardized", base(latent.z, latent.x)), latent.log_det)
+            for base, latent in zip(self.bases, latents, strict=True)
+        ]
 
     def fibres(self, scale: int, maps: Tensor, rows: Tensor, *, freeze_flow: bool = False) -> Units:
-        """The same for single positions of one scale.
+        """Standardise the latents of single positions of one scale, equal to :meth:`forward` at these positions.
 
         Args:
             scale: its number.
             maps: features [B, C, H, W].
-            rows: which of the B·H·W positions, [N].
+            rows: N of the B·H·W positions, [N].
             freeze_flow: as in :meth:`forward`.
 
         Returns:
-            Units of shapes [N, C], broadcastable to [N, C], and [N]; what :meth:`forward` gives at these positions.
+            Units of shapes [N, C], broadcastable to [N, C], and [N].
         """
         area = maps.shape[2] * maps.shape[3]
         images, positions = rows // area, rows % area
-        with self._of_the_flow(freeze_flow, maps.device):
-            latent: Latent = self.flow.fibres(scale, maps.flatten(2)[images, :, positions], positions)  # type: ignore[operator]
-        base = self.bases[scale]
-        shape: Shape = self.flow.shapes[scale]  # type: ignore[index,assignment]
-        q, log_sigma = standardize_fibres(base, shape, latent.z, maps, images, positions)
-        return Units(q, log_sigma, latent.log_det)
-
-
-def _moving(module: nn.Module) -> Iterator[nn.Parameter]:
-    return (p for p in module.parameters() if p.requires_grad)
+        flow = cast("FibreFlow", self.flow)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not freeze_flow):
+            latent: Latent = flow.fibres(scale, maps.flatten(2)[images, :, positions], positions)
+        base, shape = self.bases[scale], flow.shapes[scale]
+        return Units(*standardize_fibres(base, shape, latent.z, maps, images, positions), latent.log_det)
 
 
 def standardize_fibres(
     base: nn.Module, shape: Shape, z: Tensor, maps: Tensor, images: Tensor, positions: Tensor
 ) -> Standardized:
-    """What a base distribution makes of single positions, by its own ``forward``.
+    """Standardise single positions by a base distribution's own ``forward``.
 
     Its parameters of the shape (C, H, W) are looked up at the positions, all others are shared. A base whose ``reach``
     is r gets the (2r + 1)² positions around each as x, zeros beyond the edge.
@@ -129,7 +89,7 @@ def standardize_fibres(
         base: takes z and x of shape [B, C, H, W].
         shape: (C, H, W).
         z: latents [N, C].
-        maps: what entered the flow, [B, C, H, W].
+        maps: the input of the flow, [B, C, H, W].
         images: image of each fibre, [N].
         positions: h·W + w of each fibre, [N].
 
@@ -145,9 +105,9 @@ def standardize_fibres(
     }
     if reach:
         padded = nn.functional.pad(maps, [reach] * 4)
-        around = torch.arange(2 * reach + 1, device=z.device)
-        rows = (positions // width)[:, None, None] + around[:, None]  # of the padded maps, [N, 2r + 1, 1]
-        columns = (positions % width)[:, None, None] + around
+        window = torch.arange(2 * reach + 1, device=z.device)
+        rows = (positions // width)[:, None, None] + window[:, None]  # of the padded maps, [N, 2r + 1, 1]
+        columns = (positions % width)[:, None, None] + window
         x = padded.movedim(1, -1)[images[:, None, None], rows, columns].movedim(-1, 1)
     else:
         x = maps.flatten(2)[images, :, positions][:, :, None, None]
@@ -157,7 +117,7 @@ def standardize_fibres(
 
 
 def negative_log_likelihood(units: Sequence[Units]) -> Tensor:
-    """Σ over scales of mean over the batch of Σ(½q² + ln σ) − log|det ∂z/∂x|, without the constant ½·D·ln 2π.
+    """Return Σ over scales of mean over the batch of Σ(½q² + ln σ) − log|det ∂z/∂x|, without the constant ½·D·ln 2π.
 
     Source: paper, Eq. 3 and 5; with ln σ = 0 it is FastFlow's loss as in anomalib 0.3.
 
@@ -168,15 +128,15 @@ def negative_log_likelihood(units: Sequence[Units]) -> Tensor:
 
 
 def _negative_log_densities(q: Tensor, log_sigma: Tensor, log_det: Tensor) -> Tensor:
-    """Of each image of one scale, [B], without the constant."""
+    """Return −log p of each image of one scale, [B], without the constant."""
     unit = (1, 2, 3)
     return 0.5 * (q**2).sum(unit) + log_sigma.expand_as(q).sum(unit) - log_det.reshape(len(q), -1).sum(dim=1)
 
 
 def log_likelihood(units: Units) -> Tensor:
-    """log p per position: −C·½ ln 2π − ½ Σ q² − Σ ln σ + log|det ∂z/∂x|, sums over the C channels.
+    """Return log p per position: −C·½ ln 2π − ½ Σ q² − Σ ln σ + log|det ∂z/∂x|, sums over the C channels.
 
-    Source: CFLOW-AD, Eq. 6, with q for z and ln σ as the method's section 3 says.
+    Source: CFLOW-AD (https://arxiv.org/abs/2107.12571), Eq. 6, with q for z and −Σ ln σ for the base distribution.
 
     Args:
         units: with one log-determinant per position.

@@ -1,4 +1,4 @@
-"""What one batch of images teaches the density: one step, or for CFLOW-AD one step per 256 shuffled fibres."""
+"""Training on one batch of images: one step, or for CFLOW-AD one step per 256 shuffled fibres."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from altub_exp.errors import UserError
-from altub_exp.flows.latent import Shape
+from altub_exp.flows.flow import Shape
 from altub_exp.method.altub import AlternatingOptimizer
 from altub_exp.method.density import HALF_LOG_2_PI, Density, log_likelihood, negative_log_likelihood
-from altub_exp.method.learning_rate import LearningRate, Moment
+from altub_exp.method.learning_rate import LearningRate, TrainingStep
 
 
-class Lesson(NamedTuple):
-    """What was seen while learning from one batch, each value before its step.
+class BatchLoss(NamedTuple):
+    """The loss of one batch, before each step on it.
 
     Attributes:
         loss: negative log-likelihood in nats per dimension, without the constant ½ ln 2π.
-        objective: what was minimised, where that is something else.
+        objective: the quantity that was minimised, where it is another.
     """
 
     loss: Tensor
@@ -35,26 +35,28 @@ class Learner(Protocol):
     density: Density
     optimizer: AlternatingOptimizer
 
-    def learn(self, features: Sequence[Tensor], moment: Moment, generator: torch.Generator) -> Lesson | None:
-        """Learn from a batch, one map [B, C, H, W] per scale; what is random is drawn from the generator.
+    def learn(self, features: Sequence[Tensor], step: TrainingStep, generator: torch.Generator) -> BatchLoss | None:
+        """Learn from a batch, one map [B, C, H, W] per scale; random choices are drawn from the generator.
 
-        None where the batch was too small for a step.
+        Returns:
+            The loss; None if the batch was too small for a step.
         """
 
     def check(self, shapes: Sequence[Shape], batch_size: int) -> None:
-        """Raise UserError where batches of this size teach nothing."""
+        """Raise UserError if batches of this size are too small for a step."""
 
 
 class ImageLearner:
-    """One step per batch on the mean negative log-likelihood of its images (paper: Eq. 5).
+    """Takes one step per batch on the mean negative log-likelihood of its images (paper: Eq. 5).
 
     Args:
         density: of any flow.
         optimizer: with one part.
         rate: η₁.
         per_dimension: divide the loss of the joint epochs by the number of latent units, as CS-Flow's published code
-            does: its bound on the gradient's norm, its ε and its weight decay refer to that. η₂ and the clipping of ψ
-            were chosen for a loss in nats (paper: section 5.6), which is what the ψ-only epochs minimise all the same.
+            does: its bound on the gradient's norm, its ε and its weight decay refer to that. The ψ-only epochs
+            minimise the loss in nats all the same, for which η₂ and the clipping of ψ were chosen (paper: section
+            5.6).
     """
 
     def __init__(
@@ -62,29 +64,30 @@ class ImageLearner:
     ) -> None:
         self.density, self.optimizer, self._rate, self._per_dimension = density, optimizer, rate, per_dimension
 
-    def learn(self, features: Sequence[Tensor], moment: Moment, generator: torch.Generator) -> Lesson:
-        """One step; nothing is random."""
-        self.optimizer.set_lr(self._rate.at(moment))
+    def learn(self, features: Sequence[Tensor], step: TrainingStep, generator: torch.Generator) -> BatchLoss:
+        """Take one step; nothing is random."""
+        self.optimizer.set_lr(self._rate.at(step))
         dimensions = sum(math.prod(maps.shape[1:]) for maps in features)
-        divided = self._per_dimension and not self.optimizer.psi_only(moment.epoch)
+        divided = self._per_dimension and not self.optimizer.psi_only(step.epoch)
 
         def loss(frozen: bool, *maps: Tensor) -> list[Tensor]:
             return [negative_log_likelihood(self.density(maps, freeze_flow=frozen)) / (dimensions if divided else 1)]
 
-        (value,) = self.optimizer.step(loss, moment.epoch, inputs=features)
-        return Lesson(value.double() / (1 if divided else dimensions))
+        (value,) = self.optimizer.step(loss, step.epoch, inputs=features)
+        return BatchLoss(value.double() / (1 if divided else dimensions))
 
     def check(self, shapes: Sequence[Shape], batch_size: int) -> None:
-        """One image is enough."""
+        """Accept any batch: one image is enough."""
 
 
 class FibreLearner:
-    """CFLOW-AD's training: the positions of a batch, scale by scale, shuffled, in steps of N fibres.
+    """Trains as CFLOW-AD does: the positions of a batch, scale by scale, shuffled, in steps of N fibres.
 
-    Minimises the mean of −ln sigmoid(log p / C) (CFLOW-AD's published code); an incomplete last step is left out.
+    Each step minimises the mean of −ln sigmoid(log p / C) (CFLOW-AD's published code, gudovskiy/cflow-ad); an
+    incomplete last step is left out.
 
     Args:
-        density: of a flow with ``fibres``.
+        density: of a FibreFlow.
         optimizer: with one part, or one per scale.
         rate: η₁.
         fibre_batch: N.
@@ -95,9 +98,9 @@ class FibreLearner:
     ) -> None:
         self.density, self.optimizer, self._rate, self._fibre_batch = density, optimizer, rate, fibre_batch
 
-    def learn(self, features: Sequence[Tensor], moment: Moment, generator: torch.Generator) -> Lesson | None:
-        """Many steps; the order of the fibres is drawn from the generator."""
-        self.optimizer.set_lr(self._rate.at(moment))
+    def learn(self, features: Sequence[Tensor], step: TrainingStep, generator: torch.Generator) -> BatchLoss | None:
+        """Take many steps; the order of the fibres is drawn from the generator."""
+        self.optimizer.set_lr(self._rate.at(step))
         objective = torch.zeros((), dtype=torch.float64, device=features[0].device)
         nats, steps, dimensions = torch.zeros_like(objective), 0, 0
         for scale, maps in enumerate(features):
@@ -106,15 +109,15 @@ class FibreLearner:
             part = scale if len(self.optimizer.parts) > 1 else 0
             whole = len(order) // self._fibre_batch * self._fibre_batch
             for rows in torch.split(order[:whole], self._fibre_batch) if whole else ():
-                loss, of_rows = self._step(scale, maps, rows, moment.epoch, part)
+                loss, of_rows = self._step(scale, maps, rows, step.epoch, part)
                 objective += loss
                 nats += of_rows
                 dimensions += len(rows) * channels
                 steps += 1
-        return Lesson(nats / dimensions, objective / steps) if steps else None
+        return BatchLoss(nats / dimensions, objective / steps) if steps else None
 
     def _step(self, scale: int, maps: Tensor, rows: Tensor, epoch: int, part: int) -> Sequence[Tensor]:
-        """The loss of the fibres ``rows``, and their negative log-likelihood in nats without the constant."""
+        """Return the loss of the fibres ``rows``, and their negative log-likelihood in nats without the constant."""
         channels = maps.shape[1]
 
         def loss(frozen: bool, maps: Tensor, rows: Tensor) -> list[Tensor]:
@@ -125,8 +128,8 @@ class FibreLearner:
         return self.optimizer.step(loss, epoch, part, (maps, rows))
 
     def check(self, shapes: Sequence[Shape], batch_size: int) -> None:
-        """Every scale must give a step."""
-        number, (_, height, width) = min(enumerate(shapes, start=1), key=lambda one: one[1][1] * one[1][2])
+        """Raise UserError unless every scale gives a step."""
+        number, (_, height, width) = min(enumerate(shapes, start=1), key=lambda scale: math.prod(scale[1][1:]))
         fibres = batch_size * height * width
         if fibres < self._fibre_batch:
             raise UserError(

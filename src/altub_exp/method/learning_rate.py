@@ -1,4 +1,4 @@
-"""The learning rate of the flow: a cosine in steps of several epochs, behind a linear warm-up batch by batch."""
+"""The learning rate of the flow: a cosine in steps of several epochs, after a linear warm-up batch by batch."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ WARMUP_START = 0.1  # of the largest learning rate
 
 
 @dataclass(frozen=True)
-class Moment:
-    """A point of the training.
+class TrainingStep:
+    """One batch of one epoch.
 
     Attributes:
         epoch: counted from 1.
         batch: counted from 0.
-        batches: in each epoch.
+        batches: number of batches in each epoch.
     """
 
     epoch: int
@@ -25,18 +25,18 @@ class Moment:
 
 @dataclass(frozen=True)
 class LearningRate:
-    """η₁ at every moment. Source: CFLOW-AD's published code; FastFlow's is constant (``final`` = 1).
+    """η₁ at every step. Source: CFLOW-AD's published code; FastFlow's is constant (``final`` = 1).
 
     Attributes:
         largest: at the start of the cosine.
-        final: what the cosine falls to, as a fraction of the largest.
-        epochs: in all.
-        cycle: epochs in which the cosine stands still: CFLOW-AD's sub-epochs per meta-epoch.
-        warmup_epochs: in which it rises from a tenth, batch by batch, to the cosine's value after them.
+        final: end of the cosine, as a fraction of the largest.
+        epochs: number of epochs.
+        cycle: epochs per step of the cosine: CFLOW-AD's sub-epochs per meta-epoch.
+        warmup_epochs: first epochs, in which the rate rises from a tenth, batch by batch, to the cosine's value.
 
     >>> cflow = LearningRate(2e-4, final=1e-3, epochs=200, cycle=8, warmup_epochs=16)
-    >>> f"{cflow.at(Moment(1, 0, 10)):.2e} {cflow.at(Moment(17, 0, 10)):.2e} {cflow.at(Moment(200, 9, 10)):.2e}"
-    '2.00e-05 1.97e-04 9.88e-07'
+    >>> [f"{cflow.at(TrainingStep(*step, batches=10)):.2e}" for step in ((1, 0), (17, 0), (200, 9))]
+    ['2.00e-05', '1.97e-04', '9.88e-07']
     """
 
     largest: float
@@ -45,12 +45,12 @@ class LearningRate:
     cycle: int = 1
     warmup_epochs: int = 0
 
-    def at(self, moment: Moment) -> float:
-        """η₁ for one batch."""
-        if moment.epoch > self.warmup_epochs:
-            return self._cosine(moment.epoch - 1)
+    def at(self, step: TrainingStep) -> float:
+        """Return η₁ for one batch."""
+        if step.epoch > self.warmup_epochs:
+            return self._cosine(step.epoch - 1)
         start = WARMUP_START * self.largest
-        done = (moment.batch + (moment.epoch - 1) * moment.batches) / (self.warmup_epochs * moment.batches)
+        done = (step.batch + (step.epoch - 1) * step.batches) / (self.warmup_epochs * step.batches)
         return start + done * (self._cosine(self.warmup_epochs) - start)
 
     def _cosine(self, epochs_done: int) -> float:

@@ -1,4 +1,4 @@
-"""From standardised latents to anomaly map and image score: numbers per position, then per pixel and per image."""
+"""Anomaly maps and image scores from standardised latents: numbers per position, then per pixel and per image."""
 
 from __future__ import annotations
 
@@ -15,47 +15,48 @@ FLOAT32_EXPONENT = 80.0  # exp(88.7) is the largest float32
 
 
 class Scoring(Protocol):
-    """How a model scores; higher is more anomalous.
+    """The scores of a model; higher is more anomalous.
 
     Attributes:
-        reference: the images whose scores a map is relative to, ``test`` or ``train``; None where it is not relative.
+        reference: the images that a map is relative to, ``test`` or ``train``; None where it is absolute.
     """
 
     reference: str | None
 
     def positions(self, units: Sequence[Units]) -> list[Tensor]:
-        """What maps and image scores are made of: one number per position, [B, H, W] for each scale or as it takes."""
+        """Return the numbers per position that maps and image scores are made of, such as [B, H, W] per scale."""
 
     def extremes(self, positions: Sequence[Tensor]) -> list[float]:
-        """What :meth:`maps` must know of the reference images, from their positions."""
+        """Return the values of the reference images, from their positions, that :meth:`maps` refers to."""
 
     def maps(self, positions: Sequence[Tensor], size: int, extremes: Sequence[float]) -> Tensor:
-        """Anomaly maps [B, size, size]."""
+        """Return anomaly maps [B, size, size]."""
 
     def image_scores(self, positions: Sequence[Tensor], maps: Tensor) -> Tensor:
-        """One score per image, [B], from the positions or the maps made of them."""
+        """Return one score per image, [B], from the positions or the maps made of them."""
 
 
 class LikelihoodMap:
-    r"""FastFlow's map, with the learned base distribution (paper: Eq. 6; Eq. 1 where ln σ = 0).
+    r"""FastFlow's map (https://arxiv.org/abs/2111.07677), with the learned base distribution (paper: Eq. 6).
 
     Per scale :math:`-\exp(-\frac{1}{C}\sum_c(\frac{1}{2}q_c^2 + \ln\sigma_c))`, resized bilinearly
     (``align_corners=False``), averaged over the scales; without log-determinant and without smoothing (map as in
-    anomalib 0.3). The exponential may exceed 1. Where σ ≪ 1 would make it leave float32's range, it is float64.
+    anomalib 0.3). With ln σ = 0 it is Eq. 1. The exponential may exceed 1; where σ ≪ 1 would take it out of float32's
+    range, it is computed in float64.
     """
 
     reference: str | None = None
 
     def positions(self, units: Sequence[Units]) -> list[Tensor]:
-        """Mean over the channels of ½q² + ln σ."""
+        """Return the mean over the channels of ½q² + ln σ."""
         return [(0.5 * u.q**2 + u.log_sigma).mean(dim=1) for u in units]
 
     def extremes(self, positions: Sequence[Tensor]) -> list[float]:
-        """Nothing."""
+        """Return nothing: the maps are absolute."""
         return []
 
     def maps(self, positions: Sequence[Tensor], size: int, extremes: Sequence[float] = ()) -> Tensor:
-        """[B, size, size], float32, or float64 where needed."""
+        """Return maps [B, size, size], float32, or float64 where needed."""
         if any(energy.min() < -FLOAT32_EXPONENT for energy in positions):
             positions = [energy.double() for energy in positions]
         scales = [
@@ -68,12 +69,12 @@ class LikelihoodMap:
         return total.div_(len(scales)).squeeze(1)
 
     def image_scores(self, positions: Sequence[Tensor], maps: Tensor) -> Tensor:
-        """The largest pixel."""
+        """Return the largest pixel."""
         return largest_pixel(maps)
 
 
 class FibreProbability:
-    r"""CFLOW-AD's map, in float64.
+    r"""CFLOW-AD's map (https://arxiv.org/abs/2107.12571), in float64.
 
     Per scale :math:`\exp(\log p / C - m)`, m the largest :math:`\log p / C` of that scale over the reference images,
     resized bilinearly (``align_corners=True``) and summed over the L scales; the map is L minus this. The published
@@ -87,15 +88,15 @@ class FibreProbability:
         self.reference: str | None = reference
 
     def positions(self, units: Sequence[Units]) -> list[Tensor]:
-        """log p / C."""
+        """Return log p / C."""
         return [(log_likelihood(u) / u.q.shape[1]).double() for u in units]
 
     def extremes(self, positions: Sequence[Tensor]) -> list[float]:
-        """The largest log p / C of each scale."""
+        """Return the largest log p / C of each scale."""
         return [float(scale.max()) for scale in positions]
 
     def maps(self, positions: Sequence[Tensor], size: int, extremes: Sequence[float]) -> Tensor:
-        """[B, size, size]; from 0 to L on the reference images."""
+        """Return maps [B, size, size]; from 0 to L on the reference images."""
         total = torch.zeros((), dtype=torch.float64)
         for scale, largest in zip(positions, extremes, strict=True):
             likelihood = torch.exp(scale - largest).unsqueeze(1)
@@ -103,12 +104,12 @@ class FibreProbability:
         return len(positions) - total.squeeze(1)
 
     def image_scores(self, positions: Sequence[Tensor], maps: Tensor) -> Tensor:
-        """The largest pixel."""
+        """Return the largest pixel."""
         return largest_pixel(maps)
 
 
 class CrossScaleEnergy:
-    r"""CS-Flow's scores, with the learned base distribution put in as Eq. 6 of the paper does.
+    r"""CS-Flow's scores (https://arxiv.org/abs/2110.02855), with the learned base distribution as in the paper's Eq. 6.
 
     The energy of a unit is :math:`\frac{1}{2}q^2 + \ln\sigma`. The map is twice its mean over the channels of the
     first scale, the finest, resized bilinearly (``align_corners=False``): with ln σ = 0 the mean of z². The image's
@@ -118,25 +119,25 @@ class CrossScaleEnergy:
     reference: str | None = None
 
     def positions(self, units: Sequence[Units]) -> list[Tensor]:
-        """Mean over the channels at every position of the finest scale, [B, H, W], and over the image, [B, 1, 1]."""
+        """Return the mean over the channels per position of the finest scale, [B, H, W], and per image, [B, 1, 1]."""
         energies = [0.5 * u.q**2 + u.log_sigma for u in units]
         image = torch.cat([energy.flatten(1) for energy in energies], dim=1).mean(dim=1)
         return [energies[0].mean(dim=1), image[:, None, None]]
 
     def extremes(self, positions: Sequence[Tensor]) -> list[float]:
-        """Nothing."""
+        """Return nothing: the maps are absolute."""
         return []
 
     def maps(self, positions: Sequence[Tensor], size: int, extremes: Sequence[float] = ()) -> Tensor:
-        """[B, size, size]."""
+        """Return maps [B, size, size]."""
         finest = 2 * positions[0].unsqueeze(1)
         return F.interpolate(finest, size=(size, size), mode="bilinear", align_corners=False).squeeze(1)
 
     def image_scores(self, positions: Sequence[Tensor], maps: Tensor) -> Tensor:
-        """The mean over all units."""
+        """Return the mean over all units."""
         return positions[1].flatten()
 
 
 def largest_pixel(maps: Tensor) -> Tensor:
-    """Largest pixel of each map [B, H, W] → [B], as anomalib 0.3 and CFLOW-AD; the paper has none for FastFlow."""
+    """Return the largest pixel of each map [B, H, W], [B], as anomalib 0.3 and CFLOW-AD do."""
     return maps.amax(dim=(1, 2))

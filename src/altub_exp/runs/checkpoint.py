@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from altub_exp.errors import UserError
-from altub_exp.flows.latent import Shape
+from altub_exp.flows.flow import Shape
 from altub_exp.method.altub import AlternatingOptimizer
 from altub_exp.method.density import Density
 
