@@ -42,7 +42,6 @@ BANDWIDTH = 1.5e12  # a third of the H200's
 LAUNCH = 14e-6  # seconds that an operation takes at least
 COPY = 4e9  # bytes per second between the GPU and memory that is not pinned
 SORT = 300  # bytes that are read and written on the GPU for each value that is sorted: several passes, with indices
-UNIT_TESTS = 60e-9  # seconds per latent value; measured on two CPU cores (AMD EPYC)
 TURN = 3e-3 / 512**2  # seconds per pixel of an image that is turned
 START = 30.0  # seconds: start, decoding, pictures, record
 ADAM_BYTES = 32  # per parameter and step: its gradient twice, the parameter and two moments, read and written
@@ -264,8 +263,6 @@ def cost(config: Config) -> Cost:
         through = len(passes(part.shapes, count, config.latent_memory_gb)) * (per_test + part.forward)
         values = part.latent_bytes / 4
         statistics += count * often * (through + values * SORT / BANDWIDTH)
-        if config.eval.unit_normality:
-            statistics += count * (through + part.latent_bytes / COPY + values * UNIT_TESTS)
     return Cost(training, evaluation, statistics)
 
 

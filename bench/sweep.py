@@ -18,7 +18,8 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from altub_exp.config.compose import conf_dir, register_schema
-from altub_exp.runs.folder import RunFolder, State
+from altub_exp.runs.folder import RunFolder
+from altub_exp.runs.states import RunState
 
 ARGUMENTS = [
     *("-m", "backbone=r18,wrn50,deit,cait", "dataset.category=all", "altub=none,alternating", "seed=1,2"),
@@ -59,7 +60,7 @@ def finish(cwd: Path) -> int:
         for epoch in range(1, 301)
     ]
     for folder in folders:
-        folder.write_status(state=State.finished, host="bench", checkpoint_epoch=300, summary={})
+        folder.write_status(state=RunState.finished, host="bench", checkpoint_epoch=300, summary={})
         folder.journal.file.write_text("".join(json.dumps(row) + "\n" for row in rows))
         _, category, model, base, seed = folder.path.relative_to(cwd / "runs").parts
         name, _, backbone = model.partition("-")

@@ -24,7 +24,6 @@ TINY = [
     "train.epochs=6",
     "train.batch_size=4",
     "eval.ks_every=3",
-    "eval.unit_normality=true",
     "checkpoint_seconds=0",
     "threads=1",
 ]

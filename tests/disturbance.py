@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from tests.commandline import TINY, command, environment, equal_models, folders, journal, run, status
 
 EPOCHS = 60
-SMALL = [*TINY, f"train.epochs={EPOCHS}", "eval.ks_every=0", "eval.unit_normality=false", "dataset.train_images=6"]
+SMALL = [*TINY, f"train.epochs={EPOCHS}", "eval.ks_every=0", "dataset.train_images=6"]
 
 
 def sweep(seeds, *more):

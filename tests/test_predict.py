@@ -225,14 +225,13 @@ def test_wrong_places_and_earlier_results_are_refused(trained, predict, tmp_path
     predict(cwd, *arguments, "--overwrite")
 
 
-@pytest.mark.slow
-def test_inference_is_timed_once_when_asked_for_also_of_a_finished_run(trained):
+def test_inference_of_a_finished_run_is_timed_once(trained):
     cwd, found = trained
     folder = found["fastflow", "none", ""]
     assert "inference_ms" not in status(folder)["summary"]
     before = journal(folder)
-    _, stderr = run(cwd, *TINY, "altub=none", "eval.timing_images=5")
-    assert "already" in stderr
+    stdout, _ = run(cwd, str(folder), "--timing", "5", module="altub_exp.measure")
+    assert " ms per image" in stdout
     summary = status(folder)["summary"]
     assert 0 < summary["inference_ms"] < 10_000
     assert summary["inference_ms_std"] >= 0
@@ -241,7 +240,7 @@ def test_inference_is_timed_once_when_asked_for_also_of_a_finished_run(trained):
     histories, _ = recorded(cwd)
     assert histories["none"]["inference_ms"] == [(6, summary["inference_ms"])]
     assert "inference_ms" not in histories["alternating"]
-    run(cwd, *TINY, "altub=none", "eval.timing_images=5")
+    run(cwd, str(folder), "--timing", "5", module="altub_exp.measure")
     assert status(folder)["summary"] == summary
     assert len(folders(cwd)) == len(RUNS)
 

@@ -18,8 +18,9 @@ import pytest
 
 from altub_exp import sync
 from altub_exp.runs import overview
-from altub_exp.runs.folder import DIED, RunFolder, State
+from altub_exp.runs.folder import DIED, RunFolder
 from altub_exp.runs.journal import now_ms
+from altub_exp.runs.states import RunState
 from altub_exp.status import main
 from altub_exp.tracking import store
 from altub_exp.tracking.tracker import Tracker
@@ -86,7 +87,7 @@ def watched(tmp_path_factory):
     return cwd, seen
 
 
-def make(root: Path, name: str, state: State | None = State.running, epochs: int = 3, **config: str) -> RunFolder:
+def make(root: Path, name: str, state: RunState | None = RunState.running, epochs: int = 3, **config: str) -> RunFolder:
     """A folder as a run leaves it."""
     folder = RunFolder(root / "runs" / "mvtec" / "01" / "fastflow-r18" / "none" / name)
     folder.path.mkdir(parents=True)
@@ -96,7 +97,7 @@ def make(root: Path, name: str, state: State | None = State.running, epochs: int
         for e in range(1, epochs + 1)
     ]
     folder.journal.file.write_text("".join(f"{line}\n" for line in lines))
-    folder.write_status(state=state, reason="ValueError: no" if state == State.failed else None)
+    folder.write_status(state=state, reason="ValueError: no" if state == RunState.failed else None)
     return folder
 
 
@@ -203,7 +204,7 @@ def test_a_run_that_ends_or_is_resumed_during_the_look_is_not_marked(tmp_path, m
     ends, resumes = make(tmp_path, "seed25-ends"), make(tmp_path, "seed25-resumes")
     first = {folder.path: overview.read(folder) for folder in (ends, resumes)}
     monkeypatch.setattr("altub_exp.status.read", lambda folder: first.pop(folder.path, None) or overview.read(folder))
-    ends.write_status(state=State.finished)  # behind the first look
+    ends.write_status(state=RunState.finished)  # behind the first look
     with resumes.lock():
         assert [row["state"] for row in rows(tmp_path)] == ["finished", "running"]
     assert resumes.status()["state"] == "running"
@@ -220,11 +221,11 @@ def test_a_lock_that_cannot_be_opened_proves_nothing(tmp_path):
 def test_damage_is_shown_in_its_row_and_stops_nothing(tmp_path, capsys):
     for name, content in {"a": b"{", "b": b'{"host": "x"}', "c": b"\xff"}.items():
         make(tmp_path, f"seed25-{name}").status_file.write_bytes(content)
-    make(tmp_path, "seed25-d", State.finished).journal.file.write_text('{"epoch": 1}\n{"epo\n{"epoch": 3}\n')
-    make(tmp_path, "seed25-e", State.finished).config.write_text("model: [")
-    make(tmp_path, "seed25-f", State.finished).config.unlink()
+    make(tmp_path, "seed25-d", RunState.finished).journal.file.write_text('{"epoch": 1}\n{"epo\n{"epoch": 3}\n')
+    make(tmp_path, "seed25-e", RunState.finished).config.write_text("model: [")
+    make(tmp_path, "seed25-f", RunState.finished).config.unlink()
     make(tmp_path, "seed25-g").journal.file.write_text("{\n{\n")
-    make(tmp_path, "seed25-h", State.crashed)
+    make(tmp_path, "seed25-h", RunState.crashed)
     found = {row["folder"][-1]: row for row in rows(tmp_path)}
     states = {name: row["state"] for name, row in found.items()}
     assert states == dict.fromkeys("abc", "damaged") | dict.fromkeys("def", "finished") | {
@@ -249,10 +250,10 @@ def test_damage_is_shown_in_its_row_and_stops_nothing(tmp_path, capsys):
 
 
 def test_selection_by_sweep_state_and_put_aside(tmp_path, capsys):
-    make(tmp_path, "seed1-a", State.failed, tracking="{uri: x, sweep: table1}")
-    make(tmp_path, "seed2-b", State.finished, tracking="{uri: x, sweep: table1}")
-    other = make(tmp_path, "seed3-c", State.running, tracking="{uri: x, sweep: null}")
-    make(tmp_path, "seed4-d.old-1", State.finished)
+    make(tmp_path, "seed1-a", RunState.failed, tracking="{uri: x, sweep: table1}")
+    make(tmp_path, "seed2-b", RunState.finished, tracking="{uri: x, sweep: table1}")
+    other = make(tmp_path, "seed3-c", RunState.running, tracking="{uri: x, sweep: null}")
+    make(tmp_path, "seed4-d.old-1", RunState.finished)
 
     def names(*arguments):
         return [row["folder"].rpartition("/")[2] for row in rows(tmp_path, *arguments)]
@@ -278,7 +279,7 @@ def test_time_left_and_the_last_evaluated_epoch(tmp_path):
 
 
 def test_240_runs_one_line_each(tmp_path, capsys):
-    states = [State.finished, State.failed, State.crashed]
+    states = [RunState.finished, RunState.failed, RunState.crashed]
     for number in range(240):
         make(tmp_path, f"seed{number}", states[number % 3], epochs=300)
     assert main([str(tmp_path / "runs")]) == 0
@@ -289,14 +290,14 @@ def test_240_runs_one_line_each(tmp_path, capsys):
 
 
 def test_watch_refreshes_on_a_terminal_and_shows_once_elsewhere(tmp_path, monkeypatch, capsys):
-    folder = make(tmp_path, "seed25-a", State.finished)
+    folder = make(tmp_path, "seed25-a", RunState.finished)
     slept = []
 
     def sleep(seconds):
         slept.append(seconds)
         if len(slept) == 2:
             raise KeyboardInterrupt
-        folder.write_status(state=State.failed, reason="[brackets] stay")
+        folder.write_status(state=RunState.failed, reason="[brackets] stay")
 
     monkeypatch.setattr("altub_exp.status.time.sleep", sleep)
     assert main([str(tmp_path / "runs"), "--watch", "2.5"]) == 0
@@ -330,7 +331,7 @@ def rows_of_nothing(tmp_path, capsys):
 
 
 def test_the_command_itself_imports_neither_torch_nor_mlflow(tmp_path):
-    make(tmp_path, "seed25-a", State.finished)
+    make(tmp_path, "seed25-a", RunState.finished)
     for arguments, said in ((["--help"], "--state failed,crashed"), ([], "1 run: 1 finished")):
         done = subprocess.run(
             [sys.executable, "-X", "importtime", "-m", "altub_exp.status", *arguments],

@@ -53,12 +53,6 @@ def test_run_folder_holds_what_the_contract_names(undisturbed):
         statistics |= {f"{name}_test_good" for name in ("ks", "ks_std", "mean_square")}
         assert statistics <= rows[-1].keys()
         assert rows[-1]["ks_channels"] == 64 + 128 + 256
-        units = json.loads((folder / "normality.json").read_text())
-        for part, images in (("train", 10), ("test_good", 4)):
-            assert (units[part]["images"], units[part]["units"]) == (images, 64 * 64 + 128 * 16 + 256 * 4)
-            assert sum(units[part]["shapiro_wilk"]["histogram"]) == units[part]["units"]
-            suffix = "" if part == "train" else "_test_good"
-            assert units[part]["mean_square"] == pytest.approx(rows[-1][f"mean_square{suffix}"], rel=1e-6)
         assert all(0 < row["pixel_auroc"] < 1 for row in rows)
     assert sorted(path.name for path in cwd.iterdir()) == [
         "cache",
@@ -112,28 +106,54 @@ def test_mlflow_holds_every_epoch_once_with_tags_params_and_artifacts(undisturbe
         assert one.data.params["train.epochs"] == "6"
         assert one.data.params["backbone.weights"] == "random"
         names = {a.path for a in MlflowClient(f"sqlite:///{cwd}/mlflow.db").list_artifacts(one.info.run_id)}
-        assert {"config.yaml", "auroc.png", "maps.png", "normality.json"} <= names
+        assert {"config.yaml", "auroc.png", "maps.png"} <= names
 
 
-@pytest.mark.slow
-def test_a_finished_run_is_tested_for_normality_when_asked_later(undisturbed, tmp_path):
-    run(tmp_path, *TINY, "altub=none", "eval.unit_normality=false")
-    (folder,) = folders(tmp_path)
-    before = journal(folder)
-    assert not (folder / "normality.json").exists()
-    _, stderr = run(tmp_path, "-m", *TINY, "altub=none")
-    assert "1 runs: 1 finished; 1 to compute." in stderr
-    assert folders(tmp_path) == [folder]
-    assert journal(folder) == before
-    whole = undisturbed[0] / folder.relative_to(tmp_path)
-    assert json.loads((folder / "normality.json").read_text()) == json.loads((whole / "normality.json").read_text())
-    _, (recorded_run,) = recorded(tmp_path)
+def test_finished_runs_are_tested_for_normality_by_a_command(undisturbed):
     from mlflow import MlflowClient
 
-    names = {a.path for a in MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").list_artifacts(recorded_run.info.run_id)}
-    assert "normality.json" in names
-    _, stderr = run(tmp_path, "-m", *TINY, "altub=none")
-    assert "0 to compute." in stderr
+    cwd, _ = undisturbed
+    runs = [str(folder.relative_to(cwd)) for folder in folders(cwd)]
+    before = [journal(folder) for folder in folders(cwd)]
+    stdout, _ = run(cwd, *runs, "--normality", module="altub_exp.measure")
+    assert stdout.splitlines() == [f"{name}: normality of 7,168 latent units in normality.json" for name in runs]
+    assert [journal(folder) for folder in folders(cwd)] == before
+    for folder, rows in zip(folders(cwd), before, strict=True):
+        units = json.loads((folder / "normality.json").read_text())
+        for part, images in (("train", 10), ("test_good", 4)):
+            assert (units[part]["images"], units[part]["units"]) == (images, 64 * 64 + 128 * 16 + 256 * 4)
+            assert sum(units[part]["shapiro_wilk"]["histogram"]) == units[part]["units"]
+            suffix = "" if part == "train" else "_test_good"
+            assert units[part]["mean_square"] == pytest.approx(rows[-1][f"mean_square{suffix}"], rel=1e-6)
+    _, recorded_runs = recorded(cwd)
+    for one in recorded_runs:
+        names = {a.path for a in MlflowClient(f"sqlite:///{cwd}/mlflow.db").list_artifacts(one.info.run_id)}
+        assert {"config.yaml", "auroc.png", "maps.png", "normality.json"} <= names
+    stdout, _ = run(cwd, runs[0], "--normality", module="altub_exp.measure")
+    assert stdout == f"{runs[0]}: nothing to do, it has been measured already\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((".", "--normality"), "error: . is no run: give its folder"),
+        (("RUN", "--normality", "--root", "data/other"), "error: data/other/fabric holds other images than those of"),
+        (("RUN",), "nothing to measure: give --normality, --timing N, or both"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_sentence(undisturbed, tmp_path, arguments, sentence):
+    cwd, _ = undisturbed
+    place = tmp_path / "run"
+    shutil.copytree(folders(cwd)[0], place)
+    (place / "normality.json").unlink(missing_ok=True)
+    words = [str(place) if word == "RUN" else word for word in arguments]
+    if "--root" in words:
+        (other := cwd / "data/other").mkdir(exist_ok=True)
+        shutil.copytree(cwd / "data/synthetic/fabric", other / "fabric", dirs_exist_ok=True)
+        (other / "fabric/test/good/000.png").unlink(missing_ok=True)
+    _, stderr = run(cwd, *words, module="altub_exp.measure", expect=2 if len(words) == 1 else 1)
+    assert sentence in stderr
+    assert "Traceback" not in stderr
 
 
 LOSSES = {

@@ -12,50 +12,39 @@ import torch
 from torch import Tensor
 
 from altub_exp.config.check import check
-from altub_exp.config.schema import Config, Resume
+from altub_exp.config.schema import Config, EvalConfig, Resume
 from altub_exp.data import ImageSet, load_images, load_masks, open_category
 from altub_exp.detector.assembly import base, build_density, build_features, build_learner, family
-from altub_exp.detector.evaluation import TestSet, anomaly_scores, detection, normality, unit_normality
-from altub_exp.detector.inference import load_detector, time_inference
+from altub_exp.detector.evaluation import TestSet, anomaly_scores, detection, normality
 from altub_exp.errors import Divergence, UserError, was_interrupted
 from altub_exp.features.maps import FeatureMaps
 from altub_exp.machine.device import prepare_device, seed_everything
-from altub_exp.machine.disk import no_space, write_json, writing_to
+from altub_exp.machine.disk import no_space, writing_to
 from altub_exp.machine.memory import collection_paused
 from altub_exp.machine.terminal import EpochProgress, log, logging_to
-from altub_exp.method.density import Density
 from altub_exp.method.learner import Learner
 from altub_exp.method.learning_rate import TrainingStep
 from altub_exp.method.scoring import Scoring
-from altub_exp.metrics.shapiro import FEWEST_VALUES
 from altub_exp.runs.checkpoint import Trained, load_checkpoint, save_checkpoint, save_trained
-from altub_exp.runs.folder import RunFolder, State
+from altub_exp.runs.folder import RunFolder
 from altub_exp.runs.identity import run_name, run_path, weights_fingerprint
 from altub_exp.runs.journal import now_ms
 from altub_exp.runs.pictures import map_sheet, shown_rows
-from altub_exp.tracking.lifecycle import (
-    Supplement,
-    add_to_record,
-    build_tracker,
-    fail,
-    finish,
-    lacks,
-    report_done,
-    start_status,
-)
+from altub_exp.runs.states import FINAL, RunState
+from altub_exp.tracking.lifecycle import build_tracker, fail, finish, report_done, start_status
 from altub_exp.tracking.store import prepare_store
 from altub_exp.tracking.uri import resolve_uri
 
 
-def run_experiment(config: Config) -> State:
-    """Train, evaluate and record one run, or what is left of it.
+def run_experiment(config: Config) -> RunState:
+    """Train, evaluate and record one run, or the rest of it.
 
     Returns:
-        How the run stands: ``finished``, or ``crashed`` where the training diverged, which is a result too.
+        ``finished``, or ``crashed`` if the training diverged, which is a result too.
 
     Raises:
         UserError: the configuration, the data or the weights need a person's attention; nothing was trained.
-        DiskFull: no space is left; what was recorded until then is whole.
+        DiskFull: no space is left; everything recorded until then is whole.
     """
     check(config)
     for find in (family, base):
@@ -68,27 +57,32 @@ def run_experiment(config: Config) -> State:
         return compute(config, images, folder, device, uri)
 
 
-def compute(config: Config, images: ImageSet, folder: RunFolder, device: torch.device, uri: str) -> State:
-    """One run in its folder, whose lock is held meanwhile."""
-    aside = None
+def compute(config: Config, images: ImageSet, folder: RunFolder, device: torch.device, uri: str) -> RunState:
+    """Compute one run in its folder, holding its lock.
+
+    A run goes on from the first of these that holds:
+
+    1. ``resume=never``: an earlier run is archived, and this one starts over;
+    2. it is finished or crashed: nothing is computed, and MLflow gets what it lacks;
+    3. there is a checkpoint: the epochs after it are computed;
+    4. otherwise all epochs are.
+    """
+    archived = None
     if config.resume is Resume.never and folder.status() is not None:
         with folder.lock():
-            aside = folder.put_aside()
+            archived = folder.archive()
     with folder.lock(), logging_to(folder.log):
-        if aside is not None:
-            log.info("resume=never: the earlier run now lies in %s", aside)
+        if archived is not None:
+            log.info("resume=never: the earlier run now lies in %s", archived)
         before = folder.status()
-        if before is not None and before["state"] in (State.finished, State.crashed):
-            state = report_done(folder, before, config, images, uri)
-            supplement(config, images, folder, device)
-            return state
-        try:
-            material = gather(config, images, device)
-            learner = assemble(config, material, device)
+        if before is not None and before["state"] in FINAL:
             prepare_store(uri)
-            state = train(config, images, material, learner, folder, device, uri)
-            supplement(config, images, folder, device)
-            return state
+            return report_done(folder, before, build_tracker(folder, config, uri))
+        try:
+            data = load_run_data(config, images, device)
+            learner = prepare_learner(config, data, device)
+            prepare_store(uri)
+            return train(config, images, data, learner, folder, device, uri)
         except UserError:
             if before is None and folder.status() is None:
                 folder.discard(keep=Path(config.runs_dir))  # nothing was recorded: leave nothing behind
@@ -103,8 +97,8 @@ def compute(config: Config, images: ImageSet, folder: RunFolder, device: torch.d
 
 
 @dataclass
-class Material:
-    """What a run trains on and is judged on.
+class RunData:
+    """The data that a run is trained and judged on.
 
     Attributes:
         train: features of the training images.
@@ -115,12 +109,12 @@ class Material:
 
     train: FeatureMaps
     test: TestSet
-    good: torch.Tensor
-    pictures: dict[int, torch.Tensor]
+    good: Tensor
+    pictures: dict[int, Tensor]
 
 
-def gather(config: Config, images: ImageSet, device: torch.device) -> Material:
-    """Decode the images and take them through the backbone; what a person may have got wrong shows here.
+def load_run_data(config: Config, images: ImageSet, device: torch.device) -> RunData:
+    """Decode the images and send them through the backbone; mistakes in data and weights show here.
 
     Raises:
         UserError: weights or images cannot be read, or do not fit.
@@ -129,64 +123,57 @@ def gather(config: Config, images: ImageSet, device: torch.device) -> Material:
         log.warning("The backbone's weights are random, as asked for: its features are untrained.")
     size, interpolation = config.dataset.image_size, config.dataset.interpolation
     masks = load_masks(images.test, size).numpy() if images.has_masks else None
-    train, test = build_features(config, images, device, weights_fingerprint(config))
+    train, test = build_features(config, images, device, weights_fingerprint(config.backbone.weights))
     if config.cache.dir is not None:
         parts = [test] if config.dataset.rotation else [train, test]
-        found, wanted = sum(maps.from_cache for maps in parts), sum(len(maps) for maps in parts)
-        log.info("features of %d of %d images were in the cache %s", found, wanted, config.cache.dir)
+        cached, total = sum(maps.from_cache for maps in parts), sum(len(maps) for maps in parts)
+        log.info("features of %d of %d images were in the cache %s", cached, total, config.cache.dir)
     rows = shown_rows(images.test)
     pictures = dict(zip(rows, load_images([images.test[row] for row in rows], size, interpolation), strict=True))
     defective = np.array([sample.defective for sample in images.test])
-    return Material(
-        train, TestSet(test, defective, masks, size), torch.from_numpy(np.flatnonzero(~defective)), pictures
-    )
+    good = torch.from_numpy(np.flatnonzero(~defective))
+    return RunData(train, TestSet(test, defective, masks, size), good, pictures)
 
 
 @collection_paused()  # the first optimizer imports much of PyTorch
-def assemble(config: Config, material: Material, device: torch.device) -> Learner:
-    """The density, with what trains it.
+def prepare_learner(config: Config, data: RunData, device: torch.device) -> Learner:
+    """Build the density and the learner that trains it.
 
     Raises:
         UserError: there are too few images for a batch, or too few positions for a step.
     """
     seed_everything(config.seed)
-    density = build_density(config, material.train.shapes).to(device)
+    density = build_density(config, data.train.shapes).to(device)
     learner = build_learner(config, density)
-    count, batch_size = len(material.train), config.train.batch_size
+    count, batch_size = len(data.train), config.train.batch_size
     if config.train.drop_last and count < batch_size:
         raise UserError(
             f"{count} training images make no batch of {batch_size}, and incomplete batches are dropped: set "
             f"train.batch_size={count} or less, or train.drop_last=false."
         )
-    learner.check(material.train.shapes, min(count, batch_size))
+    learner.check(data.train.shapes, min(count, batch_size))
     return learner
 
 
 def train(
     config: Config,
     images: ImageSet,
-    material: Material,
+    data: RunData,
     learner: Learner,
     folder: RunFolder,
     device: torch.device,
     uri: str,
-) -> State:
-    """The straight loop over the epochs, and what stands before and after it."""
+) -> RunState:
+    """Run the straight loop over the epochs, with what stands before and after it."""
     density, optimizer, scoring = learner.density, learner.optimizer, family(config).scoring(config.model)
     done = load_checkpoint(folder.checkpoint, density, optimizer)
     folder.journal.truncate(done)
-    start_status(folder, config, images, device, done)
-    tracker = build_tracker(folder, config, images, uri)
+    start_status(folder, config, images.fingerprint(), device, done)
+    tracker = build_tracker(folder, config, uri)
     log.info(
-        "%s: %d training and %d test images of %d px, %.2f GiB of features %s, on %s, %s",
-        run_name(config),
-        len(images.train),
-        len(images.test),
-        material.test.size,
-        material.train.gib + material.test.features.gib,
-        material.train.place,
-        device,
-        f"from epoch {done + 1}" if done else folder.path,
+        f"{run_name(config)}: {len(images.train)} training and {len(images.test)} test images of {data.test.size} px, "
+        f"{data.train.gib + data.test.features.gib:.2f} GiB of features {data.train.place}, on {device}, "
+        + (f"from epoch {done + 1}" if done else str(folder.path))
     )
     tracker.flush(done)
     saved = time.monotonic()
@@ -194,11 +181,11 @@ def train(
         with EpochProgress(run_name(config), done, config.train.epochs) as progress:
             for epoch in range(done + 1, config.train.epochs + 1):
                 began = time.monotonic()
-                row = {"epoch": epoch} | train_epoch(learner, material.train, config, epoch)
+                row = {"epoch": epoch} | train_epoch(learner, data.train, epoch, config.seed, config.train.drop_last)
                 try:
                     if not math.isfinite(row["loss"]):
                         raise Divergence(f"the loss became {row['loss']}")
-                    row |= evaluate(config, epoch, density, scoring, material)
+                    row |= evaluate(epoch, learner, scoring, data, config.eval, config.latent_memory_gb)
                 finally:  # a divergence is recorded too
                     folder.journal.append(row | {"seconds": time.monotonic() - began, "time": now_ms()})
                     progress.epoch(row, "  (ψ only)" if optimizer.psi_only(epoch) else "")
@@ -208,80 +195,46 @@ def train(
                     folder.write_status(checkpoint_epoch=epoch)
                     tracker.flush(epoch)
                     saved = time.monotonic()
-        if config.eval.unit_normality:
-            write_unit_normality(config, density, material, folder)
     except Divergence as error:
-        return finish(config, folder, tracker, State.crashed, reason=f"{error} in epoch {epoch}")
-    scores = anomaly_scores(density, scoring, material.test, material.train)
-    map_sheet(images.test, material.pictures, material.test.masks, scores.maps.cpu(), folder.path / "maps.png")
+        return finish(folder, tracker, config.eval, RunState.crashed, reason=f"{error} in epoch {epoch}")
+    scores = anomaly_scores(density, scoring, data.test, data.train, optimizer.graphs)
+    map_sheet(images.test, data.pictures, data.test.masks, scores.maps.cpu(), folder.path / "maps.png")
     limits = float(scores.maps.min()), float(scores.maps.max())
-    trained = Trained(density.state_dict(), material.train.shapes, scores.extremes, limits)
+    trained = Trained(density.state_dict(), data.train.shapes, scores.extremes, limits)
     save_trained(folder.checkpoint, config.train.epochs, trained)
-    return finish(config, folder, tracker, State.finished)
+    return finish(folder, tracker, config.eval, RunState.finished, reason=None)
 
 
-def supplement(config: Config, images: ImageSet, folder: RunFolder, device: torch.device) -> None:
-    """Measure what is asked of a finished run and is not there yet; nothing of it changes the run's numbers.
-
-    Raises:
-        UserError: a file of the run, or an image, cannot be read.
-    """
-    lacking = lacks(config, folder)
-    if not lacking:
-        return
-    detector = load_detector(folder.path, device, config.backbone.weights)
-    measured: dict[str, float] = {}
-    if Supplement.unit_normality in lacking:
-        try:
-            write_unit_normality(config, detector.density, gather(config, images, device), folder)
-        except Divergence as error:
-            raise UserError(f"The latent units of {folder.path} cannot be tested for normality: {error}.") from error
-    if Supplement.inference_time in lacking:
-        measured = time_inference(detector, config.eval.timing_images)
-    add_to_record(folder, measured)
-
-
-def write_unit_normality(config: Config, density: Density, material: Material, folder: RunFolder) -> None:
-    """Test every latent unit for normality over the normal images of training and of test (paper: Fig. 1)."""
-    log.info("testing every latent unit for normality …")
-    found: dict[str, object] = {}
-    for name, features, rows in (
-        ("train", material.train, None),
-        ("test_good", material.test.features, material.good),
-    ):
-        if len(features if rows is None else rows) >= FEWEST_VALUES:
-            found[name] = unit_normality(density, features, rows, memory_gb=config.latent_memory_gb).to_json()
-        else:
-            log.warning("fewer than %d images in %s: no test of normality", FEWEST_VALUES, name)
-    write_json(folder.normality, found)
-
-
-def train_epoch(learner: Learner, features: FeatureMaps, config: Config, epoch: int) -> dict[str, float]:
-    """One pass over the training images in an order drawn from (seed, epoch); means over its images."""
-    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
+def train_epoch(learner: Learner, features: FeatureMaps, epoch: int, seed: int, drop_last: bool) -> dict[str, float]:
+    """Train on all images once, in an order drawn from (seed, epoch); return the mean losses over the images."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     order = torch.randperm(len(features), generator=generator)
-    batches = features.batches(order, drop_last=config.train.drop_last)
+    batches = features.batches(order, drop_last=drop_last)
     totals: dict[str, Tensor | float] = {}  # on the device: to read one would wait for it
     count = 0
     for number, rows in enumerate(batches):
-        moment = TrainingStep(epoch, number, len(batches))
-        lesson = learner.learn(features.augmented(rows, generator), moment, generator)
-        if lesson is not None:
+        step = TrainingStep(epoch, number, len(batches))
+        loss = learner.learn(features.augmented(rows, generator), step, generator)
+        if loss is not None:
             count += len(rows)
-            for name, value in lesson._asdict().items():
+            for name, value in loss._asdict().items():
                 if value is not None:
                     totals[name] = totals.get(name, 0.0) + value * len(rows)
     return {name: float(total) / count for name, total in totals.items()}
 
 
-def evaluate(config: Config, epoch: int, density: Density, scoring: Scoring, material: Material) -> dict[str, float]:
-    """The metrics that are due after this epoch."""
+def evaluate(
+    epoch: int, learner: Learner, scoring: Scoring, data: RunData, schedule: EvalConfig, memory_gb: float
+) -> dict[str, float]:
+    """Return the metrics that are due after this epoch; latents take up to ``memory_gb`` GiB at once."""
+    density = learner.density
     metrics: dict[str, float] = {}
-    if epoch % config.eval.every == 0:
-        metrics |= detection(anomaly_scores(density, scoring, material.test, material.train), material.test)
-    if config.eval.ks_every and epoch % config.eval.ks_every == 0:
-        memory_gb = config.latent_memory_gb
-        metrics |= normality(density, material.train, memory_gb=memory_gb)
-        of_test = normality(density, material.test.features, material.good, memory_gb=memory_gb)
+    if epoch % schedule.every == 0:
+        metrics |= detection(
+            anomaly_scores(density, scoring, data.test, data.train, learner.optimizer.graphs), data.test
+        )
+    if schedule.ks_every and epoch % schedule.ks_every == 0:
+        metrics |= normality(density, data.train, memory_gb=memory_gb)
+        of_test = normality(density, data.test.features, data.good, memory_gb=memory_gb)
         metrics |= {f"{name}_test_good": of_test[name] for name in ("ks", "ks_std", "mean_square")}
     return metrics

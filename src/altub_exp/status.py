@@ -14,8 +14,9 @@ from rich.console import Console, Group
 from rich.live import Live
 
 from altub_exp.errors import UserError
-from altub_exp.runs.folder import DIED, Held, RunFolder, State, run_folders
+from altub_exp.runs.folder import DIED, RunFolder, RunLocked, run_folders
 from altub_exp.runs.overview import STATES, Row, counts, read, table
+from altub_exp.runs.states import RunState
 from altub_exp.tracking.store import Unreachable
 from altub_exp.tracking.sync import sync_run
 
@@ -62,14 +63,14 @@ def _collect(options: argparse.Namespace) -> tuple[list[Row], list[RunFolder]]:
     """The rows that were asked for, and the runs whose process is gone: marked, unless it is a dry run."""
     rows, dead = [], []
     for folder in run_folders(options.folder):
-        if folder.aside and not options.all:
+        if folder.is_archived and not options.all:
             continue
         row = read(folder)
         if not folder.status_file.exists():
             continue  # put aside or discarded in this moment
         if options.sweep is not None and row.sweep != options.sweep:
             continue
-        if row.state == State.running:
+        if row.state == RunState.running:
             row, died = _verified(folder, row, options.dry_run)
             dead += [folder] * died
         if row.state in options.state:
@@ -81,17 +82,17 @@ def _verified(folder: RunFolder, row: Row, dry_run: bool) -> tuple[Row, bool]:
     """The row of a run that is said to be running as it really is, and whether its process has died."""
     try:
         if dry_run:
-            died = folder.dead()
+            died = folder.has_died()
         else:
             with folder.lock(patience=0):
-                died = folder.bury()
-    except Held:
+                died = folder.mark_dead()
+    except RunLocked:
         return row, False
     except (UserError, OSError) as error:
         return replace(row, damage=f"Whether its process lives cannot be told: {error}"), False
     row = read(folder)  # it died, or has ended since the first look
     if died and dry_run:
-        row = replace(row, state=State.failed.value, reason=DIED, seconds_left=None)
+        row = replace(row, state=RunState.failed.value, reason=DIED, seconds_left=None)
     return row, died
 
 
@@ -106,7 +107,7 @@ def _settle(died: Sequence[RunFolder], options: argparse.Namespace) -> list[str]
     for folder in died:
         try:
             sync_run(folder)
-        except Held:
+        except RunLocked:
             pass  # resumed meanwhile
         except UserError as error:
             said.append(f"{folder.path}: {error}")

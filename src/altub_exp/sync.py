@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from altub_exp.errors import UserError
-from altub_exp.runs.folder import Held, run_folders
+from altub_exp.runs.folder import RunLocked, run_folders
 from altub_exp.tracking.store import Unreachable
 from altub_exp.tracking.sweep_run import Parents
 from altub_exp.tracking.sync import sync_run
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             try:
                 parents.take(folder)
                 print(f"{folder.path}: {sync_run(folder, uri, options.experiment)}", flush=True)
-            except Held:
+            except RunLocked:
                 print(f"{folder.path}: still computing, skipped", flush=True)
             except UserError as error:
                 print(f"{folder.path}: {error}", flush=True)

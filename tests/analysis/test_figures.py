@@ -31,7 +31,7 @@ def demo(tmp_path_factory):
     """Two real runs in miniature, and what `all` made of them: (folder, standard output, captions)."""
     folder = tmp_path_factory.mktemp("demo")
     write([], folder)
-    run(folder, "-m", *TINY, "altub=none,alternating", "eval.ks_every=0", "eval.unit_normality=false")
+    run(folder, "-m", *TINY, "altub=none,alternating", "eval.ks_every=0")
     with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()) as out:
         main(["all"])
     return folder, out.getvalue(), json.loads((folder / "results/figures/captions.json").read_text())

@@ -343,7 +343,7 @@ def test_a_run_with_all_features_in_the_cache_builds_no_backbone(runs):
 def test_a_run_killed_while_it_computes_features_leaves_those_that_are_done(tmp_path):
     place_store(tmp_path)
     arguments = [*TINY, "altub=none", "dataset.image_size=256", "dataset.train_images=40", "train.epochs=1"]
-    arguments += ["eval.ks_every=0", "eval.unit_normality=false"]
+    arguments += ["eval.ks_every=0"]
     cache = FeatureCache(tmp_path / "cache/features", 1.0)
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(command(*arguments), cwd=tmp_path, env=environment(), stdout=log, stderr=log)

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from altub_exp.runs.folder import RunFolder, State
+from altub_exp.runs.folder import RunFolder
+from altub_exp.runs.states import RunState
 from altub_exp.tracking import store
 from altub_exp.tracking.tracker import Tracker
 
@@ -35,7 +36,7 @@ def experiment() -> str:
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
     folder = RunFolder(tmp_path / "runs" / "seed25")
-    folder.write_status(state=State.running)
+    folder.write_status(state=RunState.running)
     return folder
 
 
@@ -75,7 +76,7 @@ def test_a_whole_run(server, experiment: str, folder: RunFolder, caplog, capfd):
     folder.config.write_text("seed: 25\n")
     (folder.path / "auroc.png").write_bytes(b"png")
     for again in (track, tracker(server.uri, experiment, folder)):
-        assert again.finish(State.finished, {"pixel_auroc_mean": 0.002}, folder.artifacts())
+        assert again.finish(RunState.finished, {"pixel_auroc_mean": 0.002}, folder.artifacts())
     assert again.sent == 0
     client, run = only_run(server.uri, experiment)
     history = client.get_metric_history(run.info.run_id, "loss")
@@ -127,7 +128,7 @@ def test_several_runs_create_their_experiment_at_once(server, experiment: str, t
     arrived = {}
 
     def work(folder: RunFolder) -> None:
-        folder.write_status(state=State.running)
+        folder.write_status(state=RunState.running)
         append(folder, 1, 2)
         arrived[folder.path.name] = tracker(server.uri, experiment, folder).flush(2)
 
@@ -149,7 +150,7 @@ def test_killed_server_comes_back(server, experiment: str, folder: RunFolder, tm
     append(folder, 1, 2, 3)
     assert track.flush(2)
     late = RunFolder(tmp_path / "runs" / "late")
-    late.write_status(state=State.running)
+    late.write_status(state=RunState.running)
     append(late, 1, 2)
     server.kill()
     try:
@@ -160,7 +161,7 @@ def test_killed_server_comes_back(server, experiment: str, folder: RunFolder, tm
             clock.now += 1
         assert time.monotonic() - began < 5
         assert [record.levelname for record in caplog.records] == ["WARNING"]
-        assert not tracker(server.uri, experiment, late).finish(State.finished, {"pixel_auroc_mean": 0.5}, [])
+        assert not tracker(server.uri, experiment, late).finish(RunState.finished, {"pixel_auroc_mean": 0.5}, [])
         command = [sys.executable, "-m", "altub_exp.sync", str(tmp_path / "runs")]
         away = subprocess.run(command, capture_output=True, text=True, check=False)
         assert away.returncode == 1

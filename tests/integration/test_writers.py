@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from altub_exp.runs.folder import RunFolder, State
+from altub_exp.runs.folder import RunFolder
+from altub_exp.runs.states import RunState
 from altub_exp.tracking import store
 from altub_exp.tracking.tracker import Tracker
 from tests.integration.conftest import Server
@@ -30,7 +31,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def tracker(uri: str, experiment: str, path: Path) -> Tracker:
     folder = RunFolder(path)
-    folder.write_status(state=State.running)
+    folder.write_status(state=RunState.running)
     return Tracker(uri, experiment, path.name, {"model": "fastflow"}, {"seed": 25}, folder, 1_700_000_000_000)
 
 
@@ -48,7 +49,7 @@ def test_forty_writers_at_once_lose_and_double_no_point(postgresql_server, postg
             )
             if epoch % 10 == 0:
                 track.flush(epoch)
-        finished.append(track.finish(State.finished, {}, []))
+        finished.append(track.finish(RunState.finished, {}, []))
 
     threads = [threading.Thread(target=write, args=(number,)) for number in range(WRITERS)]
     for thread in threads:
@@ -88,11 +89,11 @@ def test_a_server_that_asks_for_a_password(tmp_path, monkeypatch, caplog):
         ]
         monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
         monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "wrong")
-        assert not track.finish(State.finished, {}, [])
+        assert not track.finish(RunState.finished, {}, [])
         monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
         picture = track.folder.path / "auroc.png"
         picture.write_bytes(b"png")
-        assert track.finish(State.finished, {}, [picture])
+        assert track.finish(RunState.finished, {}, [picture])
         client = store.import_mlflow()(tracking_uri=server.uri)
         (run,) = client.search_runs([client.get_experiment_by_name("secret").experiment_id])
         assert run.data.metrics == {"loss": 1.5}

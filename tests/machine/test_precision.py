@@ -17,7 +17,7 @@ from altub_exp.method.density import negative_log_likelihood
 from tests.commandline import TINY, folders, journal, run
 
 SHAPES = [(8, 8, 8), (16, 4, 4)]
-FEW = ["train.epochs=2", "eval.ks_every=0", "eval.unit_normality=false"]
+FEW = ["train.epochs=2", "eval.ks_every=0"]
 
 
 def density_of(compose, *overrides):

@@ -17,17 +17,19 @@ import pytest
 from filelock import FileLock
 
 from altub_exp.errors import UserError
-from altub_exp.runs.folder import DIED, Held, RunFolder, State
+from altub_exp.runs.folder import DIED, RunFolder, RunLocked
 from altub_exp.runs.identity import identity
 from altub_exp.runs.provenance import git_state, versions
+from altub_exp.runs.states import RunState
 
 HOLDER = """
 import sys, time
-from altub_exp.runs.folder import RunFolder, State
+from altub_exp.runs.folder import RunFolder
+from altub_exp.runs.states import RunState
 from pathlib import Path
 folder = RunFolder(Path(sys.argv[1]))
 with folder.lock():
-    folder.write_status(state=State.running)
+    folder.write_status(state=RunState.running)
     print("held", flush=True)
     time.sleep(60)
 """
@@ -71,17 +73,17 @@ def test_identity_refuses_what_has_no_canonical_form():
 
 def test_status_merges_and_follows_the_state(folder: RunFolder):
     assert folder.status() is None
-    folder.write_status(state=State.running, versions={"python": "3"})
+    folder.write_status(state=RunState.running, versions={"python": "3"})
     first = folder.status()
     assert first["pid"] == os.getpid()
-    folder.write_status(state=State.failed, summary={"auroc": math.nan})
+    folder.write_status(state=RunState.failed, summary={"auroc": math.nan})
     failed = folder.status()
     assert failed["versions"] == {"python": "3"}
     assert failed["ended"] >= first["started"]
     folder.write_status(note="x")
     folder.write_status(state="failed")
     assert folder.status()["ended"] == failed["ended"], "the end does not move when it is told again"
-    folder.write_status(state=State.running)
+    folder.write_status(state=RunState.running)
     again = folder.status()
     assert "ended" not in again
     assert "summary" not in again
@@ -89,7 +91,7 @@ def test_status_merges_and_follows_the_state(folder: RunFolder):
 
 
 def test_a_status_that_cannot_be_written_leaves_the_old_one(folder: RunFolder, monkeypatch):
-    folder.write_status(state=State.running, note="old")
+    folder.write_status(state=RunState.running, note="old")
     before = folder.status_file.read_bytes()
 
     def power_cut(source, target):
@@ -161,9 +163,11 @@ def test_lock_is_held_by_a_live_process_and_freed_by_its_death(folder: RunFolder
     holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(folder.path)], stdout=subprocess.PIPE, text=True)
     try:
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(Held, match=rf"computed by process {holder.pid} on .+ \(since \d{{4}}-.+\); wait for it"):
+        with pytest.raises(
+            RunLocked, match=rf"computed by process {holder.pid} on .+ \(since \d{{4}}-.+\); wait for it"
+        ):
             folder.lock().__enter__()
-        with pytest.raises(Held):  # a vain attempt takes nothing away from the holder
+        with pytest.raises(RunLocked):  # a vain attempt takes nothing away from the holder
             folder.lock().__enter__()
     finally:
         holder.send_signal(signal.SIGKILL)
@@ -177,36 +181,36 @@ def test_lock_is_held_by_a_live_process_and_freed_by_its_death(folder: RunFolder
 
 
 def test_lock_of_an_ended_run_says_so(folder: RunFolder):
-    folder.write_status(state=State.finished)
-    with folder.lock(), pytest.raises(Held, match="try again"):
+    folder.write_status(state=RunState.finished)
+    with folder.lock(), pytest.raises(RunLocked, match="try again"):
         RunFolder(folder.path).lock().__enter__()
 
 
 def test_only_a_run_that_nobody_computes_is_dead(folder: RunFolder):
-    assert not folder.dead()
+    assert not folder.has_died()
     assert list(folder.path.iterdir()) == [], "a look leaves nothing behind"
-    folder.write_status(state=State.finished)
-    assert not folder.dead()
+    folder.write_status(state=RunState.finished)
+    assert not folder.has_died()
     with folder.lock():
-        assert not folder.bury()
+        assert not folder.mark_dead()
     holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(folder.path)], stdout=subprocess.PIPE, text=True)
     try:
         assert holder.stdout.readline() == "held\n"
-        assert not folder.dead()
+        assert not folder.has_died()
     finally:
         holder.kill()
         holder.wait()
         holder.stdout.close()
     since = folder.status()["since"]
-    assert folder.dead()
+    assert folder.has_died()
     assert folder.status()["state"] == "running", "looking marks nothing"
     with folder.lock():
-        assert folder.bury()
-        assert not folder.bury()
+        assert folder.mark_dead()
+        assert not folder.mark_dead()
     after = folder.status()
     assert (after["state"], after["reason"], after["pid"]) == ("failed", DIED, holder.pid)
     assert since - 1000 <= after["ended"] <= since + 1000
-    assert not folder.dead()
+    assert not folder.has_died()
 
 
 def test_a_look_at_the_lock_does_not_stop_a_run_that_starts(folder: RunFolder):
@@ -220,7 +224,7 @@ def test_a_look_at_the_lock_does_not_stop_a_run_that_starts(folder: RunFolder):
     thread = threading.Thread(target=look)
     thread.start()
     looking.wait()
-    with pytest.raises(Held), folder.lock(patience=0):
+    with pytest.raises(RunLocked), folder.lock(patience=0):
         pass
     with folder.lock():
         thread.join()
@@ -230,23 +234,23 @@ def test_the_lock_of_a_folder_put_aside_meanwhile_is_not_taken_for_that_of_its_s
     folder: RunFolder, monkeypatch
 ):
     with folder.lock():
-        folder.write_status(state=State.running)
+        folder.write_status(state=RunState.running)
     successors = []
 
     class Slow(FileLock):
         def acquire(self, *args, **rest):
             taken = super().acquire(*args, **rest)
             if not successors:  # as if between opening the file and locking it
-                folder.put_aside()
-                folder.write_status(state=State.running)
+                folder.archive()
+                folder.write_status(state=RunState.running)
                 successors.append(FileLock(folder.path / ".lock"))
                 successors[0].acquire(timeout=0)
             return taken
 
     monkeypatch.setattr("altub_exp.runs.folder.FileLock", Slow)
-    assert not folder.dead()
+    assert not folder.has_died()
     successors[0].release()
-    assert folder.dead()
+    assert folder.has_died()
 
 
 def test_put_aside_keeps_everything(folder: RunFolder):
@@ -255,7 +259,7 @@ def test_put_aside_keeps_everything(folder: RunFolder):
         folder.path.mkdir(exist_ok=True)
         folder.journal.append({"epoch": number})
         with folder.lock():
-            paths.append(folder.put_aside())
+            paths.append(folder.archive())
         assert not folder.path.exists()
     assert [path.name for path in paths] == ["seed25-01234567.old-1", "seed25-01234567.old-2"]
     assert [RunFolder(path).journal.rows()[0]["epoch"] for path in paths] == [1, 2]

@@ -13,13 +13,13 @@ import pytest
 from altub_exp.data.synthetic import Drawing, draw
 from altub_exp.errors import UserError
 from altub_exp.machine.gpus import visible_gpus
-from altub_exp.runs.folder import Held
+from altub_exp.runs.folder import RunLocked
 from altub_exp.sweep.pool import Command, Pool, environment, slots
 from tests.commandline import ROOT, TINY, command, equal_models, folders, journal, run, status
 from tests.commandline import environment as inherited
 from tests.stores import place_store
 
-FEW = [*TINY, "train.epochs=2", "eval.ks_every=0", "eval.unit_normality=false", "altub=none"]
+FEW = [*TINY, "train.epochs=2", "eval.ks_every=0", "altub=none"]
 POOL = ["-m", "hydra/launcher=gpu_pool", "hydra.launcher.poll_seconds=0.05", *FEW]
 NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
 
@@ -326,7 +326,7 @@ def start_until_first_checkpoint(cwd, epochs):
 @pytest.mark.slow
 def test_ctrl_c_leaves_what_ran_resumable_and_starts_nothing_more(tmp_path):
     process = start_until_first_checkpoint(tmp_path, epochs=3000)
-    _, stderr = run(tmp_path, *FEW, "train.epochs=3000", "seed=1", expect=Held.status, **NO_GPU)
+    _, stderr = run(tmp_path, *FEW, "train.epochs=3000", "seed=1", expect=RunLocked.status, **NO_GPU)
     assert "is being computed by process" in stderr
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130

@@ -15,7 +15,7 @@ from tests.commandline import TINY, command, environment, equal_models, folders,
 from tests.data.conftest import draw_btad, draw_visa
 from tests.stores import place_store
 
-SMALL = [*TINY, "train.epochs=2", "eval.unit_normality=false", "eval.ks_every=0"]
+SMALL = [*TINY, "train.epochs=2", "eval.ks_every=0"]
 
 
 def listed(stderr):

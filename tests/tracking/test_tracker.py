@@ -19,7 +19,8 @@ import pytest
 
 from altub_exp import sync
 from altub_exp.errors import UserError
-from altub_exp.runs.folder import RunFolder, State
+from altub_exp.runs.folder import RunFolder
+from altub_exp.runs.states import RunState
 from altub_exp.tracking import store
 from altub_exp.tracking.store import prepare_store
 from altub_exp.tracking.tracker import Tracker
@@ -49,7 +50,7 @@ def uri(template: Path, tmp_path: Path) -> str:
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
     folder = RunFolder(tmp_path / "runs" / "seed25")
-    folder.write_status(state=State.running)
+    folder.write_status(state=RunState.running)
     return folder
 
 
@@ -256,9 +257,9 @@ def test_nan_and_infinity_arrive(uri: str, folder: RunFolder, wire: Counter):
 
 def test_resumed_process_sends_no_point_again(uri: str, folder: RunFolder, wire: Counter):
     append(folder, 1, 2, 3, 4)
-    assert tracker(uri, folder).finish(State.failed, {}, [])
+    assert tracker(uri, folder).finish(RunState.failed, {}, [])
     assert runs(uri)[0].info.status == "FAILED"
-    folder.write_status(state=State.running)
+    folder.write_status(state=RunState.running)
     folder.journal.truncate(2)
     append(folder, 3, 4, 5, time=START)  # computed again, at another time
     track = tracker(uri, folder, params={"seed": 26, "new": 1}, tags={"model": "fastflow", "git_commit": "abc"})
@@ -278,7 +279,7 @@ def test_finish_records_the_end_and_may_be_called_again(uri: str, folder: RunFol
     (folder.path / "auroc.png").write_bytes(b"png")
     summary = {"pixel_auroc_mean": 0.5, "pixel_auroc_std": math.nan}
     track = tracker(uri, folder)
-    assert track.finish(State.finished, summary, folder.artifacts())
+    assert track.finish(RunState.finished, summary, folder.artifacts())
     ended = folder.status()["ended"]
     time.sleep(0.01)
     uploads = []
@@ -286,7 +287,7 @@ def test_finish_records_the_end_and_may_be_called_again(uri: str, folder: RunFol
         log_artifact = type(client(uri)).log_artifact
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(type(client(uri)), "log_artifact", lambda *args: uploads.append(args))
-            assert again.finish(State.finished, summary, folder.artifacts())
+            assert again.finish(RunState.finished, summary, folder.artifacts())
         assert type(client(uri)).log_artifact is log_artifact
     assert uploads == []
     assert set(wire.values()) == {1}
@@ -300,12 +301,12 @@ def test_finish_records_the_end_and_may_be_called_again(uri: str, folder: RunFol
     assert (folder.path.parents[1] / "mlartifacts" / "altub" / run.info.run_id).is_dir(), "beside the database"
     assert caplog.records == []
     (folder.path / "auroc.png").write_bytes(b"a longer png")
-    assert track.finish(State.finished, summary, folder.artifacts())
+    assert track.finish(RunState.finished, summary, folder.artifacts())
     assert client(uri).list_artifacts(run.info.run_id)[0].file_size == len(b"a longer png")
 
 
-@pytest.mark.parametrize("state", [State.failed, State.crashed])
-def test_run_that_did_not_finish(uri: str, folder: RunFolder, state: State):
+@pytest.mark.parametrize("state", [RunState.failed, RunState.crashed])
+def test_run_that_did_not_finish(uri: str, folder: RunFolder, state: RunState):
     append(folder, 1)
     assert tracker(uri, folder).finish(state, {}, [])
     (run,) = runs(uri)
@@ -367,7 +368,7 @@ def test_outage_is_told_once_and_attempts_become_rare(uri: str, folder: RunFolde
     path.rename(path.with_name("away"))
     append(folder, 3)
     assert not track.flush(3), "a new outage is told again"
-    assert not track.finish(State.finished, {}, [])
+    assert not track.finish(RunState.finished, {}, [])
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO", "WARNING", "WARNING"]
     assert "python -m altub_exp.sync" in caplog.records[-1].getMessage()
 
@@ -437,14 +438,14 @@ def test_sync_sends_what_is_missing(uri: str, folder: RunFolder, wire: Counter, 
     monkeypatch.setattr(store, "SQLITE_WAIT", 0.2)
     finished, crashed, dead, held, early = (RunFolder(folder.path.with_name(name)) for name in "abcde")
     for run in (finished, crashed, dead, held):
-        run.write_status(state=State.running)
+        run.write_status(state=RunState.running)
         append(run, 1, 2, 3)
         run.config.write_text("seed: 25\n")
-    early.write_status(state=State.running)
+    early.write_status(state=RunState.running)
     writer = sqlite3.connect(database(uri), isolation_level=None)
     writer.execute("BEGIN EXCLUSIVE")
-    assert not tracker(uri, finished, name="a").finish(State.finished, {"pixel_auroc_mean": 0.5}, [])
-    assert not tracker(uri, crashed, name="b").finish(State.crashed, {}, [])
+    assert not tracker(uri, finished, name="a").finish(RunState.finished, {"pixel_auroc_mean": 0.5}, [])
+    assert not tracker(uri, crashed, name="b").finish(RunState.crashed, {}, [])
     dead.write_status(checkpoint_epoch=2)
     tracker(uri, dead, name="c")
     tracker(uri, held, name="d")
@@ -479,7 +480,7 @@ def test_sync_sends_what_is_missing(uri: str, folder: RunFolder, wire: Counter, 
 
 def test_sync_to_another_place_leaves_the_record(uri: str, template: Path, folder: RunFolder, tmp_path: Path, capsys):
     append(folder, 1)
-    tracker(uri, folder).finish(State.finished, {}, [])
+    tracker(uri, folder).finish(RunState.finished, {}, [])
     shutil.copy(template, tmp_path / "other.db")
     other = f"sqlite:///{tmp_path}/other.db"
     for expected in ("2 points sent", "nothing missing"):
@@ -496,7 +497,7 @@ def test_sync_goes_on_after_a_damaged_run(uri: str, folder: RunFolder, tmp_path:
     damaged.path.mkdir()
     damaged.status_file.write_text("{")
     append(folder, 1)
-    tracker(uri, folder).folder.write_status(state=State.finished)
+    tracker(uri, folder).folder.write_status(state=RunState.finished)
     assert sync.main([str(tmp_path / "runs")]) == 1
     first, second = capsys.readouterr().out.splitlines()
     assert "damaged" in first
@@ -528,7 +529,8 @@ def test_sync_help_needs_no_mlflow():
 WORKER = """
 import sys
 from pathlib import Path
-from altub_exp.runs.folder import RunFolder, State
+from altub_exp.runs.folder import RunFolder
+from altub_exp.runs.states import RunState
 from altub_exp.tracking.store import prepare_store
 from altub_exp.tracking.tracker import Tracker
 from altub_exp.tracking.uri import resolve_uri
@@ -536,14 +538,14 @@ number = int(sys.argv[1])
 uri = resolve_uri("sqlite:///mlflow.db")
 prepare_store(uri)
 folder = RunFolder(Path(f"runs/{number}"))
-folder.write_status(state=State.running)
+folder.write_status(state=RunState.running)
 tracker = Tracker(uri, "altub", str(number), {}, {"seed": number}, folder, 1_700_000_000_000)
 for epoch in range(1, 21):
     folder.journal.append({"epoch": epoch, "loss": number + epoch / 100})
     if epoch % 5 == 0:
         tracker.flush(epoch)
 for attempt in range(20):
-    if tracker.finish(State.finished, {"mean": number}, []):
+    if tracker.finish(RunState.finished, {"mean": number}, []):
         break
 """
 

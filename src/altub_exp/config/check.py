@@ -20,7 +20,6 @@ def check(config: Config) -> None:
         "eval.every": (config.eval.every, 1),
         "eval.ks_every": (config.eval.ks_every, 0),
         "eval.first_epoch": (config.eval.first_epoch, 1),
-        "eval.timing_images": (config.eval.timing_images, 0),
         "dataset.image_size": (config.dataset.image_size, 16),
         "dataset.rotation": (config.dataset.rotation, 0),
         "altub.freezing_interval": (config.altub.freezing_interval, 2),

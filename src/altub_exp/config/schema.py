@@ -276,8 +276,6 @@ class EvalConfig:
     last_epoch: int
     every: int
     ks_every: int
-    unit_normality: bool
-    timing_images: int
 
 
 @dataclass
@@ -352,7 +350,5 @@ NEUTRAL = (
     "checkpoint_seconds",
     "dataset.root",
     "dataset.categories",
-    "eval.timing_images",
-    "eval.unit_normality",
 )
 """The keys, and groups of keys, that change no number of a run, but where, when and how quickly it is computed."""

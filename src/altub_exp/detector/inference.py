@@ -21,8 +21,9 @@ from altub_exp.machine.precision import allow_tf32
 from altub_exp.method.density import Density
 from altub_exp.method.scoring import Scoring
 from altub_exp.runs.checkpoint import load_trained
-from altub_exp.runs.folder import RunFolder, State
+from altub_exp.runs.folder import RunFolder
 from altub_exp.runs.identity import weights_fingerprint
+from altub_exp.runs.states import RunState
 
 WARM_UP = 10  # images before the timed ones: caches, and on CUDA the choice of kernels
 
@@ -76,12 +77,12 @@ def load_detector(path: Path, device: torch.device, weights: str | None = None) 
     status = folder.status()
     if status is None:
         raise UserError(f"{path} is no run: give its folder, runs/DATASET/CATEGORY/MODEL-BACKBONE/ALTUB/seedN-HASH.")
-    if status.get("state") != State.finished:
+    if status.get("state") != RunState.finished:
         raise UserError(f"The run in {path} is {status.get('state')}, not finished: only a finished one can be used.")
     config = load_config(folder.config)
     if weights is not None:
         config.backbone.weights = weights
-    if weights_fingerprint(config) != status.get("weights_sha256"):
+    if weights_fingerprint(config.backbone.weights) != status.get("weights_sha256"):
         raise UserError(
             f"The backbone's weights {config.backbone.weights} are not those that the run in {path} was trained with: "
             "name that file with --weights."

@@ -1,4 +1,4 @@
-"""A run's folder: its files, its status and its lock, written so that a killed process damages nothing."""
+"""A run's folder: its files, its status and its lock. A process that is killed while it writes damages nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -21,31 +20,23 @@ from filelock import FileLock, Timeout
 from altub_exp.errors import UserError
 from altub_exp.machine.disk import write_json
 from altub_exp.runs.journal import Journal, now_ms
+from altub_exp.runs.states import FINAL, RunState
 
 DIED = "its process ended without a word (killed, out of memory, or the machine went down)"
-"""Why a run failed that could not say so itself, see :meth:`RunFolder.bury`."""
+"""The reason recorded for a run that could not record one itself, see :meth:`RunFolder.mark_dead`."""
 
 PATIENCE = 0.5
-"""Seconds to wait for a lock: far longer than a look at it takes, so that a look never stops a run that starts."""
+"""Seconds to wait for a lock: far longer than a check of it takes, so that a check never stops a run that starts."""
 
 
-class Held(UserError):
-    """Another process holds the run's lock; by its status a launcher knows it from other errors (EX_TEMPFAIL)."""
+class RunLocked(UserError):
+    """Another process holds the run's lock; a launcher recognises it by its exit status (EX_TEMPFAIL)."""
 
     status = 75
 
 
-class State(StrEnum):
-    """How far a run has come: ``failed`` ended by an error, ``crashed`` by a divergence, which is a result."""
-
-    running = "running"
-    finished = "finished"
-    failed = "failed"
-    crashed = "crashed"
-
-
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The content of a JSON file, or None where there is none.
+    """Return the content of a JSON file, or None if there is no file.
 
     Raises:
         UserError: the file is damaged.
@@ -75,63 +66,63 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
-        """The configuration of the run."""
+        """Configuration file of the run."""
         return self.path / "config.yaml"
 
     @property
     def status_file(self) -> Path:
-        """State, process, times and versions; see :meth:`write_status`."""
+        """Status file: state, process, times and versions; see :meth:`write_status`."""
         return self.path / "status.json"
 
     @property
     def journal(self) -> Journal:
-        """What it has recorded, epoch by epoch."""
+        """Journal of the epochs."""
         return Journal(self.path / "metrics.jsonl")
 
     @property
     def checkpoint(self) -> Path:
-        """What the run goes on from."""
+        """Checkpoint from which the run is resumed."""
         return self.path / "checkpoint.pt"
 
     @property
     def log(self) -> Path:
-        """What was told to the user."""
+        """Log file: a copy of the terminal's messages."""
         return self.path / "train.log"
 
     @property
     def normality(self) -> Path:
-        """Tests of normality of the latent units, where they were asked for."""
+        """Tests of normality of the latent units, see ``altub_exp.measure``."""
         return self.path / "normality.json"
 
     @property
-    def aside(self) -> bool:
-        """Whether this is a run that :meth:`put_aside` has put aside."""
+    def is_archived(self) -> bool:
+        """True if :meth:`archive` has put this run aside."""
         return re.search(r"\.old-\d+$", self.path.name) is not None
 
     def artifacts(self) -> list[Path]:
-        """The files that belong into MLflow, as far as they are there: configuration, tests of normality, pictures."""
+        """Return the files that belong into MLflow and exist: configuration, tests of normality, pictures."""
         files = (self.config, self.normality, *sorted(self.path.glob("*.png")))
         return [path for path in files if path.is_file()]
 
     @contextlib.contextmanager
     def lock(self, patience: float = PATIENCE) -> Iterator[None]:
-        """Hold the run's lock; the system frees it when the process dies, however it dies.
+        """Hold the run's lock, which the system frees when the process dies, however it dies.
 
         Args:
-            patience: seconds to wait for another process to let go.
+            patience: seconds to wait for another process to release it.
 
         Raises:
-            Held: another process holds it.
+            RunLocked: another process holds it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         try:
             lock = self._acquired(patience)
         except Timeout:
             status = self.status() or {}
-            if status.get("state") != State.running:  # being put aside, or sent to MLflow
-                raise Held(f"Another process holds {self.path}; try again in a moment.") from None
+            if status.get("state") != RunState.running:  # being archived, or sent to MLflow
+                raise RunLocked(f"Another process holds {self.path}; try again in a moment.") from None
             since = datetime.fromtimestamp(status["since"] / 1000)
-            raise Held(
+            raise RunLocked(
                 f"This run is being computed by process {status['pid']} on {status['host']} (since "
                 f"{since:%Y-%m-%d %H:%M:%S}); wait for it, or choose another seed."
             ) from None
@@ -140,14 +131,14 @@ class RunFolder:
         finally:
             lock.release()
 
-    def held(self) -> bool:
-        """Whether a living process holds the run's lock; a look that leaves nothing behind."""
+    def is_locked(self) -> bool:
+        """Return True if a living process holds the run's lock; leaves nothing on the disk."""
         if not (self.path / ".lock").exists():
             return False
         try:
             with self.lock(patience=0):
                 return False
-        except Held:
+        except RunLocked:
             return True
 
     def _acquired(self, patience: float) -> FileLock:
@@ -156,28 +147,28 @@ class RunFolder:
             before = _inode(file)
             lock = FileLock(file, timeout=patience)
             lock.acquire()
-            # whoever puts the folder aside takes the lock along: what was opened before may be the lock of that one
+            # archiving the folder moves its lock too: a file opened before may be the lock of the archived run
             if before is None or _inode(file) == before:
                 return lock
             lock.release()
 
-    def dead(self) -> bool:
-        """Whether the run's process has died: the status says running, and nobody holds the lock.
+    def has_died(self) -> bool:
+        """Return True if the run's process has died: the status says running, and nobody holds the lock.
 
-        A run takes its lock before it writes a status, so one that only starts is never taken for dead.
+        A run takes its lock before it writes a status, so that one that is just starting is never taken for dead.
 
         Raises:
             UserError: the status is damaged.
         """
-        return self._says_running() and not self.held() and self._says_running()  # it may have ended meanwhile
+        return self._says_running() and not self.is_locked() and self._says_running()  # it may have ended meanwhile
 
-    def bury(self) -> bool:
-        """Mark a run as failed whose process has died; call it while holding the lock, which proves the death.
+    def mark_dead(self) -> bool:
+        """Mark a run as failed if its process has died; call it while holding the lock, which proves the death.
 
         The run ended when it last wrote a file; the same command resumes it.
 
         Returns:
-            Whether the status said running until now.
+            True if the status said running until now.
 
         Raises:
             UserError: the status is damaged.
@@ -186,14 +177,14 @@ class RunFolder:
             return False
         files = [file for file in (self.status_file, self.journal.file, self.log) if file.exists()]
         ended = max(file.stat().st_mtime_ns for file in files) // 1_000_000
-        self.write_status(state=State.failed, reason=DIED, interrupted=True, ended=ended)
+        self.write_status(state=RunState.failed, reason=DIED, interrupted=True, ended=ended)
         return True
 
     def _says_running(self) -> bool:
-        return (self.status() or {}).get("state") == State.running
+        return (self.status() or {}).get("state") == RunState.running
 
     def status(self) -> dict[str, Any] | None:
-        """What :meth:`write_status` has written, or None.
+        """Return the fields that :meth:`write_status` has written, or None.
 
         Raises:
             UserError: the file is damaged.
@@ -203,14 +194,14 @@ class RunFolder:
     def write_status(self, **fields: Any) -> None:
         """Merge fields into the status.
 
-        ``state`` brings its companions along: ``running`` sets pid, host, since (this process) and started (the first
-        one), and drops ended and summary of an earlier attempt; the other states set ended, unless they stand already.
+        ``state`` sets further fields: ``running`` sets pid, host and since (of this process) and started (of the first
+        one), and drops ended and summary of an earlier attempt; the other states set ended when they are new.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         status = self.status() or {}
         now = now_ms()
         state = fields.get("state")
-        if state == State.running:
+        if state == RunState.running:
             status = {key: value for key, value in status.items() if key not in ("ended", "summary")}
             status |= {"pid": os.getpid(), "host": socket.gethostname(), "since": now}
             status.setdefault("started", now)
@@ -219,16 +210,16 @@ class RunFolder:
         write_json(self.status_file, status | fields)
 
     def run_uid(self) -> str:
-        """The name of this run that no other run ever has: 32 hex digits, drawn once and kept in the status."""
+        """Return the unique name of this run: 32 hex digits, drawn once and kept in the status."""
         uid = (self.status() or {}).get("run_uid")
         if uid is None:
             uid = uuid.uuid4().hex
             self.write_status(run_uid=uid)
         return str(uid)
 
-    def settled(self, state: State) -> int | None:
-        """The last epoch that no resumed run computes again; None where a run in this state is never resumed."""
-        if state in (State.finished, State.crashed):
+    def last_final_epoch(self, state: RunState) -> int | None:
+        """Return the last epoch that no resumed run computes again; None if a run in this state is never resumed."""
+        if state in FINAL:
             return None
         return int((self.status() or {}).get("checkpoint_epoch", 0))
 
@@ -240,16 +231,16 @@ class RunFolder:
                 break
             parent.rmdir()
 
-    def put_aside(self) -> Path:
+    def archive(self) -> Path:
         """Rename the folder to ``NAME.old-1`` or the next free number, and return that: nothing recorded is lost."""
         number = 1
-        while (aside := self.path.with_name(f"{self.path.name}.old-{number}")).exists():
+        while (archived := self.path.with_name(f"{self.path.name}.old-{number}")).exists():
             number += 1
-        return self.path.rename(aside)
+        return self.path.rename(archived)
 
 
 def run_folders(root: Path) -> list[RunFolder]:
-    """Every run below a folder, in order of their paths, those that were put aside too.
+    """Return every run below a folder, in order of their paths, archived ones too.
 
     Raises:
         UserError: there is no such folder.
@@ -257,3 +248,6 @@ def run_folders(root: Path) -> list[RunFolder]:
     if not root.is_dir():
         raise UserError(f"There is no folder {root}; name the one that holds the runs.")
     return [RunFolder(path) for path in sorted(file.parent for file in root.rglob("status.json"))]
+
+
+State = RunState  # for the analysis

@@ -17,7 +17,7 @@ from altub_exp.errors import UserError
 
 
 def run_path(config: Config, images: str) -> Path:
-    """``runs/DATASET/CATEGORY/MODEL-BACKBONE/ALTUB/seedN-HASH``; the hash is over all that can change the numbers.
+    """Return ``runs/DATASET/CATEGORY/MODEL-BACKBONE/ALTUB/seedN-HASH``, hashing all that can change the numbers.
 
     Images and weights count by content, not by where they lie, so that a run is found again on another machine.
 
@@ -30,9 +30,9 @@ def run_path(config: Config, images: str) -> Path:
         group, _, key = name.rpartition(".")
         del (part[group] if group else part)[key]
     if config.precision is Precision.float32:
-        del part["precision"]  # runs keep the names that they had before it could be chosen
+        del part["precision"]  # the default is no part of the hash
     part["dataset"]["files"] = images
-    part["backbone"]["weights"] = weights_fingerprint(config) or config.backbone.weights
+    part["backbone"]["weights"] = weights_fingerprint(config.backbone.weights) or config.backbone.weights
     return (
         Path(config.runs_dir)
         / config.dataset.name
@@ -43,38 +43,37 @@ def run_path(config: Config, images: str) -> Path:
     )
 
 
-def weights_fingerprint(config: Config) -> str | None:
-    """SHA-256 of the backbone's weights file, in hex digits; None where the weights are no file.
+def weights_fingerprint(weights: str) -> str | None:
+    """Return the SHA-256 of the backbone's weights file, in hex digits; None for ``pretrained`` and ``random``.
 
     Raises:
         UserError: there is no such file.
     """
-    if config.backbone.weights in ("pretrained", "random"):
+    if weights in ("pretrained", "random"):
         return None
-    weights = Path(config.backbone.weights).expanduser()
-    if not weights.is_file():
-        raise UserError(f"backbone.weights={weights} is no file: give pretrained, random, or an existing weights file.")
-    found = weights.stat()
-    return _sha256(weights, found.st_size, found.st_mtime_ns)
+    file = Path(weights).expanduser()
+    if not file.is_file():
+        raise UserError(f"backbone.weights={file} is no file: give pretrained, random, or an existing weights file.")
+    return _sha256(file, file.stat().st_size, file.stat().st_mtime_ns)
 
 
 @functools.cache
 def _sha256(file: Path, size: int, modified_ns: int) -> str:
-    """Of a file, read once for all runs of a sweep as long as it stays as it is."""
+    """Return the SHA-256 of a file, read once for all runs of a sweep as long as it stays as it is."""
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def run_name(config: Config) -> str:
-    """How the run is called on the terminal and in MLflow."""
+    """Return the name of a run on the terminal and in MLflow; the seed is added there."""
     label = backbone_label(config.backbone)
     return f"{config.dataset.name}/{config.dataset.category} {config.model.name}-{label} {config.altub.name}"
 
 
 def identity(part: Mapping[str, Any]) -> str:
-    """Eight hex digits that name a configuration: equal whenever all keys and values are equal, in any order.
+    """Return eight hex digits that are equal whenever all keys and values are equal, in any order of the keys.
 
     Args:
-        part: what can change the run's numbers; mappings, sequences, enums, strings, numbers, booleans and None.
+        part: values that can change a run's numbers: mappings, sequences, enums, strings, numbers, booleans and None.
 
     Raises:
         TypeError: another type, or a key that is not a string.

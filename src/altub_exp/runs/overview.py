@@ -16,8 +16,9 @@ from rich.text import Text
 
 from altub_exp.errors import UserError
 from altub_exp.machine.terminal import duration
-from altub_exp.runs.folder import RunFolder, State
+from altub_exp.runs.folder import RunFolder
 from altub_exp.runs.journal import now_ms
+from altub_exp.runs.states import RunState
 
 __all__ = ["DAMAGED", "STATES", "Row", "counts", "read", "table"]
 
@@ -89,7 +90,7 @@ def read(folder: RunFolder) -> Row:
     config = readable(lambda: _configuration(folder.config)) or {}
     journal = readable(folder.journal.rows)
     state = status.get("state")
-    if state not in tuple(State):
+    if state not in tuple(RunState):
         if not damage:
             damage.append(f"{folder.status_file} names no state.")
         state = DAMAGED
@@ -110,7 +111,7 @@ def read(folder: RunFolder) -> Row:
         epochs=epochs,
         pixel_auroc=_last(journal or (), "pixel_auroc"),
         image_auroc=_last(journal or (), "image_auroc"),
-        seconds_left=_left(journal, epochs) if state == State.running and journal and epochs else None,
+        seconds_left=_left(journal, epochs) if state == RunState.running and journal and epochs else None,
         host=_at(status, "host", str),
         started=_at(status, "started", int),
         ended=_at(status, "ended", int),

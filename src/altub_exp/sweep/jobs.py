@@ -1,11 +1,10 @@
-"""The jobs of a sweep: what each computes, where, and how it stands."""
+"""The jobs of a sweep: the configuration of each, its folder and its state."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
@@ -13,24 +12,13 @@ from altub_exp.config.check import check
 from altub_exp.config.schema import Config
 from altub_exp.data import ImageSet, list_categories, open_category
 from altub_exp.errors import UserError
-from altub_exp.runs.folder import RunFolder, State
+from altub_exp.runs.folder import RunFolder
 from altub_exp.runs.identity import run_name, run_path
-from altub_exp.tracking.lifecycle import lacks
+from altub_exp.runs.states import FINAL, JobState, job_state
 
 Compose = Callable[[list[str]], DictConfig]
 
 CATEGORY = "dataset.category"
-
-
-class Standing(StrEnum):
-    """How a run stands before a sweep: the states of a folder, and two that only a look from outside tells."""
-
-    new = "new"
-    half_done = "half-done"
-    failed = "failed"
-    computing = "computing"
-    finished = "finished"
-    crashed = "crashed"
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,9 +26,9 @@ class Job:
     """One run of a sweep.
 
     Attributes:
-        overrides: what the launcher is given.
-        config: what they compose to.
-        folder: where the run is, or will be.
+        overrides: of the command line, for the launcher.
+        config: the configuration that they compose.
+        folder: the folder of its run, which need not exist.
     """
 
     overrides: list[str]
@@ -49,36 +37,22 @@ class Job:
 
     @property
     def name(self) -> str:
-        """What tells it from the others."""
+        """Name that tells it from the other jobs."""
         return f"{run_name(self.config)} seed{self.config.seed}"
 
-    def due(self, standings: set[Standing]) -> bool:
-        """Whether there is something to compute: the run stands so, or has finished without all that is asked of it.
-
-        Raises:
-            UserError: its status is damaged.
-        """
-        return self.standing() in standings or bool(lacks(self.config, self.folder))
-
-    def standing(self) -> Standing:
-        """How the run stands now.
+    def state(self) -> JobState:
+        """Return the present state of the run.
 
         Raises:
             UserError: its status is damaged.
         """
         status = self.folder.status()
-        state = status["state"] if status else None
-        if state in (State.finished, State.crashed):
-            return Standing(state)
-        if self.folder.held():
-            return Standing.computing
-        if status is None:
-            return Standing.new
-        return Standing.failed if state == State.failed and not status.get("interrupted") else Standing.half_done
+        final = status is not None and status["state"] in FINAL  # spares a look at the lock
+        return job_state(status, locked=not final and self.folder.is_locked())
 
 
 def compose_jobs(products: Sequence[list[str]], compose: Compose) -> list[Job]:
-    """The jobs, ``all`` replaced by the categories of each job's own data set, equal ones taken once.
+    """Compose the jobs; ``all`` becomes the categories of each job's own data set, and equal jobs are taken once.
 
     Raises:
         UserError: a configuration cannot work, or its images are not there.
@@ -100,11 +74,11 @@ def compose_jobs(products: Sequence[list[str]], compose: Compose) -> list[Job]:
 
 
 def expanded(overrides: list[str], composed: DictConfig) -> Iterator[tuple[list[str], Config]]:
-    """A job, or one per category of its data set where it says ``all``.
+    """Compose a job, or one per category of its data set if it says ``all``.
 
     Args:
         overrides: of the job.
-        composed: what they compose to, without Hydra's own part.
+        composed: the configuration that they compose, without Hydra's own part.
 
     Yields:
         The overrides and the configuration of each job.
@@ -120,7 +94,7 @@ def expanded(overrides: list[str], composed: DictConfig) -> Iterator[tuple[list[
         raise UserError(f"{composed.dataset.root} holds no category for dataset.category=all.")
     for category in categories:
         composed.dataset.category = category  # what depends on it is resolved by _typed
-        others = [one for one in overrides if one.partition("=")[0] != CATEGORY]
+        others = [override for override in overrides if override.partition("=")[0] != CATEGORY]
         yield [*others, f"{CATEGORY}={quoted(category)}"], _typed(composed)
 
 
@@ -131,7 +105,7 @@ def _typed(composed: DictConfig) -> Config:
 
 
 def quoted(value: str) -> str:
-    r"""A string as Hydra's overrides write it, in quotes where it would not be read as this string.
+    r"""Write a string as Hydra's overrides do, in quotes where it would be read as something else.
 
     >>> quoted("screw"), quoted("01"), quoted("metal nut"), quoted("it's")
     ('screw', "'01'", "'metal nut'", "'it\\'s'")

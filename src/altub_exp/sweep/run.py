@@ -12,9 +12,10 @@ from hydra.core.utils import JobReturn, JobStatus
 
 from altub_exp.machine.disk import writing_to
 from altub_exp.machine.terminal import console
-from altub_exp.runs.folder import Held
+from altub_exp.runs.folder import RunLocked
 from altub_exp.runs.provenance import code_fingerprint
-from altub_exp.sweep.jobs import Compose, Job, Standing, compose_jobs, quoted
+from altub_exp.runs.states import JobState
+from altub_exp.sweep.jobs import Compose, Job, compose_jobs, quoted
 from altub_exp.sweep.summary import announce, sum_up
 from altub_exp.tracking.store import prepare_store
 from altub_exp.tracking.sweep_run import Parent
@@ -27,12 +28,12 @@ POLL_SECONDS = 2.0
 
 
 def run_sweep(arguments: Sequence[str], products: Sequence[list[str]], compose: Compose, launch: Launch) -> None:
-    """Compose all jobs, say how they stand, launch what is missing, and sum up.
+    """Compose all jobs, print the plan, launch the missing ones, and print a summary.
 
     Args:
         arguments: the command line.
-        products: the overrides of each job, ``dataset.category=all`` among them perhaps.
-        compose: overrides → configuration.
+        products: the overrides of each job; ``dataset.category=all`` may be among them.
+        compose: composes the configuration of overrides.
         launch: Hydra's launcher.
 
     Raises:
@@ -41,54 +42,59 @@ def run_sweep(arguments: Sequence[str], products: Sequence[list[str]], compose: 
     """
     jobs = compose_jobs(products, compose)
     first = jobs[0].config
-    standings = [job.standing() for job in jobs]
-    retried = {Standing.new, Standing.half_done} | ({Standing.failed} if first.sweep.retry_failed else set())
-    missing = [job for job in jobs if job.due(retried)]
-    announce(jobs, standings, missing)
+    states = [job.state() for job in jobs]
+    due = {JobState.new, JobState.half_done} | ({JobState.failed} if first.sweep.retry_failed else set())
+    missing = [job for job, state in zip(jobs, states, strict=True) if state in due]
+    announce(jobs, states, missing)
     if first.sweep.dry_run:
-        for job, standing in zip(jobs, standings, strict=True):
-            console.print(f"  {standing:9}  {job.folder.path}", highlight=False, soft_wrap=True)
+        for job, state in zip(jobs, states, strict=True):
+            console.print(f"  {state:9}  {job.folder.path}", highlight=False, soft_wrap=True)
         return
     errors: dict[Job, str] = {}
     uri, experiment = resolve_uri(first.tracking.uri), first.tracking.experiment
     folders = [job.folder for job in jobs]
-    if missing or Standing.computing in standings or unsettled(folders, uri, experiment):
+    if missing or JobState.computing in states or unsettled(folders, uri, experiment):
         name = first.tracking.sweep or sweep_name(arguments)
         runs_dir = Path(first.runs_dir)
         extra = [f"tracking.sweep={quoted(name)}", f"tracking.code={quoted(code_fingerprint())}"]
         with writing_to(runs_dir):
             prepare_store(uri)
             with Parent(uri, experiment, name, runs_dir, arguments) as parent:
-                errors = compute(jobs, retried, lambda some: launch([[*job.overrides, *extra] for job in some], 0))
+                errors = compute(jobs, due, lambda some: launch([[*job.overrides, *extra] for job in some], 0))
                 settle(folders, parent)
     if sum_up(jobs, errors):
         sys.exit(1)
 
 
 def compute(
-    jobs: Sequence[Job], retried: set[Standing], launch: Callable[[Sequence[Job]], Sequence[JobReturn]]
+    jobs: Sequence[Job], due: set[JobState], launch: Callable[[Sequence[Job]], Sequence[JobReturn]]
 ) -> dict[Job, str]:
-    """Launch what is missing, and wait for what other processes compute; what these leave half done is missing too.
+    """Launch the missing jobs, and wait for those that other processes compute; theirs may become missing too.
+
+    Args:
+        jobs: all jobs.
+        due: the states of jobs that are to be computed.
+        launch: computes jobs.
 
     Returns:
-        Why jobs ended by an error, for those that did.
+        The error of each job that ended by one.
     """
     errors: dict[Job, str] = {}
     begun: set[Job] = set()
     waiting = False
     while True:
-        missing = [job for job in jobs if job not in begun and job.due(retried)]
+        missing = [job for job in jobs if job not in begun and job.state() in due]
         if missing:
             begun.update(missing)
             for job, result in zip(missing, launch(missing), strict=True):
                 if result.status is not JobStatus.FAILED:
                     continue
-                if isinstance(result._return_value, Held):
+                if isinstance(result._return_value, RunLocked):
                     begun.discard(job)  # another process has begun it
                 else:
                     errors[job] = str(result._return_value)
             continue
-        elsewhere = [job for job in jobs if job.standing() is Standing.computing]
+        elsewhere = [job for job in jobs if job.state() is JobState.computing]
         if not elsewhere:
             return errors
         if not waiting:
@@ -98,7 +104,7 @@ def compute(
 
 
 def sweep_name(arguments: Sequence[str]) -> str:
-    """What a sweep is called: its file's name, else digits that stand for its command line.
+    """Return the name of a sweep: that of its file, or else a hash of its command line.
 
     >>> sweep_name(["+sweeps=table_a1", "seed=1"])
     'table_a1'
@@ -107,5 +113,5 @@ def sweep_name(arguments: Sequence[str]) -> str:
         key, _, value = argument.partition("=")
         if key.lstrip("+") == "sweeps":
             return value
-    text = " ".join(one for one in arguments if not one.startswith(("hydra", "sweep.")))
+    text = " ".join(argument for argument in arguments if not argument.startswith(("hydra", "sweep.")))
     return f"sweep-{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"

@@ -1,4 +1,4 @@
-"""What a sweep tells of its jobs: how they stand and how much work is left before it, how they ended behind it."""
+"""Prints a sweep's plan before it starts, and its summary afterwards."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 from altub_exp.config.compose import backbone_label
 from altub_exp.machine.terminal import console, duration
 from altub_exp.runs.overview import read, table
-from altub_exp.sweep.jobs import Job, Standing
+from altub_exp.runs.states import JobState
+from altub_exp.sweep.jobs import Job
 
 
-def announce(jobs: Sequence[Job], standings: Sequence[Standing], missing: Sequence[Job]) -> None:
-    """Say how many jobs there are, how they stand, and how much work is left."""
-    console.print(f"{_listed(Counter(standings))}; {len(missing)} to compute.", highlight=False)
+def announce(jobs: Sequence[Job], states: Sequence[JobState], missing: Sequence[Job]) -> None:
+    """Print the number of jobs in each state, and the work that is left."""
+    console.print(f"{_listed(Counter(states))}; {len(missing)} to compute.", highlight=False)
     if not missing:
         return
     speeds = seconds_per_epoch(jobs)
@@ -31,19 +32,19 @@ def announce(jobs: Sequence[Job], standings: Sequence[Standing], missing: Sequen
     console.print(f"{line}.", highlight=False)
 
 
-def _listed(counts: Counter[Standing]) -> str:
-    each = ", ".join(f"{counts[standing]} {standing}" for standing in Standing if counts[standing])
+def _listed(counts: Counter[JobState]) -> str:
+    each = ", ".join(f"{counts[state]} {state}" for state in JobState if counts[state])
     return f"{counts.total()} runs: {each}"
 
 
 def kind(job: Job) -> tuple[str, str, str, int]:
-    """Runs of one kind take about the same time per epoch and image."""
+    """Return the kind of a run; runs of one kind take about the same time per epoch and image."""
     config = job.config
     return config.dataset.name, config.model.name, backbone_label(config.backbone), config.dataset.image_size
 
 
 def seconds_per_epoch(jobs: Sequence[Job]) -> dict[tuple[str, str, str, int], float]:
-    """Median over the epochs of the runs of each kind that have begun."""
+    """Return the median over the epochs of the runs of each kind that have begun."""
     seconds: dict[tuple[str, str, str, int], list[float]] = {}
     for job in jobs:
         rows = job.folder.journal.rows()
@@ -52,25 +53,25 @@ def seconds_per_epoch(jobs: Sequence[Job]) -> dict[tuple[str, str, str, int], fl
 
 
 def epochs_left(job: Job) -> int:
-    """Epochs that a run still has to compute."""
+    """Return the number of epochs that a run still has to compute."""
     return job.config.train.epochs - int((job.folder.status() or {}).get("checkpoint_epoch") or 0)
 
 
 def sum_up(jobs: Sequence[Job], errors: Mapping[Job, str]) -> int:
-    """Print how all runs stand, and why those that failed did; returns how many failed."""
+    """Print the state of all runs, and the errors of those that failed; return the number of failed ones."""
     console.print(table([read(job.folder) for job in jobs if job.folder.status_file.exists()]), highlight=False)
-    counts: Counter[Standing] = Counter()
-    kept = 0  # that failed by themselves: a sweep leaves them as they are, unless asked
+    counts: Counter[JobState] = Counter()
+    kept = 0  # failed by themselves: a sweep leaves them as they are, unless asked
     for job in jobs:
-        standing = job.standing()
-        kept += standing is Standing.failed
-        if job in errors and standing not in (Standing.finished, Standing.crashed):
-            standing = Standing.failed
+        state = job.state()
+        kept += state is JobState.failed
+        if job in errors and state not in (JobState.finished, JobState.crashed):
+            state = JobState.failed
             console.print(f"{job.name}: {errors[job]}", highlight=False, markup=False)
-        counts[standing] += 1
+        counts[state] += 1
     console.print(f"{_listed(counts)}.", highlight=False)
-    if counts[Standing.failed] > kept:
+    if counts[JobState.failed] > kept:
         console.print("The same command goes on with what was stopped or could not begin.", highlight=False)
     if kept and not all(job.config.sweep.retry_failed for job in jobs):
         console.print("The same command with sweep.retry_failed=true tries the failed ones again.", highlight=False)
-    return counts[Standing.failed]
+    return counts[JobState.failed]

@@ -150,7 +150,7 @@ class Parents:
         """Mark those as ended none of whose runs is computed any more; returns their names. Raises as :meth:`take`."""
         names = []
         for parent, running, folders in self._found.values():
-            if running and not any(folder.held() for folder in folders):
+            if running and not any(folder.is_locked() for folder in folders):
                 ended = max(int((folder.status() or {}).get("ended", 0)) for folder in folders)
                 told(parent, partial(parent.close, ended or None))
                 names.append(parent.name)

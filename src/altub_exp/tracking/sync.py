@@ -8,7 +8,8 @@ from pathlib import Path
 
 from altub_exp.errors import UserError
 from altub_exp.machine.terminal import console, duration
-from altub_exp.runs.folder import Held, RunFolder, State
+from altub_exp.runs.folder import RunFolder, RunLocked
+from altub_exp.runs.states import RunState
 from altub_exp.tracking.store import Unreachable, full
 from altub_exp.tracking.sweep_run import Parent, told
 from altub_exp.tracking.tracker import Tracker, recorded
@@ -31,19 +32,19 @@ def sync_run(folder: RunFolder, uri: str | None = None, experiment: str | None =
     checkpoint: a resumed run computes the later ones again.
 
     Raises:
-        Held: another process computes this run.
+        RunLocked: another process computes this run.
         UserError: a file of it is damaged, or its experiment was deleted.
         Unreachable: the server does not record.
     """
     with folder.lock(patience=0):
-        died = folder.bury()
+        died = folder.mark_dead()
         status = folder.status() or {}
         tracker = Tracker.from_record(folder, uri, experiment)
         if tracker is None or "state" not in status:
             return "ended before anything was recorded, skipped"
-        state = State(status["state"])
+        state = RunState(status["state"])
         try:
-            tracker.send(folder.settled(state), state, status.get("summary", {}), folder.artifacts())
+            tracker.send(folder.last_final_epoch(state), state, status.get("summary", {}), folder.artifacts())
         except UserError:
             raise
         except Exception as error:
@@ -61,7 +62,7 @@ def unsettled(folders: Sequence[RunFolder], uri: str, experiment: str) -> list[R
     found = []
     for folder in folders:
         record = recorded(folder)
-        if record and (record["uri"], record["experiment"]) == (redacted(uri), experiment) and not folder.held():
+        if record and (record["uri"], record["experiment"]) == (redacted(uri), experiment) and not folder.is_locked():
             tracker = Tracker.from_record(folder, uri, experiment)
             found += [folder] if tracker and not tracker.complete() else []
     return found
@@ -80,7 +81,7 @@ def settle(folders: Sequence[RunFolder], parent: Parent) -> None:
                 try:
                     if sync_run(folder, parent.uri, parent.experiment) != NOTHING:
                         late.add(folder.path)
-                except Held:
+                except RunLocked:
                     pass  # begun again by another process
                 except (UserError, OSError) as error:  # a damaged file, a full disk: this run's alone
                     _say(f"{folder.path} is not all in MLflow: {error}")

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from altub_exp.machine.disk import write_json
-from altub_exp.runs.folder import RunFolder, State, read_json
+from altub_exp.runs.folder import RunFolder, read_json
 from altub_exp.runs.journal import now_ms
+from altub_exp.runs.states import RunState
 from altub_exp.tracking.store import active_run, connect, experiment_id, parent_run, reason
 from altub_exp.tracking.uri import redacted, resolve_uri
 
@@ -120,12 +121,12 @@ class Tracker:
             quiet=self._outage,
         )
 
-    def finish(self, status: State, summary: Mapping[str, float], artifacts: Sequence[Path]) -> bool:
+    def finish(self, status: RunState, summary: Mapping[str, float], artifacts: Sequence[Path]) -> bool:
         """Send all that is missing of a run that has ended, and mark it as ended; may be called again.
 
         Of a failed run, what follows the checkpoint stays in the journal: a resumed run computes it again.
 
-        State, summary and end time are kept in the folder's status.
+        RunState, summary and end time are kept in the folder's status.
 
         Args:
             status: how it ended.
@@ -137,7 +138,7 @@ class Tracker:
         """
         self.folder.write_status(state=status, summary=dict(summary))
         return self._attempt(
-            lambda: self.send(self.folder.settled(status), status, summary, artifacts),
+            lambda: self.send(self.folder.last_final_epoch(status), status, summary, artifacts),
             "nothing is lost: "
             + ("the sweep sends it at its end, or, " if "sweep" in self.tags else "")
             + "when MLflow can be reached again, run `python -m altub_exp.sync`",
@@ -146,7 +147,7 @@ class Tracker:
     def send(
         self,
         last_epoch: int | None,
-        state: State = State.running,
+        state: RunState = RunState.running,
         summary: Mapping[str, float] | None = None,
         artifacts: Sequence[Path] = (),
     ) -> None:
@@ -169,15 +170,15 @@ class Tracker:
         ended = int((self.folder.status() or {}).get("ended", 0)) or now_ms()
         last = max((row["epoch"] for row in rows), default=0)
         points += [Metric(key, float(value), ended, last) for key, value in (summary or {}).items()]
-        if self._arrived is None or state != State.running:
+        if self._arrived is None or state != RunState.running:
             run = self._register(client)
             self._arrived = self._reconcile(client, run, state)
         missing = [point for point in points if (point.key, point.step) not in self._arrived]
         for start in range(0, len(missing), METRICS_PER_CALL):
             self._log_metrics(client, missing[start : start + METRICS_PER_CALL])
         self._upload(client, artifacts)
-        if state != State.running:
-            client.set_terminated(self._run_id, "FINISHED" if state == State.finished else "FAILED", ended)
+        if state != RunState.running:
+            client.set_terminated(self._run_id, "FINISHED" if state == RunState.finished else "FAILED", ended)
             if self._whole:
                 self._remember({"complete": self._end()})
 
@@ -246,10 +247,10 @@ class Tracker:
         write_json(self.folder.path / "tracking.json", places)
 
     def _create(self, client: MlflowClient, parent: str, uid: str) -> Run:
-        tags = {**self.tags, "run_uid": uid, "status": State.running.value}
+        tags = {**self.tags, "run_uid": uid, "status": RunState.running.value}
         return client.create_run(parent, start_time=self.start_time, tags=tags, run_name=self.name)
 
-    def _reconcile(self, client: MlflowClient, run: Run, state: State) -> set[tuple[str, int]]:
+    def _reconcile(self, client: MlflowClient, run: Run, state: RunState) -> set[tuple[str, int]]:
         """Bring params, tags and status of the run up to date; returns the points (metric, step) that are there."""
         from mlflow.entities import Param, RunTag
 
@@ -265,7 +266,7 @@ class Tracker:
         tags = [RunTag(*tag) for tag in wanted.items() if run.data.tags.get(tag[0]) != tag[1]]
         if tags:
             client.log_batch(self._run_id, tags=tags, synchronous=True)
-        if state == State.running and run.info.status != "RUNNING":  # resumed
+        if state == RunState.running and run.info.status != "RUNNING":  # resumed
             client.update_run(self._run_id, status="RUNNING")
         return {(key, p.step) for key in run.data.metrics for p in client.get_metric_history(self._run_id, key)}
 

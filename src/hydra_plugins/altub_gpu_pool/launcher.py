@@ -76,8 +76,8 @@ class GpuPool(Launcher):
         """Run the jobs of one batch.
 
         Returns:
-            One per job, in the order given; that of a failed one raises when its value is asked for: ``Held`` where
-            another process computes this run, else a ``UserError``.
+            One per job, in the order given; that of a failed one raises when its value is asked for: ``RunLocked`` if
+            another process computes this run, otherwise a ``UserError``.
 
         Raises:
             UserError: a job wants a GPU and there is none; nothing was started.
@@ -86,7 +86,7 @@ class GpuPool(Launcher):
         from altub_exp.errors import UserError
         from altub_exp.machine.gpus import visible_gpus
         from altub_exp.machine.terminal import log, logging_to
-        from altub_exp.runs.folder import Held
+        from altub_exp.runs.folder import RunLocked
         from altub_exp.sweep.pool import Command, Interrupted, Pool, slots
 
         assert self._config is not None
@@ -120,7 +120,7 @@ class GpuPool(Launcher):
         for one, outcome in zip(returns, outcomes, strict=True):
             one.status = JobStatus.COMPLETED if outcome.error is None else JobStatus.FAILED
             if outcome.error is not None:
-                one.return_value = (Held if outcome.status == Held.status else UserError)(outcome.error)
+                one.return_value = (RunLocked if outcome.status == RunLocked.status else UserError)(outcome.error)
         return returns
 
     def _compose(self, overrides: Sequence[str], number: int) -> JobReturn:

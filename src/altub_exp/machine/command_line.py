@@ -1,0 +1,34 @@
+"""The command lines beside ``train``: one kind of parser, and one way to end."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from altub_exp.errors import UserError
+
+INTERRUPTED = 130
+"""Exit status of the shell after Ctrl-C."""
+
+
+def command_parser(command: str, description: str, epilog: str, package: str = "altub_exp") -> argparse.ArgumentParser:
+    """Make the parser of ``python -m PACKAGE.COMMAND``; the epilog is printed as it stands."""
+    return argparse.ArgumentParser(
+        prog=f"python -m {package}.{command}",
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def run_command(work: Callable[[], int]) -> int:
+    """Return the exit status of ``work``; a mistake of the user ends in one sentence on stderr and status 1."""
+    try:
+        return work()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.status
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED

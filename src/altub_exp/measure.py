@@ -1,0 +1,124 @@
+"""Measures finished runs: normality of every latent unit, inference time.   python -m altub_exp.measure --help"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from altub_exp.config.schema import Device
+from altub_exp.errors import Divergence, UserError
+from altub_exp.machine.command_line import command_parser, run_command
+
+if TYPE_CHECKING:
+    import torch
+
+    from altub_exp.detector.inference import Detector
+    from altub_exp.runs.folder import RunFolder
+
+EPILOG = """examples:
+  python -m altub_exp.measure runs/mvtec/capsule/fastflow-cait/none/seed25-1a2b3c4d --normality       (Fig. 1)
+  python -m altub_exp.measure runs/mvtec/capsule/fastflow-*/*/seed25-* --timing 100                   (Table 7)
+
+--normality writes normality.json: Shapiro-Wilk and Kolmogorov-Smirnov tests of every latent unit over the normal images
+of training and of test. --timing N times N images one by one, from an image in memory to its anomaly map: let nothing
+else run on the machine. Neither changes a run's numbers; both are sent to MLflow. What a run has already is not
+measured again. The images must lie where they lay in training, or where --root says."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure the runs that the command line names; returns the exit status."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if not (options.normality or options.timing):
+        parser.error("nothing to measure: give --normality, --timing N, or both")
+    return run_command(lambda: _measure(options))
+
+
+def _measure(options: argparse.Namespace) -> int:
+    from altub_exp.machine.device import prepare_device  # after the parser: --help needs no torch
+    from altub_exp.runs.folder import RunFolder
+
+    logging.getLogger("altub_exp").addHandler(logging.NullHandler())
+    device = prepare_device(Device(options.device))
+    for path in options.runs:
+        print(f"{path}: {measure(RunFolder(path), device, options)}", flush=True)
+    return 0
+
+
+def measure(folder: RunFolder, device: torch.device, options: argparse.Namespace) -> str:
+    """Take the measurements of one run that it lacks, and add them to its record.
+
+    Returns:
+        The new measurements, in a few words.
+
+    Raises:
+        UserError: the run is not finished, is in use, or its images are not those that it was trained on.
+    """
+    from altub_exp.detector.inference import load_detector, time_inference
+    from altub_exp.tracking.lifecycle import add_to_summary
+
+    detector = load_detector(folder.path, device, options.weights)  # before the lock, which would make the folder
+    report: list[str] = []
+    measured: dict[str, float] = {}
+    with folder.lock():
+        if options.normality and not folder.normality.exists():
+            report.append(write_normality(folder, detector, device, options.root))
+        if options.timing and "inference_ms" not in (folder.status() or {}).get("summary", {}):
+            measured = time_inference(detector, options.timing)
+            report.append("{inference_ms:.2f} ± {inference_ms_std:.2f} ms per image".format(**measured))
+        if report:
+            add_to_summary(folder, measured)
+    return "; ".join(report) or "nothing to do, it has been measured already"
+
+
+def write_normality(folder: RunFolder, detector: Detector, device: torch.device, root: str | None) -> str:
+    """Test every latent unit for normality, and write ``normality.json`` (paper: Fig. 1)."""
+    from altub_exp.config.compose import load_config
+    from altub_exp.data import open_category
+    from altub_exp.detector.evaluation import unit_normality
+    from altub_exp.experiment import load_run_data
+    from altub_exp.machine.disk import write_json
+    from altub_exp.metrics.shapiro import FEWEST_VALUES
+
+    config = load_config(folder.config)
+    config.dataset.root = root or config.dataset.root
+    images = open_category(config.dataset)
+    if images.fingerprint() != (folder.status() or {}).get("data"):
+        raise UserError(f"{images.root} holds other images than those of the run {folder.path}: name theirs by --root.")
+    data = load_run_data(config, images, device)
+    tested, left_out = {}, []
+    for name, features, rows in (("train", data.train, None), ("test_good", data.test.features, data.good)):
+        if len(features if rows is None else rows) < FEWEST_VALUES:
+            left_out.append(f", fewer than {FEWEST_VALUES} images in {name}: not tested")
+            continue
+        try:
+            units = unit_normality(detector.density, features, rows, memory_gb=config.latent_memory_gb)
+        except Divergence as error:
+            raise UserError(f"The latent units of {folder.path} cannot be tested for normality: {error}.") from error
+        tested[name] = units.to_json()
+    write_json(folder.normality, tested)
+    return f"normality of {sum(density_units(detector)):,} latent units in {folder.normality.name}{''.join(left_out)}"
+
+
+def density_units(detector: Detector) -> list[int]:
+    """Return the number of latent units of each scale."""
+    return [channels * height * width for channels, height, width in detector.density.flow.shapes]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = command_parser("measure", "Measure finished runs: normality of the latent units, inference time.", EPILOG)
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of finished runs")
+    parser.add_argument("--normality", action="store_true", help="test every latent unit for normality")
+    parser.add_argument("--timing", type=int, default=0, metavar="N", help="time inference on N images")
+    parser.add_argument("--root", help="the folder of the images, if it lies elsewhere than in training")
+    parser.add_argument("--weights", help="the backbone's weights file, if it lies elsewhere than in training")
+    parser.add_argument("--device", choices=[device.value for device in Device], default="auto", help="default: auto")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

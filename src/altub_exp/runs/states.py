@@ -1,0 +1,66 @@
+"""The states of a run: those that its process writes, and those that a sweep sees from outside.
+
+| ``status.json`` and MLflow: RunState | further facts            | a sweep: JobState |
+|--------------------------------------|--------------------------|-------------------|
+| no status yet                        | lock free                | new               |
+| no status yet                        | lock held                | computing         |
+| running                              | lock held                | computing         |
+| running                              | lock free (process died) | half-done         |
+| failed                               | lock held (resuming)     | computing         |
+| failed                               | interrupted              | half-done         |
+| failed                               | not interrupted          | failed            |
+| crashed                              |                          | crashed           |
+| finished                             |                          | finished          |
+
+A table's cell adds its own states where several runs or none are behind it (``analysis``: CellState).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+
+class RunState(StrEnum):
+    """The progress of a run: ``failed`` ended by an error, ``crashed`` by a divergence, which is a result."""
+
+    running = "running"
+    finished = "finished"
+    failed = "failed"
+    crashed = "crashed"
+
+
+FINAL = (RunState.finished, RunState.crashed)
+"""The states of a run that is never resumed."""
+
+
+class JobState(StrEnum):
+    """The state of a run as a sweep sees it."""
+
+    new = "new"
+    half_done = "half-done"
+    failed = "failed"
+    computing = "computing"
+    finished = "finished"
+    crashed = "crashed"
+
+
+def job_state(status: Mapping[str, Any] | None, locked: bool) -> JobState:
+    """Return the state of a run by the table above.
+
+    Args:
+        status: content of its ``status.json``; None if there is none.
+        locked: True if a living process holds the run's lock.
+
+    >>> job_state({"state": "running"}, locked=False)
+    <JobState.half_done: 'half-done'>
+    """
+    state = status["state"] if status else None
+    if state in FINAL:
+        return JobState(state)
+    if locked:
+        return JobState.computing
+    if status is None:
+        return JobState.new
+    return JobState.failed if state == RunState.failed and not status.get("interrupted") else JobState.half_done
