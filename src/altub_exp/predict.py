@@ -11,6 +11,7 @@ from pathlib import Path
 
 from altub_exp.config.schema import Device
 from altub_exp.errors import UserError
+from altub_exp.machine.command_line import INTERRUPTED, command_parser, run_command
 
 EPILOG = """examples:
   python -m altub_exp.predict runs/folder/bolts/fastflow-r18/alternating/seed25-1a2b3c4d new/bolts
@@ -24,21 +25,25 @@ A file that cannot be read is named in the column error; the others are scored, 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Score the images that the command line names; returns the exit status."""
+    """Score the images that the command line names; return the exit status."""
     options = _parser().parse_args(arguments)
+    return run_command(lambda: _predict(options))
+
+
+def _predict(options: argparse.Namespace) -> int:
     logging.getLogger("altub_exp").addHandler(logging.NullHandler())
     from altub_exp.detector.inference import load_detector
     from altub_exp.detector.predictions import find_images, score
     from altub_exp.machine.device import prepare_device  # after the parser: --help needs no torch
 
     table = options.output / "scores.csv"
+    items = find_images(options.images)
+    if table.exists() and not options.overwrite:
+        raise UserError(f"{table} exists: give another folder with --output, or --overwrite.")
+    detector = load_detector(options.run, prepare_device(Device(options.device)), options.weights)
+    options.output.mkdir(parents=True, exist_ok=True)
+    broken = 0
     try:
-        items = find_images(options.images)
-        if table.exists() and not options.overwrite:
-            raise UserError(f"{table} exists: give another folder with --output, or --overwrite.")
-        detector = load_detector(options.run, prepare_device(Device(options.device)), options.weights)
-        options.output.mkdir(parents=True, exist_ok=True)
-        broken = 0
         with table.open("w", newline="", encoding="utf-8") as file:
             rows = csv.DictWriter(file, ["file", "score", "map", "overlay", "error"])
             rows.writeheader()
@@ -46,12 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 rows.writerow(row)
                 file.flush()
                 broken += bool(row["error"])
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
-        print(f"interrupted; what was scored until now is in {table}", file=sys.stderr)
-        return 130
+        print(f"interrupted; the scores until now are in {table}", file=sys.stderr)
+        return INTERRUPTED
     print(f"{len(items) - broken} images scored: {table}")
     if broken:
         print(f"error: {broken} files could not be read as images; {table} names them.", file=sys.stderr)
@@ -59,11 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m altub_exp.predict",
-        description="Score new images with a finished run: image scores, anomaly maps and heat-map overlays.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_parser(
+        "predict", "Score new images with a finished run: image scores, anomaly maps and heat-map overlays.", EPILOG
     )
     parser.add_argument("run", type=Path, help="the folder of a finished run")
     parser.add_argument("images", type=Path, nargs="+", help="image files, or folders of them")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import os
 import secrets
@@ -11,6 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from altub_exp.errors import UserError
+from altub_exp.machine.command_line import command_parser, run_command
 from altub_exp.tracking.store import prepare_store
 from altub_exp.tracking.uri import database, resolve_uri
 
@@ -23,7 +23,7 @@ ENVIRONMENT = {
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
-"""What holds under many writers; the user's environment wins."""
+"""Settings that hold under many writers; the user's environment wins."""
 
 DEFAULT_STORE = "sqlite:///mlflow.db"
 DEFAULT_HOST = "127.0.0.1"
@@ -40,12 +40,12 @@ Whatever else `mlflow server` understands may follow, such as --artifacts-destin
 
 
 def environment(present: Mapping[str, str]) -> dict[str, str]:
-    """The environment of the server: the present one with :data:`ENVIRONMENT` below it."""
+    """Return the environment of the server: the present one, with the defaults of :data:`ENVIRONMENT`."""
     return {**ENVIRONMENT, **present}
 
 
 def allowed_hosts() -> list[str]:
-    """By which names runs may call the server: this machine's own beside those that MLflow allows by itself.
+    """Return the host names by which runs may call the server: this machine's own and private addresses.
 
     MLflow refuses others (403), even its machine's name; ``--allowed-hosts`` or ``MLFLOW_SERVER_ALLOWED_HOSTS`` win.
     """
@@ -55,7 +55,7 @@ def allowed_hosts() -> list[str]:
 
 
 def command(host: str, port: int, *more: str) -> list[str]:
-    """The command line of the server; its database stands in the environment, where other users see no password.
+    """Return the command line of the server; its database is in the environment, where other users cannot read it.
 
     Args:
         host: the address to listen on.
@@ -67,11 +67,11 @@ def command(host: str, port: int, *more: str) -> list[str]:
 
 
 def prepare(store: str, app: str | None, present: Mapping[str, str]) -> dict[str, str]:
-    """Make ready what the server needs before it can start: its database and, with authentication, its secrets.
+    """Prepare the database of the server and, with authentication, its secrets.
 
     Args:
         store: the address of the database, SQLite or PostgreSQL.
-        app: ``basic-auth``, or None for a server that is open to everybody who reaches it.
+        app: ``basic-auth``, or None for a server that serves everybody who reaches it.
         present: the environment of this process.
 
     Returns:
@@ -106,14 +106,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Become ``mlflow server``.
 
     Returns:
-        1 with one sentence on stderr where it cannot start; otherwise it does not return.
+        1 if it cannot start, after one sentence on stderr; otherwise it does not return.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m altub_exp.server",
-        description="Starts an MLflow server that many runs can write to at once.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("server", "Starts an MLflow server that many runs can write to at once.", EPILOG)
     parser.add_argument(
         "--backend-store-uri",
         default=os.environ.get("MLFLOW_BACKEND_STORE_URI") or DEFAULT_STORE,
@@ -125,13 +120,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="port to listen on (default %(default)s)")
     parser.add_argument("--app-name", choices=["basic-auth"], help="ask everybody for a name and a password")
     chosen, more = parser.parse_known_args(arguments)
-    try:
-        values = prepare(chosen.backend_store_uri, chosen.app_name, os.environ)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     more += ["--app-name", chosen.app_name] if chosen.app_name else []
-    os.execve(sys.executable, command(chosen.host, chosen.port, *more), values)
+
+    def start() -> int:
+        values = prepare(chosen.backend_store_uri, chosen.app_name, os.environ)
+        os.execve(sys.executable, command(chosen.host, chosen.port, *more), values)
+
+    return run_command(start)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Shows where all runs stand, and marks those whose process is gone.   python -m altub_exp.status --help"""
+"""Shows the state of all runs, and marks those whose process has died.   python -m altub_exp.status --help"""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rich.console import Console, Group
 from rich.live import Live
 
 from altub_exp.errors import UserError
+from altub_exp.machine.command_line import command_parser, run_command
 from altub_exp.runs.folder import DIED, RunFolder, RunLocked, run_folders
 from altub_exp.runs.overview import STATES, Row, counts, read, table
 from altub_exp.runs.states import RunState
@@ -31,55 +32,56 @@ MLflow, and the same command resumes it. On several hosts that needs a file syst
 them; elsewhere look with --dry-run. JSON has AUROCs as fractions, times in Unix milliseconds."""
 
 ONE_LINE = 10_000
-"""Width of the table where nobody sees it: a pipe gets each run on one line."""
+"""Width of the table in a file or a pipe: each run gets one line."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Show the runs below a folder; returns the exit status, 1 where there is no such folder."""
+    """Show the runs below a folder; return the exit status, 1 if there is no such folder."""
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.watch and options.json:
         parser.error("--watch is for people, --json for programs: give one of them")
+    return run_command(lambda: _show(options))
+
+
+def _show(options: argparse.Namespace) -> int:
     console = Console(markup=False, highlight=False, emoji=False)
-    try:
-        if options.watch and console.is_terminal:
-            return _watch(options, console)
-        rows, died = _collect(options)
-        if options.json:
-            print(json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False))
-        else:
-            if not console.is_terminal:
-                console.width = ONE_LINE
-            console.print(_view(rows, options.folder))
-        for note in _settle(died, options):
-            print(note, file=sys.stderr)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    if options.watch and console.is_terminal:
+        return _watch(options, console)
+    rows, died = _collect(options)
+    if options.json:
+        print(json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False))
+    else:
+        if not console.is_terminal:
+            console.width = ONE_LINE
+        console.print(_view(rows, options.folder))
+    for note in _finish_records(died, options):
+        print(note, file=sys.stderr)
     return 0
 
 
 def _collect(options: argparse.Namespace) -> tuple[list[Row], list[RunFolder]]:
-    """The rows that were asked for, and the runs whose process is gone: marked, unless it is a dry run."""
-    rows, dead = [], []
+    """Return the rows that were asked for, and the runs whose process has died: marked, unless it is a dry run."""
+    rows, died = [], []
     for folder in run_folders(options.folder):
         if folder.is_archived and not options.all:
             continue
         row = read(folder)
         if not folder.status_file.exists():
-            continue  # put aside or discarded in this moment
+            continue  # archived or discarded at this moment
         if options.sweep is not None and row.sweep != options.sweep:
             continue
         if row.state == RunState.running:
-            row, died = _verified(folder, row, options.dry_run)
-            dead += [folder] * died
+            row, has_died = _verified(folder, row, options.dry_run)
+            if has_died:
+                died.append(folder)
         if row.state in options.state:
             rows.append(row)
-    return rows, dead
+    return rows, died
 
 
 def _verified(folder: RunFolder, row: Row, dry_run: bool) -> tuple[Row, bool]:
-    """The row of a run that is said to be running as it really is, and whether its process has died."""
+    """Return the true row of a run whose status says running, and True if its process has died."""
     try:
         if dry_run:
             died = folder.has_died()
@@ -96,25 +98,25 @@ def _verified(folder: RunFolder, row: Row, dry_run: bool) -> tuple[Row, bool]:
     return row, died
 
 
-def _settle(died: Sequence[RunFolder], options: argparse.Namespace) -> list[str]:
-    """Finish the records of the marked runs in MLflow; returns what there is to say, in sentences."""
+def _finish_records(died: Sequence[RunFolder], options: argparse.Namespace) -> list[str]:
+    """Finish the records of the marked runs in MLflow; return the messages for the user."""
     if not died:
         return []
     some = "1 run was said to be running but has" if len(died) == 1 else f"{len(died)} runs were said to run but have"
     if options.dry_run:
         return [f"{some} no process any more; without --dry-run that is marked as failed."]
-    said = [f"{some} no process any more: marked as failed; the same command goes on from the checkpoint."]
+    messages = [f"{some} no process any more: marked as failed; the same command goes on from the checkpoint."]
     for folder in died:
         try:
             sync_run(folder)
         except RunLocked:
             pass  # resumed meanwhile
         except UserError as error:
-            said.append(f"{folder.path}: {error}")
+            messages.append(f"{folder.path}: {error}")
         except Unreachable as error:
-            said.append(f"{error} `python -m altub_exp.sync {options.folder}` tells it later.")
+            messages.append(f"{error} `python -m altub_exp.sync {options.folder}` sends it later.")
             break
-    return said
+    return messages
 
 
 def _view(rows: Sequence[Row], root: Path) -> Group | str:
@@ -122,14 +124,14 @@ def _view(rows: Sequence[Row], root: Path) -> Group | str:
 
 
 def _watch(options: argparse.Namespace, console: Console) -> int:
-    """Show the runs again and again, until Ctrl-C; the running ones first, since what does not fit is cut off."""
+    """Show the runs again and again, until Ctrl-C; the running ones first, since a long table is cut off."""
     try:
         with Live(console=console, auto_refresh=False, vertical_overflow="ellipsis") as live:
             while True:
                 rows, died = _collect(options)
                 rows.sort(key=lambda row: STATES.index(row.state))
                 live.update(Group(counts(rows), table(rows)), refresh=True)
-                for note in _settle(died, options):
+                for note in _finish_records(died, options):
                     console.print(note)
                 time.sleep(options.watch)
     except KeyboardInterrupt:
@@ -137,16 +139,13 @@ def _watch(options: argparse.Namespace, console: Console) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m altub_exp.status",
-        description="Show where all runs stand: epochs, last AUROCs, time left, and why they ended.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_parser(
+        "status", "Show where all runs stand: epochs, last AUROCs, time left, and why they ended.", EPILOG
     )
     parser.add_argument("folder", nargs="?", default="runs", type=Path, help="folder of the runs (default: runs)")
     parser.add_argument("--state", type=_states, default=STATES, help=f"only these, of {','.join(STATES)}")
     parser.add_argument("--sweep", metavar="NAME", help="only the runs of this sweep (tracking.sweep)")
-    parser.add_argument("--all", action="store_true", help="also the runs put aside by resume=never")
+    parser.add_argument("--all", action="store_true", help="also archived runs (by resume=never)")
     parser.add_argument("--dry-run", action="store_true", help="mark no run, only show")
     parser.add_argument("--json", action="store_true", help="one JSON array, an object per run")
     parser.add_argument("--watch", metavar="SECONDS", type=_seconds, help="refresh on a terminal until Ctrl-C")

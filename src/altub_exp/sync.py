@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from altub_exp.errors import UserError
+from altub_exp.machine.command_line import command_parser, run_command
 from altub_exp.runs.folder import RunLocked, run_folders
 from altub_exp.tracking.store import Unreachable
-from altub_exp.tracking.sweep_run import Parents
+from altub_exp.tracking.sweep_run import SweepRuns
 from altub_exp.tracking.sync import sync_run
 from altub_exp.tracking.uri import resolve_uri
 
@@ -23,43 +23,41 @@ Nothing is sent twice. Runs still computing are left alone; those whose process 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Send what is missing of every run below a folder, one line each.
+    """Send MLflow what it lacks of every run below a folder, and print one line each.
 
     Returns:
-        The exit status: 1 when the server cannot be reached or a run could not be read.
+        The exit status: 1 if the server cannot be reached or a run could not be read.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m altub_exp.sync",
-        description="Send to MLflow what runs could not send while the server was away.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("sync", "Send to MLflow what runs could not send while the server was away.", EPILOG)
     parser.add_argument("runs_dir", nargs="?", default="runs", type=Path, help="folder of the runs (default: runs)")
     parser.add_argument("--uri", help="send to this tracking URI instead")
     parser.add_argument("--experiment", help="send to this MLflow experiment instead")
     options = parser.parse_args(arguments)
-    logging.getLogger("altub_exp").addHandler(logging.NullHandler())  # the lines below say it all
+    logging.getLogger("altub_exp").addHandler(logging.NullHandler())  # the printed lines say everything
+    return run_command(lambda: _sync(options.runs_dir, options.uri, options.experiment))
+
+
+def _sync(runs_dir: Path, uri: str | None, experiment: str | None) -> int:
     failed = False
+    folders = run_folders(runs_dir)
+    uri = resolve_uri(uri, environment=False) if uri else None
+    if not folders:
+        print(f"There are no runs below {runs_dir}.")
     try:
-        folders = run_folders(options.runs_dir)
-        uri = resolve_uri(options.uri, environment=False) if options.uri else None
-        if not folders:
-            print(f"There are no runs below {options.runs_dir}.")
-        parents = Parents(options.runs_dir, uri, options.experiment)
+        sweeps = SweepRuns(runs_dir, uri, experiment)
         for folder in folders:
             try:
-                parents.take(folder)
-                print(f"{folder.path}: {sync_run(folder, uri, options.experiment)}", flush=True)
+                sweeps.prepare(folder)
+                print(f"{folder.path}: {sync_run(folder, uri, experiment)}", flush=True)
             except RunLocked:
                 print(f"{folder.path}: still computing, skipped", flush=True)
             except UserError as error:
                 print(f"{folder.path}: {error}", flush=True)
                 failed = True
-        for name in parents.end():
+        for name in sweeps.end():
             print(f"sweep {name}: none of its runs is computed any more, marked as ended", flush=True)
-    except (UserError, Unreachable) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    except Unreachable as error:
+        raise UserError(str(error)) from error
     return int(failed)
 
 

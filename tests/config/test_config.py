@@ -1,11 +1,13 @@
 """The configuration: the contract's defaults, the paper's values, and what is refused."""
 
 import pytest
+from hydra.core.config_store import ConfigStore
 
 from altub_exp.config.check import check
 from altub_exp.config.compose import backbone_label
 from altub_exp.config.messages import keys
 from altub_exp.config.schema import FeatureNorm
+from altub_exp.detector.assembly import build_density, build_learner
 from altub_exp.errors import UserError
 
 
@@ -153,3 +155,19 @@ def test_a_backbone_by_another_name_is_labelled_by_that_name(compose):
 def test_keys_include_those_of_every_option():
     assert {"train.epochs", "model.steps", "dataset.mask_dir", "dataset.train_images", "seed"} <= set(keys())
     assert "train" not in keys()
+
+
+def test_hydra_still_copies_its_store_which_is_spared(monkeypatch, compose):
+    """When this fails, the installed Hydra does so no more: then remove the line in ``register_schema``."""
+    copies = []
+    monkeypatch.setattr(ConfigStore, "__deepcopy__", lambda store, memo: copies.append(store) or store)
+    compose("experiment=demo")
+    assert copies
+
+
+def test_psis_gradient_is_clipped_in_the_steps_that_the_key_names(compose):
+    flags = []
+    for phase in ("psi_only", "every"):
+        config = compose("dataset.category=screw", "model.steps=1", f"altub.clip_phase={phase}")
+        flags.append(build_learner(config, build_density(config, [(4, 2, 2)])).optimizer._clip_jointly)
+    assert flags == [False, True]

@@ -48,5 +48,5 @@ def test_a_sheet_without_masks_has_none(tmp_path):
 
 def test_another_picture_is_refused(tmp_path):
     Image.new("RGB", (9, 9)).save(tmp_path / "maps.png")
-    with pytest.raises(ValueError, match="earlier version"):
+    with pytest.raises(ValueError, match="this program did not draw it"):
         read_panels(tmp_path / "maps.png")

@@ -1,4 +1,4 @@
-"""What stands in ``conf/``, and how it becomes a typed configuration."""
+"""Composition: the files of ``conf/`` become a typed configuration."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from altub_exp.config.schema import DATASETS, MODELS, BackboneConfig, CacheConfig, Config, DatasetConfig, Precision
+from altub_exp.config.schema import DATASETS, MODELS, BackboneConfig, CacheConfig, Config, DatasetConfig
 from altub_exp.errors import UserError
 
 
 def conf_dir() -> str:
-    """Absolute path of the YAML groups: the packaged folder where it exists, else the checkout's."""
+    """Return the absolute path of the YAML groups: the packaged folder if it exists, or else the checkout's."""
     package = Path(__file__).resolve().parents[1]
     packaged = package / "conf"
     return str(packaged if packaged.is_dir() else package.parents[1] / "conf")
 
 
 def options(group: str) -> list[str]:
-    """The names that can be chosen for a group: the program's own and those of plug-ins."""
+    """Return the options of a group: the program's own and those of plug-ins."""
     stored = ConfigStore.instance().repo
     for part in group.split("/"):
         stored = stored.get(part, {})
@@ -30,13 +30,13 @@ def options(group: str) -> list[str]:
 
 
 def backbone_label(backbone: BackboneConfig) -> str:
-    """The group's name (``r18``), or timm's where ``backbone.name`` was overridden: a label must not lie."""
+    """Return the option's name (``r18``), or timm's if ``backbone.name`` was overridden: a label must not lie."""
     declared = OmegaConf.load(Path(conf_dir()) / "backbone" / f"{backbone.key}.yaml")
     return backbone.key if OmegaConf.select(declared, "name") == backbone.name else backbone.name
 
 
 def image_size(table: dict[str, dict[str, int]], dataset: str, category: str, default: int) -> int:
-    """Side in pixels that a model's table gives for a category of a dataset, else the default.
+    """Return the side in pixels that a model's table gives for a category of a dataset, or else the default.
 
     >>> image_size({"mvtec": {"bottle": 512}}, "mvtec", "bottle", 256), image_size({}, "folder", "bottle", 256)
     (512, 256)
@@ -45,22 +45,17 @@ def image_size(table: dict[str, dict[str, int]], dataset: str, category: str, de
 
 
 def load_config(file: Path) -> Config:
-    """The configuration that a run has written, checked against the types of today.
+    """Read the configuration that a run has written, and check its types.
 
     Raises:
-        UserError: the file is damaged, or another version's.
+        UserError: the file is damaged, or another version wrote it.
     """
     try:
         written = OmegaConf.load(file)
         schema = OmegaConf.structured(Config)
         schema.model = OmegaConf.structured(MODELS[written.model.name])
         schema.dataset = OmegaConf.structured(DATASETS.get(written.dataset.layout, DatasetConfig))
-        earlier = {  # what runs had before these could be set
-            "cache": cache_defaults(),
-            "precision": Precision.float32,
-            "cuda_graphs": True,
-        }
-        config = OmegaConf.to_object(OmegaConf.merge(schema, earlier, written))
+        config = OmegaConf.to_object(OmegaConf.merge(schema, written))
     except (OSError, YAMLError, KeyError, AttributeError, OmegaConfBaseException) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"{file} is not the configuration of a run of this version ({reason}).") from error
@@ -69,14 +64,15 @@ def load_config(file: Path) -> Config:
 
 
 def cache_defaults() -> CacheConfig:
-    """The cache's part of ``conf/train.yaml``; runs that were recorded before there was one lack it."""
+    """Return the defaults of the feature cache, as ``conf/train.yaml`` has them."""
     declared = OmegaConf.load(Path(conf_dir()) / "train.yaml")
     return CacheConfig(**OmegaConf.select(declared, "cache"))
 
 
 def register_schema() -> None:
-    """Make the dataclasses known to Hydra, and the resolvers that ``conf/`` uses."""
-    # Hydra 1.3 copies its store for each group that it lists or loads, and needs none: what it takes from it is a copy
+    """Register the dataclasses with Hydra, and the resolvers that ``conf/`` uses."""
+    # Hydra 1.3 copies its whole store for each group that it lists or loads, although it only reads it: most of the
+    # time of --help. A test fails when an installed Hydra no longer does so; then this line goes.
     ConfigStore.__deepcopy__ = lambda store, memo: store  # type: ignore[attr-defined]
     store = ConfigStore.instance()
     store.store(group="schema", name="root", node=Config, package="_global_")

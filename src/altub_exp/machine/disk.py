@@ -1,4 +1,4 @@
-"""The disk that is written to: files replaced as a whole, and what a full disk raises, turned into one sentence."""
+"""Files that are replaced as a whole, and the errors of a full disk turned into one sentence."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from altub_exp.errors import UserError
 
 
 class DiskFull(UserError):
-    """No space, or no quota, is left; a launcher knows it by its status even where no word of it fits (EX_IOERR)."""
+    """No space, or no quota, is left; a launcher recognises it by its exit status (EX_IOERR)."""
 
     status = 74
 
 
 def no_space(error: BaseException | None) -> OSError | None:
-    """What the system said when no space or quota was left, if that is behind an error; libraries wrap it.
+    """Return the system's error that no space or quota is left, if it caused an error; libraries wrap it.
 
     >>> no_space(OSError(28, "No space left on device"))
     OSError(28, 'No space left on device')
@@ -34,7 +34,7 @@ def no_space(error: BaseException | None) -> OSError | None:
 
 
 def disk_full(path: Path, why: str) -> DiskFull:
-    """The sentence about the disk of a file or folder, which need not exist.
+    """Return the sentence about the full disk of a file or folder, which need not exist.
 
     >>> print(disk_full(Path("/proc/runs/a"), "no space left"))
     /proc/runs/a cannot be written (no space left): free some space on /proc, then give the same command again.
@@ -46,10 +46,10 @@ def disk_full(path: Path, why: str) -> DiskFull:
 
 @contextmanager
 def writing_to(path: Path) -> Iterator[None]:
-    """Inside, what a full disk raises becomes one sentence.
+    """Turn the errors of a full disk into one sentence.
 
     Args:
-        path: what is written to, where the error itself names no file.
+        path: the file or folder to name if the error itself names none.
 
     Raises:
         DiskFull: no space is left.
@@ -65,20 +65,35 @@ def writing_to(path: Path) -> Iterator[None]:
         raise disk_full(place, full.strerror or "no space left") from error
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replace a text file atomically: a reader, also one after a power cut, sees the old or the new content."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+@contextmanager
+def replacing(path: Path, *, exclusive: bool = False) -> Iterator[Path]:
+    """Replace a file atomically: a reader, also one after a power cut, sees the old or the new content.
+
+    Args:
+        path: the file.
+        exclusive: True if only one process at a time replaces it: then a process that is killed leaves at most one
+            unfinished file, which the next one overwrites.
+
+    Yields:
+        The path to write the new content to. After an error that file is removed, and the old one stays.
+    """
+    unfinished = path.with_name(f".{path.name}.tmp" if exclusive else f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
+        yield unfinished
+        with unfinished.open("rb") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        unfinished.replace(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
         raise
 
 
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file atomically."""
+    with replacing(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Replace a JSON file, in the same way."""
+    """Replace a JSON file atomically."""
     write_text(path, json.dumps(value, indent=1) + "\n")

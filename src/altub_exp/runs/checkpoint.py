@@ -1,8 +1,7 @@
-"""A run's checkpoint: everything that the rest of the training depends on, random states too."""
+"""A run's checkpoint: everything that the rest of the training depends on, random states included."""
 
 from __future__ import annotations
 
-import os
 import random
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -13,28 +12,28 @@ from torch import Tensor
 
 from altub_exp.errors import UserError
 from altub_exp.flows.flow import Shape
+from altub_exp.machine.disk import replacing
 from altub_exp.method.altub import AlternatingOptimizer
 from altub_exp.method.density import Density
 
 
 def save_checkpoint(path: Path, epoch: int, density: Density, optimizer: AlternatingOptimizer) -> None:
     """Write the state after ``epoch``; a kill in the middle leaves the previous checkpoint."""
-    _write(
-        path,
-        {
-            "epoch": epoch,
-            "density": density.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "random": _random_states(),
-        },
-    )
+    state = {
+        "epoch": epoch,
+        "density": density.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "random": _random_states(),
+    }
+    with replacing(path, exclusive=True) as unfinished:
+        torch.save(state, unfinished)
 
 
 def load_checkpoint(path: Path, density: Density, optimizer: AlternatingOptimizer) -> int:
-    """Take up the state of the checkpoint, where there is one.
+    """Restore the state of the checkpoint, if there is one.
 
     Returns:
-        The epoch after which it was written; 0 without a checkpoint.
+        The epoch after which it was written; 0 if there is no checkpoint.
 
     Raises:
         UserError: the file is damaged.
@@ -43,19 +42,19 @@ def load_checkpoint(path: Path, density: Density, optimizer: AlternatingOptimize
         return 0
     state = _read(path, "set resume=never to put the run aside and start over")
     density.load_state_dict(state["density"])
-    if "optimizer" in state:  # else all epochs were done, and only the end of the run is repeated
+    if "optimizer" in state:  # otherwise all epochs were done, and only the end of the run is repeated
         optimizer.load_state_dict(state["optimizer"])
         _set_random_states(state["random"])
     return int(state["epoch"])
 
 
 class Trained(NamedTuple):
-    """What a finished run keeps for use on new images.
+    """The part of a finished run that scores new images.
 
     Attributes:
         density: its parameters.
         shapes: (C, H, W) of the feature maps of each scale.
-        extremes: what the maps are relative to, see :class:`~altub_exp.method.scoring.Scoring`.
+        extremes: values that the maps refer to, see :class:`~altub_exp.method.scoring.Scoring`.
         limits: smallest and largest value of the anomaly maps of the test images.
     """
 
@@ -66,21 +65,20 @@ class Trained(NamedTuple):
 
 
 def save_trained(path: Path, epoch: int, trained: Trained) -> None:
-    """Replace the checkpoint by what a finished run needs: a third of it, without the optimizers' states."""
-    _write(path, {"epoch": epoch} | trained._asdict())
+    """Replace the checkpoint by the part that a finished run needs: a third of it, without the optimizers' states."""
+    with replacing(path, exclusive=True) as unfinished:
+        torch.save({"epoch": epoch} | trained._asdict(), unfinished)
 
 
 def load_trained(path: Path) -> Trained:
-    """Read what :func:`save_trained` has written.
+    """Read the file that :func:`save_trained` has written.
 
     Raises:
-        UserError: the file is missing or damaged, or an earlier version wrote it.
+        UserError: the file is missing or damaged.
     """
     if not path.exists():
         raise UserError(f"{path} is missing: the run can only be used with its checkpoint.")
     state = _read(path, "take the file from where the run was computed, or run it anew with resume=never")
-    if "limits" not in state:
-        raise UserError(f"{path} lacks what new images are scored against: run it anew with resume=never.")
     shapes = [(c, h, w) for c, h, w in state["shapes"]]
     return Trained(state["density"], shapes, state["extremes"], tuple(state["limits"]))
 
@@ -90,19 +88,6 @@ def _read(path: Path, remedy: str) -> dict[str, Any]:
         return cast("dict[str, Any]", torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:
         raise UserError(f"{path} is damaged ({error}): {remedy}.") from error
-
-
-def _write(path: Path, state: dict[str, Any]) -> None:
-    temporary = path.with_name(path.name + ".part")
-    try:
-        with temporary.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:  # a full disk is not to stay full
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _random_states() -> dict[str, Any]:

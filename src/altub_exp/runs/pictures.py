@@ -131,9 +131,7 @@ def read_panels(path: Path) -> list[Panels]:
     with Image.open(path) as opened:
         sheet = opened.convert("RGB")
         if PANELS not in opened.info:
-            raise ValueError(
-                f"{path.name} does not say where its pictures lie: an earlier version of this program drew it"
-            )
+            raise ValueError(f"{path.name} does not say where its pictures lie: this program did not draw it")
     return [
         Panels(row["kind"], row["name"], {name: _cut(sheet, box) for name, box in row["boxes"].items()})
         for row in json.loads(opened.info[PANELS])

@@ -18,8 +18,8 @@ from altub_exp.runs.states import JobState
 from altub_exp.sweep.jobs import Compose, Job, compose_jobs, quoted
 from altub_exp.sweep.summary import announce, sum_up
 from altub_exp.tracking.store import prepare_store
-from altub_exp.tracking.sweep_run import Parent
-from altub_exp.tracking.sync import settle, unsettled
+from altub_exp.tracking.sweep_run import SweepRun
+from altub_exp.tracking.sync import finish_sweep, incomplete_runs
 from altub_exp.tracking.uri import resolve_uri
 
 Launch = Callable[[Sequence[Sequence[str]], int], Sequence[JobReturn]]
@@ -53,15 +53,15 @@ def run_sweep(arguments: Sequence[str], products: Sequence[list[str]], compose: 
     errors: dict[Job, str] = {}
     uri, experiment = resolve_uri(first.tracking.uri), first.tracking.experiment
     folders = [job.folder for job in jobs]
-    if missing or JobState.computing in states or unsettled(folders, uri, experiment):
+    if missing or JobState.computing in states or incomplete_runs(folders, uri, experiment):
         name = first.tracking.sweep or sweep_name(arguments)
         runs_dir = Path(first.runs_dir)
         extra = [f"tracking.sweep={quoted(name)}", f"tracking.code={quoted(code_fingerprint())}"]
         with writing_to(runs_dir):
             prepare_store(uri)
-            with Parent(uri, experiment, name, runs_dir, arguments) as parent:
+            with SweepRun(uri, experiment, name, runs_dir, arguments) as sweep:
                 errors = compute(jobs, due, lambda some: launch([[*job.overrides, *extra] for job in some], 0))
-                settle(folders, parent)
+                finish_sweep(folders, sweep)
     if sum_up(jobs, errors):
         sys.exit(1)
 

@@ -1,4 +1,4 @@
-"""The MLflow store behind a tracking URI: which one it is, making it ready, and a quiet client that never hangs."""
+"""The MLflow store behind a tracking URI: its preparation, and a quiet client that never hangs."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import os
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from altub_exp.errors import UserError
-from altub_exp.machine.disk import disk_full, no_space
+from altub_exp.machine.disk import disk_full, no_space, replacing
 from altub_exp.machine.memory import collection_paused
 from altub_exp.tracking.uri import artifact_location, database, redacted
 
@@ -29,7 +30,7 @@ PREPARE_WAIT = 600.0
 """Seconds to wait for another process that creates or upgrades the store."""
 
 ENVIRONMENT = {
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds: so long may a dead server hold up the training
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds that a dead server may delay training
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the tracker has its own back-off
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -44,7 +45,7 @@ def import_mlflow() -> type[MlflowClient]:
         os.environ.setdefault(key, value)
     from mlflow import MlflowClient
 
-    # MLflow logs every failed request with its traceback; the tracker says it in one sentence
+    # MLflow logs every failed request with its traceback; the tracker reports it in one sentence
     logging.getLogger("mlflow").setLevel(logging.CRITICAL)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
@@ -54,13 +55,13 @@ def import_mlflow() -> type[MlflowClient]:
 
 @collection_paused()
 def prepare_store(uri: str) -> None:
-    """Create or upgrade a SQLite store, one process at a time; does nothing for a server.
+    """Create or upgrade a SQLite store, one process at a time; do nothing for a server.
 
     MLflow itself does not guard this: several processes that open a fresh store at once leave it broken. A store of an
     older MLflow is copied to ``NAME.before-upgrade-REVISION`` first.
 
     Args:
-        uri: what :func:`resolve_uri` returned.
+        uri: the return value of :func:`altub_exp.tracking.uri.resolve_uri`.
 
     Raises:
         UserError: the file is no MLflow store, one of a newer MLflow, locked by another process, or its disk is full.
@@ -101,7 +102,7 @@ _prepared: set[str] = set()
 
 
 def _revisions() -> list[str]:
-    """The revisions of the schema that the installed MLflow knows, newest first."""
+    """Return the revisions of the schema that the installed MLflow knows, newest first."""
     import mlflow
     from alembic.script import ScriptDirectory
 
@@ -110,7 +111,7 @@ def _revisions() -> list[str]:
 
 
 def _revision(path: Path) -> str | None:
-    """The revision of the database's schema; None for an empty or absent one."""
+    """Return the revision of the database's schema; None for an empty or absent one."""
     with closing(sqlite3.connect(path, timeout=SQLITE_WAIT)) as connection:
         if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone() is None:
             return None
@@ -119,17 +120,15 @@ def _revision(path: Path) -> str | None:
 
 
 def _create(path: Path) -> None:
-    """A new store, made aside: one that was begun and not finished (killed, disk full) could never be used again."""
-    unfinished = path.with_name(f"{path.name}.part")
-    files = [unfinished, unfinished.with_name(f"{unfinished.name}-journal")]
-    for file in files:
-        file.unlink(missing_ok=True)
-    try:
-        _upgrade(f"sqlite:///{unfinished}")
-        unfinished.replace(path)
-    finally:
-        for file in files:
-            file.unlink(missing_ok=True)
+    """Create a new store beside its place: an unfinished one (killed, disk full) could never be used again."""
+    with replacing(path, exclusive=True) as unfinished:
+        journal = unfinished.with_name(f"{unfinished.name}-journal")
+        for left_behind in (unfinished, journal):
+            left_behind.unlink(missing_ok=True)
+        try:
+            _upgrade(f"sqlite:///{unfinished}")
+        finally:
+            journal.unlink(missing_ok=True)
 
 
 def _upgrade(uri: str) -> None:
@@ -143,10 +142,10 @@ def _upgrade(uri: str) -> None:
 
 
 def connect(uri: str) -> MlflowClient:
-    """A client of the store, after making sure that a SQLite store is there and can be written.
+    """Return a client of the store, after checking that a SQLite store exists and can be written.
 
     Raises:
-        ConnectionError: a SQLite store cannot be used; of a server this shows at the first request.
+        ConnectionError: a SQLite store cannot be used; for a server this shows at the first request.
     """
     client = import_mlflow()
     try:
@@ -163,7 +162,7 @@ def connect(uri: str) -> MlflowClient:
 
 
 def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
-    """The id of an experiment, which is created where it is missing; several processes may ask at once.
+    """Return the id of an experiment, which is created if it is missing; several processes may ask at once.
 
     Raises:
         UserError: the experiment was deleted.
@@ -188,7 +187,7 @@ def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
 
 
 def active_run(client: MlflowClient, run_id: str) -> Run | None:
-    """The run of an id, or None where it was deleted or never was.
+    """Return the run of an id, or None if it was deleted or never existed.
 
     Raises:
         MlflowException: the server cannot be reached.
@@ -205,7 +204,7 @@ def active_run(client: MlflowClient, run_id: str) -> Run | None:
 
 
 def parent_run(client: MlflowClient, experiment: str, sweep: str) -> str | None:
-    """The id of the run that stands for a sweep in an experiment (by its id), or None.
+    """Return the id of a sweep's own run in an experiment (by its id), or None.
 
     Raises:
         MlflowException: the server cannot be reached.
@@ -215,19 +214,30 @@ def parent_run(client: MlflowClient, experiment: str, sweep: str) -> str | None:
 
 
 def full(error: BaseException) -> bool:
-    """Whether a SQLite store has no space left; the system says it, or SQLite in words of its own."""
+    """Return True if a SQLite store has no space left, by the system's error or by SQLite's own."""
     return no_space(error) is not None or "disk is full" in str(error)
 
 
 class Unreachable(Exception):
-    """MLflow at ``uri`` does not record; the message says why."""
+    """MLflow at ``uri`` does not record; the message gives the reason."""
 
     def __init__(self, uri: str, error: Exception):
         super().__init__(f"MLflow at {redacted(uri)} does not record ({reason(error)}).")
 
 
+@contextmanager
+def unreachable(uri: str) -> Iterator[None]:
+    """Turn every error of MLflow, its database or the network into :class:`Unreachable`."""
+    try:
+        yield
+    except (UserError, Unreachable):
+        raise
+    except Exception as error:
+        raise Unreachable(uri, error) from error
+
+
 def reason(error: BaseException) -> str:
-    """Why a request failed, in a few words for the user."""
+    """Return the reason why a request failed, in a few words for the user."""
     import requests
     import urllib3
 

@@ -10,26 +10,26 @@ from altub_exp.errors import UserError
 from altub_exp.machine.terminal import console, duration
 from altub_exp.runs.folder import RunFolder, RunLocked
 from altub_exp.runs.states import RunState
-from altub_exp.tracking.store import Unreachable, full
-from altub_exp.tracking.sweep_run import Parent, told
+from altub_exp.tracking.store import Unreachable, full, unreachable
+from altub_exp.tracking.sweep_run import SweepRun
 from altub_exp.tracking.tracker import Tracker, recorded
 from altub_exp.tracking.uri import redacted
 
 NOTHING = "nothing missing"
-"""What :func:`sync_run` says of a run of which MLflow had all."""
+"""The answer of :func:`sync_run` for a run that MLflow has completely."""
 
 PATIENCE = 120.0
-"""Seconds that the end of a sweep waits for a server that is away: longer than one takes to be started again."""
+"""Seconds that the end of a sweep waits for a server that is away: longer than its restart takes."""
 
 PAUSE = 5.0
 """Seconds between its attempts."""
 
 
 def sync_run(folder: RunFolder, uri: str | None = None, experiment: str | None = None) -> str:
-    """Send what MLflow lacks of one run; returns what was done, in a few words.
+    """Send what MLflow lacks of one run; return a short report.
 
-    A run whose process has died is marked as failed. As of every failed run, MLflow gets its points up to the
-    checkpoint: a resumed run computes the later ones again.
+    A run whose process has died is marked as failed. MLflow gets the points of a failed run up to its checkpoint: a
+    resumed run computes the later ones again.
 
     Raises:
         RunLocked: another process computes this run.
@@ -43,64 +43,60 @@ def sync_run(folder: RunFolder, uri: str | None = None, experiment: str | None =
         if tracker is None or "state" not in status:
             return "ended before anything was recorded, skipped"
         state = RunState(status["state"])
-        try:
+        with unreachable(tracker.uri):
             tracker.send(folder.last_final_epoch(state), state, status.get("summary", {}), folder.artifacts())
-        except UserError:
-            raise
-        except Exception as error:
-            raise Unreachable(tracker.uri, error) from error
     done = f"{tracker.sent} points sent" if tracker.sent else NOTHING
     return done + ("; its process has died: marked as failed, the same command goes on" if died else "")
 
 
-def unsettled(folders: Sequence[RunFolder], uri: str, experiment: str) -> list[RunFolder]:
-    """Those runs recorded there that nobody computes and of which MLflow lacks something; asks the folders alone.
+def incomplete_runs(folders: Sequence[RunFolder], uri: str, experiment: str) -> list[RunFolder]:
+    """Return the runs recorded there that nobody computes and that MLflow lacks a part of; reads the folders only.
 
     Raises:
         UserError: a file of a run is damaged.
     """
-    found = []
+    incomplete = []
     for folder in folders:
         record = recorded(folder)
         if record and (record["uri"], record["experiment"]) == (redacted(uri), experiment) and not folder.is_locked():
             tracker = Tracker.from_record(folder, uri, experiment)
-            found += [folder] if tracker and not tracker.complete() else []
-    return found
+            incomplete += [folder] if tracker and not tracker.complete() else []
+    return incomplete
 
 
-def settle(folders: Sequence[RunFolder], parent: Parent) -> None:
-    """At the end of a sweep: send what its runs could not send, mark those that died, end the sweep's own run.
+def finish_sweep(folders: Sequence[RunFolder], sweep: SweepRun) -> None:
+    """Send what a sweep's runs could not send, mark those that died, and end the sweep's own run.
 
-    Waits for a while for a server that is away. All that goes wrong is said, and left to ``python -m altub_exp.sync``.
+    Waits for a while for a server that is away. Failures are reported, and left to ``python -m altub_exp.sync``.
     """
     deadline, waited, late = time.monotonic() + PATIENCE, False, set[Path]()
     while True:
         try:
-            told(parent, parent.open)
-            for folder in unsettled(folders, parent.uri, parent.experiment):
+            sweep.open()
+            for folder in incomplete_runs(folders, sweep.uri, sweep.experiment):
                 try:
-                    if sync_run(folder, parent.uri, parent.experiment) != NOTHING:
+                    if sync_run(folder, sweep.uri, sweep.experiment) != NOTHING:
                         late.add(folder.path)
                 except RunLocked:
                     pass  # begun again by another process
-                except (UserError, OSError) as error:  # a damaged file, a full disk: this run's alone
-                    _say(f"{folder.path} is not all in MLflow: {error}")
-            told(parent, parent.close)
+                except (UserError, OSError) as error:  # a damaged file, a full disk: of this run only
+                    _report(f"{folder.path} is not all in MLflow: {error}")
+            sweep.close()
         except Unreachable as error:
             if time.monotonic() < deadline and not full(error):
                 if not waited:
-                    _say(f"{error} Waiting up to {duration(PATIENCE)} to send what it lacks …")
+                    _report(f"{error} Waiting up to {duration(PATIENCE)} to send what it lacks …")
                 waited = True
                 time.sleep(PAUSE)
                 continue
-            _say(f"{error} Nothing is lost: `python -m altub_exp.sync {parent.runs_dir}` sends it later.")
+            _report(f"{error} Nothing is lost: `python -m altub_exp.sync {sweep.runs_dir}` sends it later.")
         except UserError as error:
-            _say(f"Not all of the sweep is in MLflow: {error}")
+            _report(f"Not all of the sweep is in MLflow: {error}")
         else:
             if late:
-                _say(f"MLflow at {redacted(parent.uri)} now has what it lacked of {len(late)} runs.")
+                _report(f"MLflow at {redacted(sweep.uri)} now has what it lacked of {len(late)} runs.")
         return
 
 
-def _say(sentence: str) -> None:
+def _report(sentence: str) -> None:
     console.print(sentence, highlight=False, markup=False)

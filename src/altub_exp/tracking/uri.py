@@ -14,14 +14,14 @@ _SERVERS = re.compile(r"(https?|databricks|(postgresql|mysql|mssql)(\+\w+)?)://.
 
 
 def resolve_uri(uri: str, environment: bool = True, write: bool = True) -> str:
-    """The tracking URI that holds: ``MLFLOW_TRACKING_URI`` before ``uri``, a SQLite path made absolute.
+    """Return the tracking URI that applies: ``MLFLOW_TRACKING_URI`` before ``uri``, a SQLite path made absolute.
 
     The folder of a SQLite store is created, unless the store is only read.
 
     Args:
         uri: ``sqlite:///PATH`` (relative to the working folder), or a server.
-        environment: whether ``MLFLOW_TRACKING_URI`` wins.
-        write: False where nothing is to be recorded.
+        environment: True if ``MLFLOW_TRACKING_URI`` wins.
+        write: False if the store is only read.
 
     Raises:
         UserError: MLflow can record nothing there.
@@ -48,18 +48,18 @@ def resolve_uri(uri: str, environment: bool = True, write: bool = True) -> str:
 
 
 def redacted(uri: str) -> str:
-    """The URI without user name and password, for messages and files."""
+    """Return the URI without user name and password, for messages and files."""
     netloc = urlsplit(uri).netloc
     return uri.replace(netloc, netloc.rpartition("@")[2], 1) if "@" in netloc else uri
 
 
 def database(uri: str) -> Path | None:
-    """The file of a SQLite store, or None for a server."""
+    """Return the file of a SQLite store, or None for a server."""
     match = _SQLITE.fullmatch(uri)
     return Path(match["path"]) if match else None
 
 
 def artifact_location(uri: str, experiment: str) -> str | None:
-    """Where a new experiment keeps its files: beside a SQLite store; None leaves the choice to the server."""
+    """Return the place of a new experiment's files, beside a SQLite store; None leaves the choice to the server."""
     path = database(uri)
     return (path.parent / "mlartifacts" / re.sub(r"[^\w.-]+", "-", experiment)).as_uri() if path else None
