@@ -95,7 +95,7 @@ server: setup ## MLflow server for many writers; BACKEND_STORE_URI, HOST, PORT a
 	@$(if $(BACKEND_STORE_URI),MLFLOW_BACKEND_STORE_URI='$(BACKEND_STORE_URI)') $(BIN)/python -m altub_exp.server --host $(HOST) --port $(PORT) $(OPTIONS)
 
 docs: setup ## the documents as a site in site/, every link and reference checked
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 picture: setup ## draw docs/images/demo.png anew, from the demo's own figures
 	$(BIN)/python docs/picture.py
