@@ -8,7 +8,7 @@ PORT ?= 5000
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint types pytest test-slow test-slurm test-server test-browser test-gpu
-.PHONY: tables figures report bench bench-gpu bench-runs bench-peers ui server lock clean
+.PHONY: tables figures report bench bench-gpu bench-runs bench-peers ui server docs picture dist lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -32,9 +32,10 @@ demo: setup ## the main job on built-in images, with and without AltUB; prints t
 
 test: setup lint types pytest ## set up, then lint, types, doctests and all quick tests
 
-lint: setup ## ruff: lint and format
+lint: setup ## ruff: lint and format; import-linter: imports point down
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports --no-logo
 
 types: setup ## mypy --strict on src/
 	$(BIN)/mypy
@@ -94,9 +95,20 @@ ui: setup ## MLflow's web interface on http://127.0.0.1:5000; how to find the ta
 server: setup ## MLflow server for many writers; BACKEND_STORE_URI, HOST, PORT and OPTIONS=... may be given
 	@$(if $(BACKEND_STORE_URI),MLFLOW_BACKEND_STORE_URI='$(BACKEND_STORE_URI)') $(BIN)/python -m altub_exp.server --host $(HOST) --port $(PORT) $(OPTIONS)
 
+docs: setup ## the documents as a site in site/, every link and reference checked
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+picture: setup ## draw docs/images/demo.png anew, from the demo's own figures
+	$(BIN)/python docs/picture.py
+
+dist: setup ## wheel and sdist in dist/, tried in an environment of their own
+	rm -rf dist
+	$(BIN)/hatchling build
+	ALTUB_DIST=dist $(BIN)/python -m pytest -q tests/test_package.py
+
 lock: ## resolve pyproject.toml anew into requirements.lock (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-header --no-annotate pyproject.toml -o requirements.lock
 
 clean: ## remove what the tools cache; runs, data and records stay
-	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist site
 	find . -name __pycache__ -not -path './$(VENV)/*' -exec rm -rf {} +

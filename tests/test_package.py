@@ -3,7 +3,8 @@
 import os
 import subprocess
 import sys
-import zipfile
+import sysconfig
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -13,19 +14,46 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """The wheel, unpacked where no checkout is near."""
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder, ROOT]
-    subprocess.run(command, check=True, timeout=120)
-    (wheel,) = folder.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(folder / "site")
-    return folder / "site"
+    """An environment where no checkout is near: the wheel in it, and the libraries of this one, not its checkout.
+
+    The wheel is made of the source distribution, or is the one in the folder ``ALTUB_DIST``, where `make dist` put it.
+    """
+    folder = tmp_path_factory.mktemp("package")
+    built = ROOT / os.environ["ALTUB_DIST"] if "ALTUB_DIST" in os.environ else build(folder)
+    (wheel,) = built.glob("*.whl")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True, timeout=120)
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        folder / "venv/bin/python",
+        "install",
+        "--quiet",
+        "--no-deps",
+        wheel,
+    ]
+    subprocess.run(pip, check=True, timeout=120)
+    (site,) = (folder / "venv").glob("lib/python*/site-packages")
+    (site / "libraries.pth").write_text(
+        sysconfig.get_path("purelib") + "\n"
+    )  # its own links to checkouts have no effect
+    return site
+
+
+def build(folder):
+    """The folder of a source distribution and of the wheel that is made of it."""
+    hatchling = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", folder / "sdist"]
+    subprocess.run(hatchling, cwd=ROOT, check=True, capture_output=True, timeout=120)
+    (source,) = (folder / "sdist").glob("*.tar.gz")
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder, source]
+    subprocess.run(pip, check=True, timeout=120)
+    return folder
 
 
 def run(installed, cwd, *arguments):
-    environment = os.environ | {"PYTHONPATH": str(installed), "COLUMNS": "150"}
-    command = [sys.executable, *arguments]
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"COLUMNS": "150"}
+    command = [installed.parents[2] / "bin" / "python", *arguments]
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -66,6 +94,11 @@ def test_help_explains_the_groups_with_examples(installed, tmp_path):
     assert "python -m altub_exp.train dataset=mvtec" in text
 
 
+def test_every_console_script_answers(installed, tmp_path):
+    for script in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"].get("scripts", {}):
+        assert "usage" in run(installed, tmp_path, installed.parents[2] / "bin" / script, "--help").lower()
+
+
 def test_outside_a_checkout_no_commit_is_claimed(installed, tmp_path):
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
     said = run(installed, tmp_path, "-c", "from altub_exp.runs.provenance import git_state; print(git_state())")
@@ -73,8 +106,6 @@ def test_outside_a_checkout_no_commit_is_claimed(installed, tmp_path):
 
 
 def test_lock_file_names_every_dependency_and_no_address():
-    import tomllib
-
     lock = (ROOT / "requirements.lock").read_text()
     assert "://" not in lock
     locked = {line.split("==")[0].lower().replace("_", "-") for line in lock.splitlines() if "==" in line}

@@ -32,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that the first argument names; without one, list the commands."""
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in ("-h", "--help"):
+        print("usage: altub-exp COMMAND …\n")
         print("Does learning the base distribution (AltUB) make a flow-based anomaly detector better and steadier?\n")
         for command, (module, purpose) in COMMANDS.items():
             print(f"  {command:8} {purpose}  [{module}]")

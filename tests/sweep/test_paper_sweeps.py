@@ -164,13 +164,13 @@ def test_costs_follow_the_work(compose):
 
 
 @pytest.mark.slow
-def test_headers_and_readme_say_what_the_estimate_gives():
-    readme = (ROOT / "README.md").read_text()
+def test_headers_and_document_say_what_the_estimate_gives():
+    document = (ROOT / "docs" / "paper.md").read_text()
     for name in PAPER:
         estimate = cost.sweep(name)
         hours = cost.hours(sum(estimate.values()))
         assert f"Cost: {hours} GPU-hours of an H200 in float32, estimated" in paper_sweeps.header(name), name
-        assert re.search(rf"\+sweeps={name}` \| {len(estimate)} \| {re.escape(hours)} \|", readme), name
+        assert re.search(rf"\+sweeps={name}` \| {len(estimate)} \| {re.escape(hours)} \|", document), name
 
 
 @pytest.mark.slow

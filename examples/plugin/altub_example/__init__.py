@@ -1,4 +1,4 @@
-"""Names what the package offers; read at every start, so that it imports no PyTorch."""
+"""Registers the flow and the base distribution; the program reads it at every start, so it imports no PyTorch."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""A flow: NICE (Dinh et al. 2014), additive couplings and one learned scale per channel, on feature maps."""
+"""NICE, a flow of additive couplings with one learned scale per channel, on feature maps.
+
+Source: Dinh, Krueger and Bengio 2014, https://arxiv.org/abs/1410.8516
+"""
 
 from __future__ import annotations
 
@@ -13,23 +16,23 @@ from altub_exp.flows.flow import Latent, Shape
 
 
 class AdditiveCoupling(nn.Module):
-    """One half of the channels plus a function of the other half; the halves take turns. Its Jacobian is 1."""
+    """Adds a function of one half of the channels to the other half; the halves alternate. Its Jacobian is 1."""
 
     def __init__(self, channels: int, hidden: int, *, first: bool) -> None:
         super().__init__()
         self.sizes = (channels // 2, channels - channels // 2)
-        self.first = first  # whether the first half is the one that changes
+        self.first = first  # the first half changes
         changed, kept = self.sizes if first else self.sizes[::-1]
         self.subnet = nn.Sequential(
             nn.Conv2d(kept, hidden, 3, padding="same"), nn.ReLU(), nn.Conv2d(hidden, changed, 3, padding="same")
         )
 
     def forward(self, x: Tensor, sign: float = 1.0) -> Tensor:
-        """[B, C, H, W] → the same shape; ``sign=-1`` is the inverse."""
-        one, other = torch.split(x, self.sizes, dim=1)
+        """Return the coupled x, of its shape [B, C, H, W]; ``sign=-1`` is the inverse."""
+        first, second = torch.split(x, self.sizes, dim=1)
         if self.first:
-            return torch.cat([one + sign * self.subnet(other), other], dim=1)
-        return torch.cat([one, other + sign * self.subnet(one)], dim=1)
+            return torch.cat([first + sign * self.subnet(second), second], dim=1)
+        return torch.cat([first, second + sign * self.subnet(first)], dim=1)
 
 
 class Nice(nn.Module):
@@ -41,7 +44,7 @@ class Nice(nn.Module):
         hidden_channels: of the couplings' subnets.
 
     Attributes:
-        shapes: (C, H, W) of each latent, as the program wants to know it.
+        shapes: (C, H, W) of each latent; the program reads it.
     """
 
     def __init__(self, shapes: Sequence[Shape], *, steps: int, hidden_channels: int) -> None:
@@ -54,7 +57,7 @@ class Nice(nn.Module):
         self.log_scales = nn.ParameterList(torch.zeros(shape[0], 1, 1) for shape in shapes)
 
     def forward(self, features: Sequence[Tensor]) -> list[Latent]:
-        """Feature maps [B, C, H, W] per scale → z of the same shape, log|det ∂z/∂x| [B], and what entered."""
+        """Return the latent of each scale: z of the maps' shape [B, C, H, W], log|det ∂z/∂x| [B], and the maps."""
         latents = []
         for couplings, log_scale, x in zip(self.couplings, self.log_scales, features, strict=True):
             z = x
@@ -65,7 +68,7 @@ class Nice(nn.Module):
         return latents
 
     def inverse(self, latents: Sequence[Tensor]) -> list[Tensor]:
-        """z per scale → the feature maps; not needed for training."""
+        """Return the feature maps of the latents of each scale; training does not need it."""
         maps = []
         for couplings, log_scale, z in zip(self.couplings, self.log_scales, latents, strict=True):
             x = z * torch.exp(-log_scale)
@@ -76,7 +79,7 @@ class Nice(nn.Module):
 
 
 def build(model: NiceConfig, shapes: Sequence[Shape]) -> Nice:
-    """The flow that a configuration describes."""
+    """Return the flow that a configuration describes."""
     return Nice(shapes, steps=model.steps, hidden_channels=model.hidden_channels)
 
 

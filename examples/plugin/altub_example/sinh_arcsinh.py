@@ -1,4 +1,7 @@
-"""A base distribution that is not normal: it learns skewness and tails beside location and scale."""
+"""A base distribution that also learns skewness and tails.
+
+Source: Jones and Pewsey 2009, https://doi.org/10.1093/biomet/asp053
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,10 @@ from altub_exp.method.base import Standardized
 
 
 class SinhArcsinh(nn.Module):
-    r"""The sinh-arcsinh distribution (Jones and Pewsey 2009), ψ = (μ, ln σ, ε, ln δ) per unit [C, H, W].
+    r"""The sinh-arcsinh distribution, ψ = (μ, ln σ, ε, ln δ) per unit [C, H, W].
 
     With :math:`u = (z - \mu)/\sigma` and :math:`a = \delta \operatorname{asinh} u - \varepsilon` the variable
-    :math:`q = \sinh a` follows N(0, 1). So :math:`p(z) = N(q)\,\mathrm{d}q/\mathrm{d}z`, and what the program calls
+    :math:`q = \sinh a` follows N(0, 1). So :math:`p(z) = N(q)\,\mathrm{d}q/\mathrm{d}z`, and the program's
     ln σ is :math:`-\ln \mathrm{d}q/\mathrm{d}z = \ln\sigma - \ln\delta - \ln\cosh a + \frac{1}{2}\ln(1 + u^2)`.
     ψ = 0 is N(0, I).
 
@@ -28,7 +31,7 @@ class SinhArcsinh(nn.Module):
             self.register_parameter(name, nn.Parameter(torch.zeros(shape)))
 
     def forward(self, z: Tensor, x: Tensor) -> Standardized:
-        """Standardise z [B, C, H, W]; x, what entered the flow, is not read."""
+        """Standardise z [B, C, H, W]; the flow's input x is not read."""
         u = (z - self.mu) * torch.exp(-self.log_sigma)
         a = torch.exp(self.log_delta) * torch.asinh(u) - self.epsilon
         log_cosh = a.abs() + torch.log1p(torch.exp(-2 * a.abs())) - torch.log(z.new_tensor(2.0))
