@@ -178,8 +178,8 @@ def _metered_steps(config: Config) -> Steps:
         maps = [m.shape for m in backbone(images)]
         through_backbone = metered(lambda: backbone(images))
         shapes = tuple((m[1], m[2], m[3]) for m in maps)
-        flow = family(config).flow(config.model, shapes)
-        density = Density(flow, [base(config)(shape) for shape in shapes]).to("meta")
+        flow = family(config.model.name).flow(config.model, shapes)
+        density = Density(flow, [base(config.altub.base)(shape) for shape in shapes]).to("meta")
         features = [torch.empty(m) for m in maps]
 
         def evaluate() -> None:

@@ -133,7 +133,7 @@ class Trial:
         if self.compiled:
             density.flow.compile()
         self.learner: Learner = build_learner(self.config, density)
-        self.scoring: Scoring = family(self.config).scoring(self.config.model)
+        self.scoring: Scoring = family(self.config.model.name).scoring(self.config.model)
         self.epochs = 0
         self.start = time.time() - psutil.Process().create_time() - filled
 

@@ -70,7 +70,7 @@ class Step:
         seed_everything(0)
         self.density = build_density(config, shapes).cuda()
         self.learner: Learner = build_learner(config, self.density)
-        self.scoring = family(config).scoring(config.model)
+        self.scoring = family(config.model.name).scoring(config.model)
         self.fibres = config.model.fibre_batch if isinstance(config.model, CFlowConfig) else 0
         self.maps = [torch.randn(2 if self.fibres else BATCH, *shape, device="cuda") for shape in shapes]
         positions = [len(maps) * maps[0, 0].numel() for maps in self.maps]

@@ -47,8 +47,8 @@ def run_experiment(config: Config) -> RunState:
         DiskFull: no space is left; everything recorded until then is whole.
     """
     check(config)
-    for find in (family, base):
-        find(config)  # unknown names fail here
+    family(config.model.name)  # unknown names fail here
+    base(config.altub.base)
     device = prepare_device(config.device, config.threads, config.precision)
     uri = resolve_uri(config.tracking.uri)
     images = open_category(config.dataset)
@@ -165,7 +165,7 @@ def train(
     uri: str,
 ) -> RunState:
     """Run the straight loop over the epochs, with what stands before and after it."""
-    density, optimizer, scoring = learner.density, learner.optimizer, family(config).scoring(config.model)
+    density, optimizer, scoring = learner.density, learner.optimizer, family(config.model.name).scoring(config.model)
     done = load_checkpoint(folder.checkpoint, density, optimizer)
     folder.journal.truncate(done)
     start_status(folder, config, images.fingerprint(), device, done)

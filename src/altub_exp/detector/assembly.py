@@ -115,22 +115,22 @@ FAMILIES: dict[str, Family] = {
 }
 
 
-def family(config: Config) -> Family:
-    """The family of the model that the configuration names.
+def family(name: str) -> Family:
+    """Return the family of flows with this name (``model.name``).
 
     Raises:
-        UserError: there is none of that name.
+        UserError: there is none.
     """
-    return cast("Family", _find("model.name", config.model.name, FAMILIES, plugins.FLOWS))
+    return cast("Family", _find("model.name", name, FAMILIES, plugins.FLOWS))
 
 
-def base(config: Config) -> Callable[[Shape], nn.Module]:
-    """What makes the base distribution that the configuration names, from the shape (C, H, W) of a latent.
+def base(name: str) -> Callable[[Shape], nn.Module]:
+    """Return the constructor of the base distribution with this name (``altub.base``); it takes (C, H, W) of a latent.
 
     Raises:
-        UserError: there is none of that name.
+        UserError: there is none.
     """
-    return cast("Callable[[Shape], nn.Module]", _find("altub.base", config.altub.base, BASES, plugins.BASES))
+    return cast("Callable[[Shape], nn.Module]", _find("altub.base", name, BASES, plugins.BASES))
 
 
 def _find(key: str, name: str, own: Mapping[str, Any], of_plugins: Mapping[str, str]) -> Any:
@@ -211,8 +211,8 @@ def open_shelf(
 
 def build_density(config: Config, shapes: Sequence[Shape]) -> Density:
     """The flow and the base distributions that the configuration names, for feature maps of these shapes."""
-    flow = family(config).flow(config.model, shapes)
-    bases = [base(config)(shape) for shape in flow.shapes]
+    flow = family(config.model.name).flow(config.model, shapes)
+    bases = [base(config.altub.base)(shape) for shape in flow.shapes]
     return Density(AutocastFlow(flow, torch.bfloat16) if config.precision is Precision.bf16 else flow, bases)
 
 
@@ -240,4 +240,4 @@ def build_learner(config: Config, density: Density) -> Learner:
         graphs=cuda_graphs_for(device, (density.flow, *density.bases)) if config.cuda_graphs else None,
     )
     rate = LearningRate(train.lr, train.final_lr, train.epochs, train.cycle, train.warmup_epochs)
-    return family(config).learner(config.model, density, optimizer, rate)
+    return family(config.model.name).learner(config.model, density, optimizer, rate)

@@ -97,7 +97,7 @@ def load_detector(path: Path, device: torch.device, weights: str | None = None) 
     return Detector(
         build_backbone(config).to(device),
         density.to(device).eval(),
-        family(config).scoring(config.model),
+        family(config.model.name).scoring(config.model),
         trained.extremes,
         trained.limits,
         config.dataset.image_size,
