@@ -180,7 +180,7 @@ def test_without_a_server_the_mark_stands_and_sync_tells_it_later(watched, tmp_p
     assert marked.startswith("2 runs were said to run but have no process any more: marked as failed")
     assert told == (
         f"MLflow at {address} does not record (no connection). "
-        f"`python -m altub_exp.sync {tmp_path / 'runs'}` tells it later."
+        f"`python -m altub_exp.sync {tmp_path / 'runs'}` sends it later."
     )
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert {record.info.status for record in recorded(tmp_path, "gone")[1]} == {"RUNNING"}
