@@ -17,7 +17,7 @@ from torch import nn
 Facts = Mapping[str, Any]
 """Plain values, of which a digest can be taken."""
 
-FORM = 1
+FORM = 2
 """Raise it when decoding, resizing, extraction or the files of the cache change."""
 
 
@@ -51,7 +51,7 @@ def image_facts(size: int, interpolation: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Weights:
+class WeightsSource:
     """Where a backbone's weights come from.
 
     Attributes:
