@@ -113,7 +113,8 @@ class LeasedMaps:
             yield self.read()
         except UserError:  # the images cannot be computed: nothing of them stays in the cache
             self.release()
-            self._cache.prune(self._cache.max_gb)
+            with contextlib.suppress(OSError):
+                self._cache.prune(self._cache.max_gb)
             raise
         finally:
             lock.release()
