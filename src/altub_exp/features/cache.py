@@ -45,7 +45,7 @@ class FeatureCache:
     Args:
         folder: created when something is stored.
         max_gb: GiB that a run leaves there at most when it starts to store maps. Runs that start at the same time may
-            exceed them together, until the next one prunes.
+            exceed them together; the next one prunes again.
     """
 
     def __init__(self, folder: Path, max_gb: float) -> None:
@@ -122,6 +122,6 @@ def files_in_use(lease: Path) -> list[Path]:
         with FileLock(lease, timeout=0):
             for left in lease.parent.glob(f"{lease.stem}.*"):
                 left.unlink(missing_ok=True)
-    except (Timeout, PermissionError):  # the latter: another user's, who alone may remove it
+    except (Timeout, PermissionError):  # the latter: another user's lease, which only that user may remove
         return [maps_file(lease.parent, image) for image in images]
     return []

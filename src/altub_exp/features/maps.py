@@ -89,7 +89,7 @@ class FeatureMaps:
 
     @property
     def place(self) -> str:
-        """Where the maps are, in words that complete "features …"."""
+        """The place of the maps, in words that follow "features" in a sentence."""
         if self._rotation:
             return "computed anew in every epoch, because the images are turned"
         if missing := self._missing():

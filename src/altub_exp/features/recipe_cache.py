@@ -94,7 +94,7 @@ class LeasedMaps:
 
     @contextlib.contextmanager
     def looked_up(self) -> Iterator[list[list[Tensor] | None]]:
-        """Read the maps, and be the one process that computes those missing; another one is waited for.
+        """Read the maps; if some are missing, let one process at a time compute them, and read again after waiting.
 
         Yields:
             The maps [C, H, W] of each image, mapped into memory; None where they are to be computed.

@@ -1,4 +1,4 @@
-"""The one-sample Kolmogorov-Smirnov test against N(0, 1): statistic and exact p-value of many samples at once."""
+"""The one-sample Kolmogorov-Smirnov test against N(0, 1): statistics and p-values of many samples at once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LARGEST = 4.2  # D in units of 1/√n; larger ones have p-values below 1e-15
 
 
 def ks_statistic(samples: NDArray[np.floating]) -> NDArray[np.float64]:
-    """One-sample Kolmogorov-Smirnov statistic sup_x |F_n(x) − Φ(x)| of every row (paper: Eq. 8).
+    """Return the Kolmogorov-Smirnov statistic sup_x |F_n(x) − Φ(x)| of every row (paper: Eq. 8).
 
     Args:
         samples: [R, n]; each row is one sample of size n. All axes after the first are flattened into one.
@@ -38,7 +38,7 @@ def channel_ks(q: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def ks_p_value(statistic: NDArray[np.floating], n: int) -> NDArray[np.float64]:
-    """Two-sided p-values P(D_n ≥ D) of statistics of samples of size n, from D_n's exact distribution.
+    """Return two-sided p-values P(D_n ≥ D) of statistics of samples of size n, from D_n's exact distribution.
 
     They equal those of ``scipy.stats.kstwo.sf``, which takes about 0.1 ms for each, to within 1e-5: scipy's values on
     a grid, found once for each n, are interpolated.
