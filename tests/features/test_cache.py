@@ -342,7 +342,9 @@ def test_the_backbone_is_built_once_for_weights_that_are_known(tmp_path, cache):
             built.append(weights.weights)
             return Backbone("resnet18.tv_in1k", [1], weights=weights.weights, seed=weights.seed)
 
-        return open_recipe(cache, model, image_facts(32, "bilinear"), weights, LateBackbone(build)).folder
+        of_recipe = open_recipe(cache, model, image_facts(32, "bilinear"), weights, LateBackbone(build))
+        of_recipe.lease(["0" * 64])
+        return of_recipe.folder
 
     random = WeightsSource("random", 5, "resnet18.tv_in1k", None)
     first, second = folder(random), folder(random)

@@ -33,10 +33,11 @@ class RecipeCache:
     Args:
         cache: holds the folder of the recipe.
         recipe: everything that decides the bits of a map, apart from the image.
+        source: of the weights, if the cache does not know yet which state they have.
     """
 
-    def __init__(self, cache: FeatureCache, recipe: Facts) -> None:
-        self._cache, self._recipe = cache, recipe
+    def __init__(self, cache: FeatureCache, recipe: Facts, source: Facts | None = None) -> None:
+        self._cache, self._recipe, self._source = cache, recipe, source
         self.folder = cache.folder / f"{recipe['backbone']}-{recipe['image_size']}-{digest(recipe)}"
 
     def has(self, image: str) -> bool:
@@ -46,10 +47,14 @@ class RecipeCache:
     def lease(self, images: Sequence[str]) -> LeasedMaps:
         """Protect the maps of images from being pruned as long as the returned object lives.
 
+        Nothing is written to the cache before.
+
         Raises:
             OSError: the cache's folder cannot be written to.
         """
         with self._cache.gate():
+            if self._source is not None:
+                self._cache.remember_state(self._source, self._recipe["state"])
             self.folder.mkdir(exist_ok=True)
             if not (self.folder / "recipe.json").exists():
                 write_json(self.folder / "recipe.json", self._recipe)
@@ -65,11 +70,12 @@ def open_recipe(
     """
     source = weights.facts()
     state = None if source is None else cache.state_of({**model, **source})
-    if state is None:
-        state = state_sha256(backbone.built())
-        if (source := weights.facts()) is not None:  # fetched weights have a known source only now
-            cache.remember_state({**model, **source}, state)
-    return RecipeCache(cache, {**model, "state": state, **preprocessing})
+    if state is not None:
+        return RecipeCache(cache, {**model, "state": state, **preprocessing})
+    state = state_sha256(backbone.built())
+    source = weights.facts()  # that of fetched weights is known only now
+    new_source = None if source is None else {**model, **source}
+    return RecipeCache(cache, {**model, "state": state, **preprocessing}, new_source)
 
 
 class LeasedMaps:
