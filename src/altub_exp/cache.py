@@ -1,4 +1,4 @@
-"""What the feature cache holds, and how to make it smaller.   python -m altub_exp.cache --help"""
+"""Shows what the feature cache holds, or prunes it.   python -m altub_exp.cache --help"""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from altub_exp.config.compose import cache_defaults
 from altub_exp.machine.terminal import duration
 
 EPILOG = """examples:
-  python -m altub_exp.cache                   # per backbone and input size: images, GiB, when they were last used
-  python -m altub_exp.cache --prune 10        # leave at most 10 GiB: what was not used for longest goes
-  python -m altub_exp.cache --prune 0         # all of it; what a living run uses stays in any case"""
+  python -m altub_exp.cache                   # images, GiB and time of last use, per backbone and input size
+  python -m altub_exp.cache --prune 10        # leave at most 10 GiB: the least recently used maps are removed
+  python -m altub_exp.cache --prune 0         # remove all maps that no running run uses"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     folder = options.folder.expanduser()
     if not folder.is_dir():
-        print(f"error: there is no feature cache {folder}: name its folder (cache.dir of the runs).", file=sys.stderr)
+        print(f"error: there is no feature cache {folder}: give its folder (cache.dir of the runs).", file=sys.stderr)
         return 1
     from altub_exp.features.cache import FeatureCache  # after the parser: --help needs no torch
 
@@ -36,14 +36,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.prune is not None:
         before = sum(file.size for file in cache.files())
         cache.prune(options.prune)
-        freed = before - sum(file.size for file in cache.files())
-        print(f"{freed / 2**30:.2f} GiB removed.")
+        removed = before - sum(file.size for file in cache.files())
+        print(f"{removed / 2**30:.2f} GiB removed.")
     recipes = defaultdict(list)
     for file in cache.files():
         recipes[file.path.parent].append(file)
     table = Table("backbone", "input", "processor", "images", "GiB", "last used", box=box.SIMPLE_HEAD)
-    for place, files in sorted(recipes.items()):
-        recipe = json.loads((place / "recipe.json").read_text())
+    for recipe_folder, files in sorted(recipes.items()):
+        recipe = json.loads((recipe_folder / "recipe.json").read_text())
         table.add_row(
             str(recipe["backbone"]),
             f"{recipe['image_size']} px",
@@ -62,18 +62,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m altub_exp.cache",
-        description="Show what the feature cache holds, or make it smaller.",
+        description="Show what the feature cache holds, or prune it.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     default = cache_defaults().dir
     parser.add_argument("folder", type=Path, nargs="?", default=default, help="default: %(default)s")
-    parser.add_argument("--prune", type=gib, metavar="GIB", help="remove what was not used for longest, down to this")
+    parser.add_argument("--prune", type=gib, metavar="GIB", help="remove the least recently used maps beyond this")
     return parser
 
 
 def gib(text: str) -> float:
-    """A number of GiB, 0 or more; ValueError otherwise."""
+    """Parse a number of GiB, 0 or more; raise a ValueError for anything else."""
     value = float(text)
     if not value >= 0:
         raise ValueError(text)

@@ -1,5 +1,8 @@
 """How a run may end without being a bug: the user's input is wrong, the training diverged, or it was interrupted."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class UserError(Exception):
     """Something a person got wrong: one clear sentence that names the remedy, shown without a traceback.
@@ -23,3 +26,13 @@ def was_interrupted(error: BaseException | None) -> bool:
     while error is not None and not isinstance(error, KeyboardInterrupt | SystemExit):
         error = error.__cause__ or error.__context__
     return error is not None
+
+
+def did_you_mean(wrong: str, options: Iterable[str], n: int = 1) -> str:
+    """Return up to ``n`` options that resemble a wrong word, as a part of a sentence; "" if none does.
+
+    >>> did_you_mean("scrw", ["grid", "screw"])
+    ' (did you mean screw?)'
+    """
+    close = difflib.get_close_matches(wrong, list(options), n=n)
+    return f" (did you mean {' or '.join(close)}?)" if close else ""

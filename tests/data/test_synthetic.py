@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from altub_exp.data import mvtec
-from altub_exp.data.synthetic import CATEGORIES, KINDS, Drawing, draw, image
+from altub_exp.data.synthetic import CATEGORIES, DEFECTS, Drawing, draw, image
 from altub_exp.errors import UserError
 
 SMALL = Drawing(size=64, train_images=3, good_images=2, defect_images=2, seed=0)
@@ -24,8 +24,8 @@ def test_layout_counts_and_masks(tmp_path, category):
     draw(tmp_path, category, SMALL)
     found = mvtec.LAYOUT.read(tmp_path, category)
     assert len(found.train) == 3
-    assert len(KINDS[category]) >= 3
-    assert [s.kind for s in found.test] == sorted(["good"] * 2 + [k for k in KINDS[category] for _ in range(2)])
+    assert len(DEFECTS[category]) >= 3
+    assert [s.kind for s in found.test] == sorted(["good"] * 2 + [k for k in DEFECTS[category] for _ in range(2)])
     for sample in found.test:
         if sample.defective:
             share = (np.asarray(Image.open(sample.mask)) > 127).mean()
@@ -49,7 +49,7 @@ def test_two_drawings_are_equal_and_another_seed_is_not(tmp_path, category):
 )
 def test_pixels_do_not_drift(category, digest):
     """Coarsely quantised, so that only a change of the drawing shows and not another library's last bit."""
-    drawn, mask = image(category, KINDS[category][0], 64, np.random.default_rng(0))
+    drawn, mask = image(category, next(iter(DEFECTS[category])), 64, np.random.default_rng(0))
     coarse = (drawn.reshape(16, 4, 16, 4, 3).mean(axis=(1, 3)) / 32 + 0.5).astype(np.uint8)
     assert mask.any()
     assert hashlib.sha256(coarse.tobytes()).hexdigest()[:16] == digest
@@ -57,7 +57,7 @@ def test_pixels_do_not_drift(category, digest):
 
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_every_kind_of_defect_has_an_image_and_a_mask(category):
-    for kind in KINDS[category]:
+    for kind in DEFECTS[category]:
         drawn, mask = image(category, kind, 64, np.random.default_rng(1))
         assert drawn.shape == (64, 64, 3)
         assert set(np.unique(mask)) == {0, 255}, kind

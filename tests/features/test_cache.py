@@ -15,10 +15,11 @@ import torch
 from altub_exp.cache import main
 from altub_exp.errors import UserError
 from altub_exp.features.backbone import Backbone
-from altub_exp.features.cache import FeatureCache, Shelf
-from altub_exp.features.cache_key import Weights, digest, image_facts, model_facts, state_sha256
+from altub_exp.features.cache import FeatureCache
+from altub_exp.features.cache_key import WeightsSource, digest, image_facts, model_facts, state_sha256
 from altub_exp.features.extraction import LateBackbone
 from altub_exp.features.maps import FeatureMaps
+from altub_exp.features.recipe_cache import RecipeCache, open_recipe
 from tests.commandline import TINY, command, environment, equal_models, folders, journal, run
 from tests.stores import place_store
 
@@ -51,14 +52,14 @@ def pixels(count, first=0):
 def maps_of(toy, cache, count, first=0, memory_gb=0.0, recipe=RECIPE):
     """Features of images first … first + count − 1."""
     names = [f"{first + row:064x}" for row in range(count)]
-    shelf = Shelf(cache, recipe, None)
+    of_recipe = RecipeCache(cache, recipe)
     return FeatureMaps(
         toy,
         pixels(count, first),
         batch_size=4,
         device=CPU,
         memory_gb=memory_gb,
-        cached=lambda: shelf.use(names),
+        lease=lambda: of_recipe.lease(names),
     )
 
 
@@ -118,6 +119,20 @@ def test_damaged_files_are_noticed_and_computed_anew_with_one_warning(cache, cap
     assert (features.from_cache, toy.seen) == (2, 3 + 1)
     assert equal(features, Toy(), 5)
     assert maps_of(toy, cache, 5).from_cache == 5
+
+
+def test_maps_of_another_image_or_recipe_in_a_file_s_place_are_damage(cache):
+    maps_of(Toy(), cache, 2)
+    maps_of(Toy(), cache, 1, recipe=RECIPE | {"interpolation": "lanczos"})
+    (first, second), (other,) = sorted(
+        (sorted(folder.glob("*.safetensors")) for folder in cache.folder.glob("toy-*")), key=len
+    )[::-1]
+    for wrong in (second, other):
+        first.write_bytes(wrong.read_bytes())
+        toy = Toy()
+        features = maps_of(toy, cache, 2)
+        assert (features.from_cache, toy.seen) == (1, 1 + 1)
+        assert equal(features, Toy(), 2)
 
 
 def size_of(cache):
@@ -180,7 +195,7 @@ def test_a_disk_that_takes_no_more_is_one_warning_and_training_goes_on(cache, ca
     assert "File too large" in warnings[0]
     assert features.kept
     assert equal(features, Toy(), 5)
-    assert not list(cache.folder.glob("*/.*.tmp"))
+    assert not list(cache.folder.glob("*/*.tmp"))
 
 
 def test_a_folder_that_cannot_be_used_is_a_warning(tmp_path, caplog, monkeypatch):
@@ -192,7 +207,7 @@ def test_a_folder_that_cannot_be_used_is_a_warning(tmp_path, caplog, monkeypatch
     assert equal(features, Toy(), 3)
 
 
-def test_images_that_cannot_be_computed_leave_no_list_behind(cache):
+def test_images_that_cannot_be_computed_leave_nothing_in_the_cache(cache):
     def refuse(images):
         raise UserError("no")
 
@@ -217,6 +232,36 @@ def test_the_command_shows_what_there_is_and_prunes_it(cache, capsys):
     assert capsys.readouterr().err.startswith("error: there is no feature cache")
 
 
+HOLDER = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from altub_exp.features.cache import FeatureCache
+from tests.features.test_cache import Toy, maps_of
+features = maps_of(Toy(), FeatureCache(Path(sys.argv[1]), 1.0), 3)
+print("held", flush=True)
+time.sleep(600)
+"""
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+
+
+def test_what_another_process_uses_stays_until_it_dies(cache):
+    arguments = [sys.executable, "-u", "-c", HOLDER, str(cache.folder), ROOT]
+    with subprocess.Popen(arguments, env=environment(), stdout=subprocess.PIPE, text=True) as holder:
+        try:
+            assert holder.stdout.readline() == "held\n"
+            (lease,) = cache.folder.glob("*/*.lease")
+            being_written = lease.with_suffix(".0.tmp")
+            being_written.write_bytes(b"half a ma")
+            assert cache.prune(0.0) > 0
+            assert len(cache.files()) == 3
+            assert being_written.exists()
+        finally:
+            holder.kill()
+    assert cache.prune(0.0) == 0
+    assert sorted(path.name for path in cache.folder.iterdir()) == [".lock"]
+
+
 WORKER = """
 import logging, sys, torch
 from pathlib import Path
@@ -233,8 +278,7 @@ print("computed", toy.seen, "equal", equal(features, Toy(), int(sys.argv[3])), f
 
 def worker(folder, seconds, count):
     arguments = [sys.executable, "-u", "-c", WORKER, str(folder), str(seconds), str(count)]
-    root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
-    return subprocess.Popen([*arguments, root], env=environment(), stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen([*arguments, ROOT], env=environment(), stdout=subprocess.PIPE, text=True)
 
 
 def test_of_many_processes_one_computes_and_when_it_is_killed_another_goes_on(cache):
@@ -261,7 +305,7 @@ def test_of_many_processes_one_computes_and_when_it_is_killed_another_goes_on(ca
     assert 0 < computed[2] <= count - 10 + 1, "and what was done stayed"
     assert sum("waiting for it" in text for text in others) >= 1
     assert len(cache.files()) == count
-    assert not list(cache.folder.glob("*/.*.tmp"))
+    assert not list(cache.folder.glob("*/*.tmp"))
 
 
 def holds_a_lock(pid, folder):
@@ -293,20 +337,20 @@ def test_the_backbone_is_built_once_for_weights_that_are_known(tmp_path, cache):
     torch.save(Backbone("resnet18.tv_in1k", [1], weights="random", seed=5).model.state_dict(), file)
     built = []
 
-    def shelf(weights):
+    def folder(weights):
         def build():
             built.append(weights.weights)
             return Backbone("resnet18.tv_in1k", [1], weights=weights.weights, seed=weights.seed)
 
-        found = cache.shelf(model, image_facts(32, "bilinear"), weights, LateBackbone(build))
-        found.use(["0" * 64])
-        return found
+        of_recipe = open_recipe(cache, model, image_facts(32, "bilinear"), weights, LateBackbone(build))
+        of_recipe.lease(["0" * 64])
+        return of_recipe.folder
 
-    random = Weights("random", 5, "resnet18.tv_in1k", None)
-    one, two = shelf(random), shelf(random)
-    of_file = shelf(Weights(str(file), 0, "resnet18.tv_in1k", "the file's hash"))
+    random = WeightsSource("random", 5, "resnet18.tv_in1k", None)
+    first, second = folder(random), folder(random)
+    of_file = folder(WeightsSource(str(file), 0, "resnet18.tv_in1k", "the file's hash"))
     assert built == ["random", str(file)]
-    assert one._folder == two._folder == of_file._folder, "the state counts, not where it came from"
+    assert first == second == of_file, "the state counts, not where it came from"
 
 
 @pytest.fixture(scope="module")

@@ -71,7 +71,7 @@ def test_p_values_are_those_of_the_exact_distribution(n):
         [random.uniform(0, min(1, 4 / np.sqrt(n)), 300), np.arange(0, 2 * n + 1, n)[:9] / (2 * n)]
     )
     p = ks_p_value(statistic, n)
-    np.testing.assert_allclose(p, kstwo.sf(statistic, n), rtol=0, atol=1e-8)
+    np.testing.assert_allclose(p, kstwo.sf(statistic, n), rtol=0, atol=1e-5)
     assert p.min() >= 0
     assert p.max() <= 1
 
@@ -79,7 +79,7 @@ def test_p_values_are_those_of_the_exact_distribution(n):
 def test_p_values_are_those_of_kstest():
     samples = np.random.default_rng(0).normal(0.1, 1, size=(20, 219)).astype(np.float32)
     expected = [kstest(row.astype(np.float64), "norm", method="exact").pvalue for row in samples]
-    np.testing.assert_allclose(ks_p_value(ks_statistic(samples), 219), expected, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(ks_p_value(ks_statistic(samples), 219), expected, rtol=0, atol=1e-5)
 
 
 def test_p_values_of_extremes():

@@ -13,14 +13,12 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from altub_exp.data import btad, mvtec, visa
+from altub_exp.data import LAYOUTS
 from altub_exp.data.folder import Folders
 from altub_exp.data.images import unreadable
 from altub_exp.data.layout import DiskLayout
 from altub_exp.data.samples import ImageSet, image_files
 from altub_exp.errors import UserError
-
-LAYOUTS: dict[str, DiskLayout] = {"mvtec": mvtec.LAYOUT, "btad": btad.LAYOUT, "visa": visa.LAYOUT}
 
 EPILOG = """examples:
   python -m altub_exp.data data/mvtec
@@ -28,8 +26,8 @@ EPILOG = """examples:
   python -m altub_exp.data data/btad --layout btad
   python -m altub_exp.data ~/images --layout folder --defect-dir test/broken
 
-Every image and mask is decoded. The exit status is 1 where anything is missing, damaged, or not as many as in the
-published data set."""
+Every image and mask is decoded. The exit status is 1 if a file is missing or damaged, or if the numbers of images
+differ from those of the published data set."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,48 +37,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not console.is_terminal:
         console.width = 160
     try:
-        layout = choose(root, options)
-        present = choose_categories(root, layout, options.category)
+        layout = choose_layout(
+            root, options.layout, Folders(options.train_dir, options.normal_dir, options.defect_dir, options.mask_dir)
+        )
+        categories = choose_categories(root, layout, options.category)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     published = layout.published.counts if layout.published else {}
     table = Table("category", "train", "test good", "test defective", "kinds", "masks", "verdict", box=box.SIMPLE_HEAD)
     findings: list[str] = []
-    for category in present:
-        found = verify(root, category, layout, console)
-        findings += [f"{category}: {finding}" for finding in found]
-        verdict = f"{len(found)} findings" if found else "complete" if category in published else "readable"
+    for category in categories:
+        wrong = verify(root, category, layout, console)
+        findings += [f"{category}: {finding}" for finding in wrong]
+        verdict = f"{len(wrong)} findings" if wrong else "complete" if category in published else "readable"
         table.add_row(category, *_row(layout.listed(root, category)), verdict)
     console.print(table)
-    absent = [name for name in published if name not in present]
+    absent = [name for name in published if name not in categories]
     if layout.published and options.category is None and len(absent) < len(published):
         rest = ", ".join(absent) or f"none, all {len(published)} are there"
         console.print(f"not present of {layout.published.title}: {rest}")
     for finding in findings:
         console.print(f"[red]✗[/red] {finding}", highlight=False)
-    console.print("nothing wrong was found" if not findings else f"{len(findings)} findings")
+    console.print(f"{len(findings)} findings" if findings else "nothing wrong was found")
     return int(bool(findings))
 
 
-def choose(root: Path, options: argparse.Namespace) -> DiskLayout:
-    """The layout that the command line names.
+def choose_layout(root: Path, name: str, folders: Folders) -> DiskLayout:
+    """Return the layout of this name; ``folders`` is the layout "folder".
 
     Raises:
         UserError: there is no such root, or it evidently has another layout.
     """
     if not root.is_dir():
         raise UserError(f"There is no folder {root}: name the one that holds a folder per category.")
-    folders = Folders(options.train_dir, options.normal_dir, options.defect_dir, options.mask_dir)
     layouts = {**LAYOUTS, "folder": folders}
-    fitting = [name for name, layout in layouts.items() if layout.fits(root)]
-    if fitting and options.layout not in fitting:
-        raise UserError(f"{root} is not laid out as {options.layout} but as {fitting[0]}: add --layout {fitting[0]}.")
-    return layouts[options.layout]
+    fitting = [key for key, layout in layouts.items() if layout.fits(root)]
+    if fitting and name not in fitting:
+        raise UserError(f"{root} is not laid out as {name} but as {fitting[0]}: add --layout {fitting[0]}.")
+    return layouts[name]
 
 
 def choose_categories(root: Path, layout: DiskLayout, wanted: str | None) -> list[str]:
-    """The category that is wanted, or all that are on disk.
+    """Return the wanted category, or all that are on disk.
 
     Raises:
         UserError: there is no such category, or none at all.
@@ -95,7 +94,7 @@ def choose_categories(root: Path, layout: DiskLayout, wanted: str | None) -> lis
 
 
 def verify(root: Path, category: str, layout: DiskLayout, console: Console) -> list[str]:
-    """What is wrong with a category, each in one sentence."""
+    """Return one sentence about each thing that is wrong with a category."""
     findings: list[str] = []
     try:
         layout.read(root, category)
@@ -109,18 +108,20 @@ def verify(root: Path, category: str, layout: DiskLayout, console: Console) -> l
     if layout.published and category in layout.published.counts:
         names = ("training images", "normal test images", "defective test images")
         expected = layout.published.counts[category]
-        for name, many, count in zip(names, expected, _totals(layout.listed(root, category)), strict=True):
-            if count != many:
-                findings.append(f"{count} {name}, {layout.published.title} has {many}")
+        for name, published, count in zip(names, expected, _totals(layout.listed(root, category)), strict=True):
+            if count != published:
+                findings.append(f"{count} {name}, {layout.published.title} has {published}")
     return findings
 
 
 def _totals(images: ImageSet) -> tuple[int, int, int]:
+    """Numbers of training images, of normal and of defective test images."""
     defective = sum(sample.defective for sample in images.test)
     return len(images.train), len(images.test) - defective, defective
 
 
 def _row(images: ImageSet) -> list[str]:
+    """Cells of the table, from the number of training images to that of masks."""
     kinds = Counter(sample.kind for sample in images.test if sample.defective)
     masks = sum(sample.mask is not None for sample in images.test)
     return [*map(str, _totals(images)), ", ".join(f"{kind} {count}" for kind, count in kinds.items()), str(masks)]
@@ -133,16 +134,12 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("root", type=Path, help="the folder that holds a folder per category")
+    parser.add_argument("root", type=Path, help="the folder that holds a folder for each category")
     parser.add_argument("--layout", choices=[*LAYOUTS, "folder"], default="mvtec", help="default: %(default)s")
-    parser.add_argument("--category", help="only this one")
-    for name, default in (
-        ("train", "train"),
-        ("normal", "test/normal"),
-        ("defect", "test/defective"),
-        ("mask", "masks"),
-    ):
-        parser.add_argument(f"--{name}-dir", default=default, help="of the layout folder (default: %(default)s)")
+    parser.add_argument("--category", help="verify this category only")
+    defaults = {"train": "train", "normal": "test/normal", "defect": "test/defective", "mask": "masks"}
+    for name, default in defaults.items():
+        parser.add_argument(f"--{name}-dir", default=default, help="for --layout folder (default: %(default)s)")
     return parser
 
 

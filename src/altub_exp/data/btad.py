@@ -1,7 +1,7 @@
-"""BTAD's layout: root/{01, 02, 03}/{train/ok, test/ok, test/ko, ground_truth/ko}; a mask is called as its image is.
+"""BTAD's layout: root/{01, 02, 03}/{train/ok, test/ok, test/ko, ground_truth/ko}; a mask is named like its image.
 
 Images are BMP in 01 and 03 and PNG in 02, masks PNG in 01 and 02 and BMP in 03. Eleven of the masks are empty (one in
-02, ten in 03): their images count as defective all the same.
+02, ten in 03); their images count as defective all the same.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 from altub_exp.data.layout import Published
 from altub_exp.data.tree import Tree
 
-# Images for training, normal and defective images for testing, of the published archive: Mishra et al. 2021 (VT-ADL)
-# give only those for training, and exchange 02 and 03 there. They add up to 2540 images; with the 290 masks, 2830.
+# Training images, normal and defective test images of the published archive. Mishra et al. 2021 (VT-ADL,
+# https://arxiv.org/abs/2104.10036) give only the numbers of training images, and exchange 02 and 03 there. These add up
+# to 2540 images; with the 290 masks, to 2830 files.
 COUNTS: dict[str, tuple[int, int, int]] = {
     "01": (400, 21, 49),
     "02": (399, 30, 200),

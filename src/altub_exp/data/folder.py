@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
 from altub_exp.data.samples import GOOD, ImageSet, Sample, complain_about, image_files, subfolders
-from altub_exp.errors import UserError
+from altub_exp.errors import UserError, did_you_mean
 
 
 @dataclass(frozen=True)
 class Folders:
-    """Which folder below ``root/CATEGORY`` holds what.
+    """The folders below ``root/CATEGORY``.
 
     Attributes:
-        train_dir: normal images to train on.
-        normal_dir: normal test images.
-        defect_dir: defective ones, all together or a folder per kind of defect.
-        mask_dir: masks named NAME.* or NAME_mask.* in the same arrangement; None or missing: no masks.
+        train_dir: holds normal training images.
+        normal_dir: holds normal test images.
+        defect_dir: holds defective test images, all together or in a folder for each kind of defect.
+        mask_dir: holds masks named NAME.* or NAME_mask.* in the same arrangement; if None or missing, there are none.
     """
 
     train_dir: str
@@ -28,45 +27,44 @@ class Folders:
     published = None
 
     def fits(self, root: Path) -> bool:
-        """Whether any folder below the root holds the three folders of images."""
+        """True if any folder below the root holds the three folders of images."""
         parts = (self.train_dir, self.normal_dir, self.defect_dir)
         return any(all((folder / part).is_dir() for part in parts) for folder in subfolders(root))
 
     def categories(self, root: Path) -> list[str]:
-        """The categories on disk: every folder below the root."""
+        """Return the categories on disk: every folder below the root."""
         return [path.name for path in subfolders(root)]
 
     def listed(self, root: Path, category: str, dataset: str | None = None) -> ImageSet:
-        """The images of one category as they lie there, unchecked; what is missing is left out."""
+        """Return the images of one category as they are on disk, unchecked; missing folders count as empty."""
         folder = root / category
         masks = _masks(folder / self.mask_dir) if self.mask_dir is not None else {}
         train = tuple(Sample(file, GOOD) for file in image_files(folder / self.train_dir))
         test = [Sample(file, GOOD) for file in image_files(folder / self.normal_dir)]
         defective = folder / self.defect_dir
-        for place, kind in [(Path(), "defective"), *((Path(p.name), p.name) for p in subfolders(defective))]:
-            test += [Sample(f, kind, masks.get(str(place / f.stem))) for f in image_files(defective / place)]
+        for place, kind in [("", "defective"), *((path.name, path.name) for path in subfolders(defective))]:
+            files = image_files(defective / place)
+            test += [Sample(file, kind, masks.get(str(Path(place, file.stem)))) for file in files]
         return ImageSet(dataset or "folder", category, folder, train, tuple(test))
 
     def read(self, root: Path, category: str, dataset: str | None = None) -> ImageSet:
-        """The images of one category.
+        """Return the images of one category.
 
         Raises:
-            UserError: a folder is missing or empty, or masks are there but not for every defective image.
+            UserError: a folder is missing or empty, or only some of the defective images have a mask.
         """
         folder = root / category
         if not folder.is_dir():
             present = self.categories(root)
-            close = difflib.get_close_matches(category, present, n=1)
-            meant = f" (did you mean {close[0]}?)" if close else ""
             raise UserError(
-                f"There is no folder {folder}{meant}: set dataset.root and dataset.category so that "
-                f"ROOT/CATEGORY/{self.train_dir} holds your normal images; {root} holds "
+                f"There is no folder {folder}{did_you_mean(category, present)}: set dataset.root and dataset.category "
+                f"so that ROOT/CATEGORY/{self.train_dir} holds your normal images; {root} holds "
                 f"{', '.join(present) or 'no folder'}."
             )
-        for key in ("train_dir", "normal_dir", "defect_dir"):
-            part = getattr(self, key)
+        parts = {"train_dir": self.train_dir, "normal_dir": self.normal_dir, "defect_dir": self.defect_dir}
+        for key, part in parts.items():
             if not (folder / part).is_dir():
-                raise UserError(f"{folder} has no folder {part}: make it, or name yours by dataset.{key}=….")
+                raise UserError(f"{folder} has no folder {part}: make it, or name yours with dataset.{key}=….")
         images = self.listed(root, category, dataset)
         without = [sample.image for sample in images.test if sample.defective and sample.mask is None]
         if without and self.mask_dir is not None and (folder / self.mask_dir).is_dir():
@@ -79,9 +77,9 @@ class Folders:
 
 
 def _masks(folder: Path) -> dict[str, Path]:
-    """{path of the image below its folder, without suffix: mask}."""
+    """Return {path of the image below its folder, without suffix: mask}."""
     return {
         str(place / file.stem.removesuffix("_mask")): file
-        for place in [Path(), *(Path(p.name) for p in subfolders(folder))]
+        for place in [Path(), *(Path(subfolder.name) for subfolder in subfolders(folder))]
         for file in image_files(folder / place)
     }

@@ -1,4 +1,4 @@
-"""Decodes images and masks, several at once, into tensors of the input size."""
+"""Decoding of images and masks, several at once, into tensors of the input size."""
 
 from __future__ import annotations
 
@@ -21,33 +21,30 @@ from altub_exp.errors import UserError
 
 T = TypeVar("T")
 PILLOW = {"antialias": Image.Resampling.BILINEAR, "lanczos": Image.Resampling.LANCZOS}
+DAMAGED = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # raised for a file that is no sound image
 REMEDY = "Replace or remove them; python -m altub_exp.data verifies a whole dataset folder."
 
 
 def load_images(samples: Sequence[Sample], size: int, interpolation: str = "bilinear") -> Tensor:
-    """Images resized to a square, without keeping their aspect.
+    """Return images resized to a square, whatever their aspect ratio.
 
     Args:
-        samples: N of them.
+        samples: N images.
         size: side S in pixels.
-        interpolation: ``bilinear`` with two taps (as OpenCV's and anomalib 0.3's, no antialias), ``antialias`` or
-            ``lanczos`` (Pillow's).
+        interpolation: ``bilinear`` with two taps (as in OpenCV and anomalib 0.3, without antialiasing), or Pillow's
+            ``antialias`` or ``lanczos``.
 
     Returns:
         uint8 [N, 3, S, S] on the CPU.
 
     Raises:
-        UserError: files that cannot be decoded; all of them are named in one sentence.
+        UserError: some files cannot be decoded.
     """
-
-    def one(sample: Sample) -> Tensor:
-        return resize(read_rgb(sample.image), size, interpolation)
-
-    return torch.stack(_each(one, samples, lambda sample: sample.image))
+    return torch.stack(_each(lambda sample: resize(read_rgb(sample.image), size, interpolation), samples))
 
 
 class ImageFiles:
-    """Images that are decoded when they are asked for, as :func:`load_images` does."""
+    """Images that :func:`load_images` decodes when they are asked for."""
 
     def __init__(self, samples: Sequence[Sample], size: int, interpolation: str) -> None:
         self._samples, self._size, self._interpolation = samples, size, interpolation
@@ -60,30 +57,30 @@ class ImageFiles:
         """Decode images now and keep them until they are asked for.
 
         Raises:
-            UserError: files that cannot be decoded; all of them are named in one sentence.
+            UserError: some files cannot be decoded.
         """
         if rows:
             pixels = load_images([self._samples[row] for row in rows], self._size, self._interpolation)
             self._decoded |= dict(zip(rows, pixels, strict=True))
 
     def __getitem__(self, rows: Tensor) -> Tensor:
-        """uint8 [B, 3, S, S] of the images ``rows`` [B]."""
+        """Return the images ``rows`` [B] as uint8 [B, 3, S, S]."""
         wanted = rows.tolist()
         self.decode([row for row in wanted if row not in self._decoded])
         return torch.stack([self._decoded.pop(row) for row in wanted])
 
 
 def file_digests(samples: Sequence[Sample]) -> list[str]:
-    """SHA-256 of each image's file, in hex digits.
+    """Return the SHA-256 of each image's file, in hex digits.
 
     Raises:
-        UserError: files that cannot be read.
+        UserError: some files cannot be read.
     """
-    return _each(lambda sample: hashlib.sha256(sample.image.read_bytes()).hexdigest(), samples, lambda s: s.image)
+    return _each(lambda sample: hashlib.sha256(sample.image.read_bytes()).hexdigest(), samples)
 
 
 def rotate(images: Tensor, degrees: Sequence[float]) -> Tensor:
-    """Turn uint8 images [B, 3, S, S] about their centres, nearest pixel, black beyond the edge (torchvision's default).
+    """Turn uint8 images [B, 3, S, S] about their centres: nearest pixel, black beyond the edges, as torchvision does.
 
     >>> rotate(torch.arange(12, dtype=torch.uint8).view(1, 3, 2, 2), [90.0])[0, 0].tolist()
     [[1, 3], [0, 2]]
@@ -92,22 +89,22 @@ def rotate(images: Tensor, degrees: Sequence[float]) -> Tensor:
         np.asarray(Image.fromarray(image.permute(1, 2, 0).numpy()).rotate(angle))
         for image, angle in zip(images, degrees, strict=True)
     ]
-    return torch.stack([_channels_first(one) for one in turned])
+    return torch.stack([_channels_first(pixels) for pixels in turned])
 
 
 def load_masks(samples: Sequence[Sample], size: int) -> Tensor:
-    """Defective pixels, masks nearest-resized: those above 127, or, in masks of class ids, all but 0.
+    """Return True for defective pixels: those above 127 in the mask, or, in masks of class ids, all but 0.
 
-    Of images without a mask all are False.
+    Masks are resized to the nearest pixel. Without a mask, all pixels of an image are False.
 
     Returns:
         bool [N, S, S] on the CPU.
 
     Raises:
-        UserError: a mask cannot be decoded or has another size than its image.
+        UserError: a mask cannot be decoded or differs in size from its image.
     """
 
-    def one(sample: Sample) -> Tensor:
+    def load(sample: Sample) -> Tensor:
         if sample.mask is None:
             return torch.zeros(size, size, dtype=torch.bool)
         with Image.open(sample.mask) as mask, Image.open(sample.image) as image:
@@ -119,30 +116,30 @@ def load_masks(samples: Sequence[Sample], size: int) -> Tensor:
             gray = whiten(mask) if sample.class_ids else eight_bit(mask).convert("L")
         return torch.from_numpy(np.asarray(gray.resize((size, size), Image.Resampling.NEAREST)) > 127)
 
-    return torch.stack(_each(one, samples, lambda sample: sample.mask or sample.image))
+    return torch.stack(_each(load, samples, lambda sample: sample.mask or sample.image))
 
 
 def unreadable(files: Sequence[Path], tick: Callable[[], None] = lambda: None) -> list[Path]:
-    """Those of the files that cannot be decoded; ``tick`` is called after each."""
+    """Return those of the files that cannot be decoded; ``tick`` is called after each file."""
 
-    def broken(file: Path) -> bool:
+    def is_damaged(file: Path) -> bool:
         try:
             read_rgb(file)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        except DAMAGED:
             return True
         finally:
             tick()
         return False
 
     with ThreadPoolExecutor(_threads()) as pool:
-        return [file for file, bad in zip(files, pool.map(broken, files), strict=True) if bad]
+        return [file for file, damaged in zip(files, pool.map(is_damaged, files), strict=True) if damaged]
 
 
 def read_rgb(file: Path) -> Image.Image:
-    """The decoded image as 8-bit RGB, turned upright as its EXIF data says.
+    """Decode an image as 8-bit RGB, turned upright according to its EXIF data.
 
     Raises:
-        OSError: among others; the file is damaged or no image.
+        OSError: or another of ``DAMAGED``: the file is damaged or no image.
     """
     with Image.open(file) as image:
         image.load()
@@ -150,20 +147,20 @@ def read_rgb(file: Path) -> Image.Image:
 
 
 def eight_bit(image: Image.Image) -> Image.Image:
-    """16-bit gray scaled to 8 bits (Pillow's own conversion would clip it); anything else as it is."""
+    """Scale 16-bit gray to 8 bits, which Pillow's own conversion would clip; return other images as they are."""
     if image.mode.startswith("I"):
         return Image.fromarray((np.asarray(image).astype(np.float64) / 257).round().clip(0, 255).astype(np.uint8))
     return image
 
 
 def whiten(mask: Image.Image) -> Image.Image:
-    """White wherever a mask of class ids is not 0; in a palette image the index counts, whatever its colour."""
+    """Return white wherever a mask of class ids is not 0; in a palette image the index counts, whatever its colour."""
     ids = np.asarray(mask if len(mask.getbands()) == 1 else mask.convert("RGB"))
     return Image.fromarray(np.where(np.atleast_3d(ids).any(axis=2), 255, 0).astype(np.uint8))
 
 
 def resize(image: Image.Image, size: int, interpolation: str) -> Tensor:
-    """RGB image → uint8 [3, S, S]."""
+    """Resize an RGB image to uint8 [3, S, S]."""
     if interpolation in PILLOW:
         return _channels_first(np.asarray(image.resize((size, size), PILLOW[interpolation])))
     pixels = _channels_first(np.asarray(image)).float().unsqueeze(0)
@@ -175,17 +172,20 @@ def _channels_first(pixels: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
 
-def _each(one: Callable[[Sample], T], samples: Sequence[Sample], file: Callable[[Sample], Path]) -> list[T]:
+def _each(
+    load: Callable[[Sample], T], samples: Sequence[Sample], file: Callable[[Sample], Path] = lambda sample: sample.image
+) -> list[T]:
+    """Load something from a file of each sample; files that fail are named in one UserError."""
+
     def attempt(sample: Sample) -> T | Path:
         try:
-            return one(sample)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+            return load(sample)
+        except DAMAGED:
             return file(sample)
 
     with ThreadPoolExecutor(_threads()) as pool:
         results = list(pool.map(attempt, samples))
-    damaged = [result for result in results if isinstance(result, Path)]
-    if damaged:
+    if damaged := [result for result in results if isinstance(result, Path)]:
         raise complain_about(f"{len(damaged)} image files cannot be read (damaged or truncated)", damaged, REMEDY)
     return [result for result in results if not isinstance(result, Path)]
 

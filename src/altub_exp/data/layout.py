@@ -1,14 +1,13 @@
-"""What every layout offers, and what is known of a published data set before it is on disk."""
+"""The interface of a layout, and the facts about a published data set."""
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from altub_exp.data.samples import ImageSet
-from altub_exp.errors import UserError
+from altub_exp.errors import UserError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -16,10 +15,10 @@ class Published:
     """A published data set.
 
     Attributes:
-        title: its name.
-        source: where to get it.
-        landmark: what exists below the root once it is unpacked.
-        counts: per category, images for training, normal and defective images for testing.
+        title: name as published.
+        source: address to get it from.
+        landmark: a path that exists below the root once the data set is unpacked.
+        counts: per category, the numbers of training images, normal and defective test images.
     """
 
     title: str
@@ -28,7 +27,7 @@ class Published:
     counts: dict[str, tuple[int, int, int]]
 
     def lacks(self, root: Path, category: str, present: list[str]) -> UserError:
-        """The sentence for a root or a category that is not there: where to get it, or what is there instead."""
+        """Return the error for a root or a category that is missing: where to get it, or what is there instead."""
         if not root.is_dir():
             return UserError(
                 f"There is no dataset folder {root} (expected: {root}/{self.landmark}, …): get {self.title} from "
@@ -39,8 +38,7 @@ class Published:
                 f"{root} has no category {category!r}: get it from {self.source} and unpack it there, or choose one "
                 f"that is there ({', '.join(present) or 'none'})."
             )
-        close = difflib.get_close_matches(category, [*present, *self.counts], n=1)
-        meant = f" (did you mean {close[0]}?)" if close else ""
+        meant = did_you_mean(category, [*present, *self.counts])
         return UserError(
             f"There is no category {category!r} in {root}{meant}: choose one of those there "
             f"({', '.join(present) or 'none, it is empty'})."
@@ -48,20 +46,20 @@ class Published:
 
 
 class DiskLayout(Protocol):
-    """How the categories of a data set lie below its root."""
+    """The arrangement of a data set's categories below its root."""
 
     @property
     def published(self) -> Published | None:
-        """The data set that is laid out this way, if it is one."""
+        """The published data set that is laid out this way; None for a user's own images."""
 
     def fits(self, root: Path) -> bool:
-        """Whether the root is evidently laid out this way."""
+        """True if the root is evidently laid out this way."""
 
     def categories(self, root: Path) -> list[str]:
-        """The categories on disk."""
+        """Return the categories on disk."""
 
     def listed(self, root: Path, category: str, dataset: str | None = None) -> ImageSet:
-        """The images of one category as they are found, unchecked; ``dataset`` is how to call them."""
+        """Return the images of one category as they are on disk, unchecked; ``dataset`` is the name they get."""
 
     def read(self, root: Path, category: str, dataset: str | None = None) -> ImageSet:
-        """The images of one category, checked."""
+        """Return the images of one category, checked."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from altub_exp.data.layout import Published
 from altub_exp.data.tree import Tree
 
-# images for training, normal and defective images for testing; Bergmann et al. 2019, Table 1
+# Training images, normal and defective test images: Bergmann et al. 2019, Table 1,
+# https://doi.org/10.1109/CVPR.2019.00982
 COUNTS: dict[str, tuple[int, int, int]] = {
     "carpet": (280, 28, 89),
     "grid": (264, 21, 57),

@@ -1,7 +1,8 @@
-"""How the built-in images look: two textures and an object, their natural variation, and their defects.
+"""The built-in images: two textures and an object, with natural variation and defects.
 
-Every function takes a random generator; colours are floats from 0 to 1, [S, S, 3]. A category returns its pixels and
-the surface that defects may lie on, [S, S]; a defect returns pixels and its opacity [S, S], from which the mask is cut.
+Every function takes a random generator; colours are floats from 0 to 1, [S, S, 3]. The function of a category returns
+pixels and the surface [S, S] that defects may lie on; that of a defect returns pixels and the defect's opacity [S, S],
+from which the mask is cut.
 """
 
 from __future__ import annotations
@@ -11,38 +12,31 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.special import expit
 
-CATEGORIES = ["fabric", "grain", "washer"]
-KINDS = {
-    "fabric": ["hole", "stain", "thread"],
-    "grain": ["bleach", "knot", "scratch"],
-    "washer": ["contamination", "dent", "scratch"],
-}
-
 Field = NDArray[np.float64]
 Random = np.random.Generator
 
 
 def grid(size: int) -> tuple[Field, Field]:
-    """Coordinates (y, x) of the pixels, from −1 to 1."""
+    """Return the coordinates (y, x) of the pixels, from −1 to 1."""
     axis = (np.arange(size) + 0.5) / size * 2 - 1
     y, x = np.meshgrid(axis, axis, indexing="ij")
     return y, x
 
 
 def noise(size: int, random: Random, grain: float, stretch: float = 1.0) -> Field:
-    """Smooth noise of unit variance; ``grain`` is its length in units of the image, ``stretch`` times that along y."""
+    """Return smooth noise of unit variance, ``grain`` sides of the image long and ``stretch`` times that along y."""
     field = gaussian_filter(random.normal(size=(size, size)), (grain * stretch * size, grain * size), mode="wrap")
     return np.asarray((field - field.mean()) / field.std())
 
 
 def tint(values: Field, dark: tuple[float, ...], bright: tuple[float, ...]) -> Field:
-    """Values from 0 to 1 → colours between two."""
+    """Return colours between two, from values between 0 and 1."""
     mixed: Field = np.asarray(dark) + values[..., None] * (np.asarray(bright) - np.asarray(dark))
     return mixed
 
 
 def light(pixels: Field, random: Random) -> Field:
-    """Uneven illumination, exposure and sensor noise."""
+    """Add uneven illumination, exposure and sensor noise."""
     size = len(pixels)
     y, x = grid(size)
     slope = random.normal(scale=0.05, size=2)
@@ -52,7 +46,7 @@ def light(pixels: Field, random: Random) -> Field:
 
 
 def blob(size: int, random: Random, centre: tuple[float, float], radius: float, rough: float = 0.35) -> Field:
-    """A soft-edged patch of irregular outline."""
+    """Return the opacity of a patch with soft edges and an irregular outline."""
     y, x = grid(size)
     distance = np.hypot(y - centre[0], (x - centre[1]) * random.uniform(0.7, 1.4)) / radius
     edge = distance + rough * 0.5 * noise(size, random, radius / 5)
@@ -60,7 +54,7 @@ def blob(size: int, random: Random, centre: tuple[float, float], radius: float, 
 
 
 def stroke(size: int, random: Random, start: tuple[float, float], length: float, width: float, bend: float) -> Field:
-    """A curved line of soft edge."""
+    """Return the opacity of a curved line with soft edges."""
     y, x = grid(size)
     angle, opacity = random.uniform(0, 2 * np.pi), np.zeros((size, size))
     py, px = start
@@ -74,7 +68,7 @@ def stroke(size: int, random: Random, start: tuple[float, float], length: float,
 
 
 def somewhere(surface: Field, random: Random) -> tuple[float, float]:
-    """A point (y, x) of the surface, away from the border."""
+    """Return a point (y, x) of the surface, away from the border."""
     size = len(surface)
     y, x = grid(size)
     allowed = np.argwhere((surface > 0.5) & (np.abs(y) < 0.75) & (np.abs(x) < 0.75))
@@ -83,7 +77,7 @@ def somewhere(surface: Field, random: Random) -> tuple[float, float]:
 
 
 def over(pixels: Field, colour: Field | float, opacity: Field) -> Field:
-    """The colour laid over the pixels."""
+    """Lay a colour over the pixels."""
     return pixels * (1 - opacity[..., None]) + colour * opacity[..., None]
 
 
@@ -101,20 +95,20 @@ def fabric(size: int, random: Random) -> tuple[Field, Field]:
 
 
 def fabric_hole(pixels: Field, surface: Field, random: Random) -> tuple[Field, Field]:
-    """Threads are missing: the dark ground shows."""
+    """A hole, through which the dark ground shows."""
     opacity = blob(len(pixels), random, somewhere(surface, random), random.uniform(0.05, 0.12))
     return over(pixels, random.uniform(0.08, 0.2), opacity * random.uniform(0.7, 1.0)), opacity
 
 
 def fabric_stain(pixels: Field, surface: Field, random: Random) -> tuple[Field, Field]:
-    """A faint discoloured patch."""
+    """A stain: a faint discoloured patch."""
     opacity = blob(len(pixels), random, somewhere(surface, random), random.uniform(0.12, 0.25), rough=0.5)
     stain = pixels * np.asarray([0.95, 0.80, 0.62])
     return over(pixels, stain, opacity * random.uniform(0.35, 0.9)), opacity
 
 
 def fabric_thread(pixels: Field, surface: Field, random: Random) -> tuple[Field, Field]:
-    """A loose thread lies on the weave."""
+    """A loose thread on the weave."""
     start = somewhere(surface, random)
     opacity = stroke(len(pixels), random, start, random.uniform(0.3, 0.8), 0.016, bend=1.5)
     return over(pixels, np.asarray([0.75, 0.73, 0.70]), opacity * random.uniform(0.5, 0.9)), opacity
@@ -130,13 +124,13 @@ def grain(size: int, random: Random) -> tuple[Field, Field]:
 
 
 def grain_bleach(pixels: Field, surface: Field, random: Random) -> tuple[Field, Field]:
-    """A patch has lost contrast and colour."""
+    """A patch that has lost contrast and colour."""
     opacity = blob(len(pixels), random, somewhere(surface, random), random.uniform(0.12, 0.25), rough=0.5)
     return over(pixels, 0.5 * pixels + 0.36, opacity * random.uniform(0.35, 0.9)), opacity
 
 
 def grain_knot(pixels: Field, surface: Field, random: Random) -> tuple[Field, Field]:
-    """The dark rings of a branch."""
+    """A knot: the dark rings of a branch."""
     size, centre = len(pixels), somewhere(surface, random)
     y, x = grid(size)
     radius = random.uniform(0.07, 0.15)
@@ -147,13 +141,13 @@ def grain_knot(pixels: Field, surface: Field, random: Random) -> tuple[Field, Fi
 
 
 def grain_scratch(pixels: Field, surface: Field, random: Random) -> tuple[Field, Field]:
-    """A thin bright line across the fibres."""
+    """A scratch: a thin bright line across the fibres."""
     opacity = stroke(len(pixels), random, somewhere(surface, random), random.uniform(0.3, 0.7), 0.013, bend=0.4)
     return over(pixels, 0.92, opacity * random.uniform(0.35, 0.8)), opacity
 
 
 def washer(size: int, random: Random) -> tuple[Field, Field]:
-    """A brushed ring on a belt, its place, size and turn varying."""
+    """A brushed ring on a belt, of varying position, size and rotation."""
     y, x = grid(size)
     centre, radius = random.normal(scale=0.04, size=2), random.normal(0.66, 0.015)
     distance = np.hypot(y - centre[0], x - centre[1])
@@ -179,7 +173,7 @@ def washer_contamination(pixels: Field, surface: Field, random: Random) -> tuple
 
 
 def washer_dent(pixels: Field, surface: Field, random: Random) -> tuple[Field, Field]:
-    """A bite is missing: the belt shows."""
+    """A piece missing from an edge, where the belt shows."""
     size = len(pixels)
     edge = np.abs(np.gradient(gaussian_filter(surface, size / 100))[0]) + 1e-9
     place = somewhere((edge > 0.5 * edge.max()).astype(float), random)
@@ -188,7 +182,15 @@ def washer_dent(pixels: Field, surface: Field, random: Random) -> tuple[Field, F
 
 
 def washer_scratch(pixels: Field, surface: Field, random: Random) -> tuple[Field, Field]:
-    """A thin line in the metal, bright or dark."""
+    """A scratch: a thin line in the metal, bright or dark."""
     start = somewhere(surface, random)
     opacity = stroke(len(pixels), random, start, random.uniform(0.15, 0.4), 0.011, bend=0.5) * (surface > 0.5)
     return over(pixels, float(random.choice([0.95, 0.3])), opacity * random.uniform(0.4, 0.9)), opacity
+
+
+CATEGORIES = {"fabric": fabric, "grain": grain, "washer": washer}
+DEFECTS = {
+    "fabric": {"hole": fabric_hole, "stain": fabric_stain, "thread": fabric_thread},
+    "grain": {"bleach": grain_bleach, "knot": grain_knot, "scratch": grain_scratch},
+    "washer": {"contamination": washer_contamination, "dent": washer_dent, "scratch": washer_scratch},
+}

@@ -1,4 +1,4 @@
-"""What a layout finds on disk: the images of one category, with their kinds and masks."""
+"""The images of one category, with their kinds and masks, and the files of a folder."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Sample:
     Attributes:
         image: its file.
         kind: ``good``, or the name of its kind of defect.
-        mask: the file of its mask, or None where it has none.
-        class_ids: whether the mask holds ids of kinds of defect (0: none) and not white where the defect is.
+        mask: the file of its mask; None if it has none.
+        class_ids: True if the mask holds ids of kinds of defect (0: none), False if it is white where the defect is.
     """
 
     image: Path
@@ -32,7 +32,7 @@ class Sample:
 
     @property
     def defective(self) -> bool:
-        """Whether the image shows a defect."""
+        """True if the image shows a defect."""
         return self.kind != GOOD
 
 
@@ -44,8 +44,8 @@ class ImageSet:
         dataset: name of the data set.
         category: name of the category.
         root: the category's folder.
-        train: normal images to train on.
-        test: normal and defective images.
+        train: normal training images.
+        test: normal and defective test images.
     """
 
     dataset: str
@@ -56,14 +56,14 @@ class ImageSet:
 
     @property
     def has_masks(self) -> bool:
-        """Whether every defective test image has a mask."""
+        """True if every defective test image has a mask."""
         return all(sample.mask is not None for sample in self.test if sample.defective)
 
     def fingerprint(self) -> str:
-        """32 hex digits over names (relative to the category's folder), sizes, split and kind of all files.
+        """Return 32 hex digits over names (relative to the category's folder), sizes, split and kind of all files.
 
-        The same files elsewhere have the same fingerprint; a file added, removed, renamed, re-encoded or put to another
-        use changes it.
+        The same files in another place have the same fingerprint; it changes if a file is added, removed, renamed,
+        re-encoded or used for something else.
         """
         lines = []
         for split, samples in (("train", self.train), ("test", self.test)):
@@ -74,16 +74,16 @@ class ImageSet:
         return hashlib.blake2b("".join(sorted(lines)).encode(), digest_size=16).hexdigest()
 
     def checked(self) -> ImageSet:
-        """The same, if one can train and judge with it.
+        """Return the same images if they suffice for training and evaluation.
 
         Raises:
-            UserError: no training images, or not both normal and defective test images.
+            UserError: there are no training images, or not both normal and defective test images.
         """
         if not self.train:
             raise UserError(f"{self.root} has no normal images to train on: put them where the layout expects them.")
-        kinds = {sample.defective for sample in self.test}
+        present = {sample.defective for sample in self.test}
         for defective, word in ((False, "normal"), (True, "defective")):
-            if defective not in kinds:
+            if defective not in present:
                 raise UserError(
                     f"{self.root} has no {word} test images: AUROC compares normal with defective ones, add some."
                 )
@@ -91,22 +91,22 @@ class ImageSet:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The image files directly in a folder, in natural order (2 before 10), hidden ones left out; [] if none."""
+    """Return the image files in a folder, but not hidden ones, in natural order (2 before 10); [] without a folder."""
     if not folder.is_dir():
         return []
-    found = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()]
-    return sorted(found, key=natural)
+    files = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file()]
+    return sorted((file for file in files if not file.name.startswith(".")), key=natural)
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The folders directly in a folder, by name, hidden ones left out; [] if there is no such folder."""
+    """Return the folders in a folder, but not hidden ones, by name; [] without a folder."""
     if not folder.is_dir():
         return []
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def natural(path: Path) -> list[tuple[int, int | str]]:
-    """Sort key that takes digits as numbers.
+    """Return a sort key that takes digits as numbers.
 
     >>> sorted([Path("10.png"), Path("2.png")], key=natural)[0].name
     '2.png'
@@ -114,7 +114,7 @@ def natural(path: Path) -> list[tuple[int, int | str]]:
     return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", path.name)]
 
 
-def complain_about(what: str, files: list[Path], remedy: str) -> UserError:
-    """One sentence that names up to three of the files."""
+def complain_about(problem: str, files: list[Path], remedy: str) -> UserError:
+    """Return an error that names up to three of the files."""
     shown = ", ".join(str(file) for file in files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
-    return UserError(f"{what}: {shown}. {remedy}")
+    return UserError(f"{problem}: {shown}. {remedy}")

@@ -1,4 +1,4 @@
-"""Folders that name split and kind, CATEGORY/{train/NORMAL, test/KIND, ground_truth/KIND}: MVTec AD's and BTAD's."""
+"""A tree of folders named by split and kind, CATEGORY/{train/NORMAL, test/KIND, ground_truth/KIND}: MVTec AD, BTAD."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from altub_exp.errors import UserError
 
 @dataclass(frozen=True)
 class Tree:
-    """How one data set names its folders and masks.
+    """The names of a data set's folders and masks.
 
     Attributes:
-        name: what the images are called where nothing else is said.
+        name: default name of the data set.
         published: the data set.
-        normal: the folder of normal images.
-        mask_ending: what the name of a mask adds to that of its image; their suffixes may differ.
+        normal: name of the folders of normal images.
+        mask_ending: a mask's name is its image's name with this ending; their suffixes may differ.
     """
 
     name: str
@@ -27,15 +27,15 @@ class Tree:
     mask_ending: str
 
     def fits(self, root: Path) -> bool:
-        """Whether any folder below the root holds ``train/NORMAL``."""
+        """True if any folder below the root holds ``train/NORMAL``."""
         return any((folder / "train" / self.normal).is_dir() for folder in subfolders(root))
 
     def categories(self, root: Path) -> list[str]:
-        """The categories on disk: every folder below the root that holds ``train`` or ``test``."""
-        return [f.name for f in subfolders(root) if (f / "train").is_dir() or (f / "test").is_dir()]
+        """Return the categories on disk: every folder below the root that holds ``train`` or ``test``."""
+        return [path.name for path in subfolders(root) if (path / "train").is_dir() or (path / "test").is_dir()]
 
     def listed(self, root: Path, category: str, dataset: str | None = None) -> ImageSet:
-        """The images of one category as they lie there, unchecked; defective ones may lack their mask.
+        """Return the images of one category as they are on disk, unchecked; defective ones may lack their mask.
 
         Raises:
             UserError: there is no such root or category.
@@ -50,14 +50,15 @@ class Tree:
                 test += [Sample(file, GOOD) for file in image_files(kind)]
             else:
                 masks = {mask.stem: mask for mask in image_files(folder / "ground_truth" / kind.name)}
-                test += [Sample(f, kind.name, masks.get(f.stem + self.mask_ending)) for f in image_files(kind)]
+                files = image_files(kind)
+                test += [Sample(file, kind.name, masks.get(file.stem + self.mask_ending)) for file in files]
         return ImageSet(dataset or self.name, category, folder, train, tuple(test))
 
     def read(self, root: Path, category: str, dataset: str | None = None) -> ImageSet:
-        """The images of one category.
+        """Return the images of one category.
 
         Raises:
-            UserError: the root, the category or a part of it is missing; a defective image has no mask or a mask no
+            UserError: the root, the category or a part of it is missing; a defective image has no mask, or a mask no
                 image.
         """
         images = self.listed(root, category, dataset)
@@ -69,13 +70,13 @@ class Tree:
                     f"test/{self.normal}, test/DEFECT, ground_truth/DEFECT}}; other layouts are dataset=mvtec, btad, "
                     "visa, and dataset=folder for your own."
                 )
-        taken = {sample.mask for sample in images.test}
+        matched = {sample.mask for sample in images.test}
         for kind in subfolders(folder / "ground_truth"):
-            left = [mask for mask in image_files(kind) if mask not in taken]
-            if left and not (folder / "test" / kind.name).is_dir():
+            unmatched = [mask for mask in image_files(kind) if mask not in matched]
+            if unmatched and not (folder / "test" / kind.name).is_dir():
                 raise UserError(f"{kind} holds masks, but there is no folder {folder / 'test' / kind.name}: add it.")
-            if left and kind.name != self.normal:
-                raise complain_about("masks without their image", left, "Add the image or remove the mask.")
+            if unmatched and kind.name != self.normal:
+                raise complain_about("masks without their image", unmatched, "Add the image or remove the mask.")
         if without := [sample.image for sample in images.test if sample.defective and sample.mask is None]:
             first = folder / "ground_truth" / without[0].parent.name / f"{without[0].stem}{self.mask_ending}.png"
             raise complain_about(

@@ -1,4 +1,4 @@
-"""VisA's layout: root/split_csv/1cls.csv names split, label, image and mask of root/OBJECT/Data/{Images, Masks}."""
+"""VisA's layout: root/split_csv/1cls.csv lists split, label, image and mask of root/OBJECT/Data/{Images, Masks}."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from altub_exp.errors import UserError
 
 COLUMNS = ("object", "split", "label", "image", "mask")
 
-# images for training, normal and anomalous images for testing, as split_csv/1cls.csv of Zou et al. 2022 lists them
+# Training images, normal and anomalous test images, as listed in the split_csv/1cls.csv of Zou et al. 2022,
+# https://arxiv.org/abs/2207.14315
 COUNTS: dict[str, tuple[int, int, int]] = {
     "candle": (900, 100, 100),
     "capsules": (542, 60, 100),
@@ -31,12 +32,12 @@ COUNTS: dict[str, tuple[int, int, int]] = {
 
 @dataclass(frozen=True)
 class SplitFile:
-    """A table that says what each image is for, whatever the folders are called.
+    """A table that lists split and label of each image, whatever the folders are called.
 
-    Masks hold class ids: every pixel but 0 is a defect (as in prepare_data.py of amazon-science/spot-diff).
+    Masks hold class ids: every pixel other than 0 is a defect (as in prepare_data.py of amazon-science/spot-diff).
 
     Attributes:
-        name: what the images are called where nothing else is said.
+        name: default name of the data set.
         published: the data set; its landmark is the table.
     """
 
@@ -44,25 +45,25 @@ class SplitFile:
     published: Published
 
     def fits(self, root: Path) -> bool:
-        """Whether the table is there."""
+        """True if the root holds the table."""
         return (root / self.published.landmark).is_file()
 
     def categories(self, root: Path) -> list[str]:
-        """The objects of the table whose folder is on disk, in the table's order; [] if there is no such root.
+        """Return the objects of the table whose folder is on disk, in the table's order; [] if there is no such root.
 
         Raises:
-            UserError: the table is missing, or not one.
+            UserError: the table is missing or cannot be read.
         """
         objects = dict.fromkeys(row["object"] for row in self._rows(root)) if root.is_dir() else {}
         return [name for name in objects if (root / name).is_dir()]
 
     def listed(self, root: Path, category: str, dataset: str | None = None) -> ImageSet:
-        """The images of one object as the table lists them, unchecked: files may be missing.
+        """Return the images of one object as the table lists them, unchecked: files may be missing.
 
-        They come in natural order, normal ones first, whatever the order of the table's lines.
+        They are in natural order, normal ones first, whatever the order of the table's lines.
 
         Raises:
-            UserError: there is no such root or object, or the table says something else than expected.
+            UserError: there is no such root or object, or the table has unknown columns or values.
         """
         present = self.categories(root)
         if category not in present:
@@ -76,22 +77,22 @@ class SplitFile:
         return ImageSet(dataset or self.name, category, root / category, tuple(parts["train"]), tuple(parts["test"]))
 
     def read(self, root: Path, category: str, dataset: str | None = None) -> ImageSet:
-        """The images of one object.
+        """Return the images of one object.
 
         Raises:
-            UserError: the root, the table, the object or a file that the table names is missing; the table trains on
-                anomalous images, or gives one no mask.
+            UserError: the root, the table, the object or a listed file is missing; the table lists an anomalous image
+                for training, or one without a mask.
         """
         images, table = self.listed(root, category, dataset), root / self.published.landmark
         source = f"{self.published.title} ({self.published.source})"
         if anomalous := [sample.image for sample in images.train if sample.defective]:
-            raise complain_about(f"{table} trains on anomalies", anomalous, f"Take the table that comes with {source}.")
+            raise complain_about(f"{table} trains on anomalies", anomalous, f"Use the table that comes with {source}.")
         if bare := [sample.image for sample in images.test if sample.defective and sample.mask is None]:
-            raise complain_about(f"{table} names no mask for", bare, f"Take the table that comes with {source}.")
+            raise complain_about(f"{table} names no mask for", bare, f"Use the table that comes with {source}.")
         files = [file for sample in images.train + images.test for file in (sample.image, sample.mask)]
         if missing := [file for file in files if file is not None and not file.is_file()]:
             raise complain_about(
-                f"{len(missing)} files that {table} names are missing", missing, f"Unpack {source} anew."
+                f"{len(missing)} files that {table} names are missing", missing, f"Unpack {source} again."
             )
         return images.checked()
 
@@ -108,7 +109,7 @@ class SplitFile:
                 rows = list(reader)
         except (OSError, ValueError, csv.Error) as error:
             raise UserError(
-                f"{table} cannot be read as a table ({error}): get it anew from {self.published.source}."
+                f"{table} cannot be read as a table ({error}): get it again from {self.published.source}."
             ) from error
         if absent := [name for name in COLUMNS if name not in (reader.fieldnames or [])]:
             raise UserError(f"{table} has no column {', '.join(absent)}: its first line must be {','.join(COLUMNS)}.")

@@ -27,10 +27,11 @@ from altub_exp.data import ImageSet
 from altub_exp.data.images import ImageFiles, file_digests
 from altub_exp.errors import UserError
 from altub_exp.features.backbone import Backbone
-from altub_exp.features.cache import FeatureCache, Shelf
-from altub_exp.features.cache_key import Weights, image_facts, model_facts
+from altub_exp.features.cache import FeatureCache
+from altub_exp.features.cache_key import WeightsSource, image_facts, model_facts
 from altub_exp.features.extraction import LateBackbone
 from altub_exp.features.maps import FeatureMaps
+from altub_exp.features.recipe_cache import RecipeCache, open_recipe
 from altub_exp.flows.cflow import CFlow
 from altub_exp.flows.csflow import CSFlow
 from altub_exp.flows.fastflow import FastFlow
@@ -155,7 +156,7 @@ def build_backbone(config: Config) -> Backbone:
 def build_features(
     config: Config, images: ImageSet, device: torch.device, weights_sha256: str | None
 ) -> tuple[FeatureMaps, FeatureMaps]:
-    """Feature maps of the training and of the test images; the backbone is built only if one is missing in the cache.
+    """Feature maps of the training and of the test images; the backbone is built only if the cache lacks one of them.
 
     Args:
         config: of the run.
@@ -168,13 +169,13 @@ def build_features(
     """
     backbone = LateBackbone(lambda: build_backbone(config).to(device))
     size, interpolation = config.dataset.image_size, config.dataset.interpolation
-    shelf = None if config.cache.dir is None else open_shelf(config, backbone, device, weights_sha256)
+    cache = None if config.cache.dir is None else open_cache(config, backbone, device, weights_sha256)
     parts = []
     for samples, rotation in ((images.train, config.dataset.rotation), (images.test, 0.0)):
         files = ImageFiles(samples, size, interpolation)
-        digests = [] if shelf is None else file_digests(samples)
-        files.decode([row for row in range(len(samples)) if rotation or shelf is None or not shelf.has(digests[row])])
-        parts.append((files, rotation, None if shelf is None else functools.partial(shelf.use, digests)))
+        digests = [] if cache is None else file_digests(samples)
+        files.decode([row for row in range(len(samples)) if rotation or cache is None or not cache.has(digests[row])])
+        parts.append((files, rotation, None if cache is None else functools.partial(cache.lease, digests)))
     kept = sum(len(files) for files, rotation, _ in parts if not rotation)
     train, test = (
         FeatureMaps(
@@ -184,26 +185,25 @@ def build_features(
             device=device,
             memory_gb=config.feature_memory_gb * len(files) / kept,
             rotation=rotation,
-            cached=use,
+            lease=lease,
         )
-        for files, rotation, use in parts
+        for files, rotation, lease in parts
     )
     return train, test
 
 
-def open_shelf(
+def open_cache(
     config: Config, backbone: LateBackbone, device: torch.device, weights_sha256: str | None
-) -> Shelf | None:
-    """The place of a run's features in the cache; None, with a warning, where it cannot be read."""
+) -> RecipeCache | None:
+    """The part of the feature cache for a run's recipe; None, with a warning, if it cannot be used."""
     final_norm = config.model.feature_norm is FeatureNorm.pretrained
     model = model_facts(config.backbone.name, config.backbone.stages, final_norm, device)
-    weights = Weights(config.backbone.weights, config.seed, config.backbone.name, weights_sha256)
+    weights = WeightsSource(config.backbone.weights, config.seed, config.backbone.name, weights_sha256)
     assert config.cache.dir is not None
     cache = FeatureCache(Path(config.cache.dir).expanduser(), config.cache.max_gb)
+    preprocessing = image_facts(config.dataset.image_size, config.dataset.interpolation)
     try:
-        return cache.shelf(
-            model, image_facts(config.dataset.image_size, config.dataset.interpolation), weights, backbone
-        )
+        return open_recipe(cache, model, preprocessing, weights, backbone)
     except OSError as error:
         log.warning("The feature cache cannot be used (%s): going on without.", error)
         return None

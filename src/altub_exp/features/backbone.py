@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,28 +14,29 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from altub_exp.errors import UserError
+from altub_exp.errors import UserError, did_you_mean
 from altub_exp.machine.memory import collection_paused
 from altub_exp.machine.precision import without_tf32
 
-Weights = Mapping[str, Tensor]
+StateDict = Mapping[str, Tensor]
 
 
 class Backbone(nn.Module):
-    """Images → feature maps of the chosen stages, by timm's ``forward_intermediates``; no parameter moves.
+    """Feature maps of the chosen stages of a timm model, by its ``forward_intermediates``; its parameters are constant.
 
-    Prefix tokens of transformers (cls, dist) are dropped and the rest laid out as maps.
+    Prefix tokens of transformers (cls, dist) are dropped, and the others are laid out as maps.
 
     Args:
-        name: timm model name, with the tag of its weights.
-        stages: indices of timm's intermediates: 1, 2, 3 of a ResNet are layer1 … layer3; of a transformer, blocks.
+        name: timm's name of the model, with the tag of its weights.
+        stages: indices of timm's intermediates: layer1 … layer3 of a ResNet are 1, 2, 3; those of a transformer are
+            blocks.
         weights: ``pretrained`` (timm's, fetched once from the Hugging Face hub), ``random``, or a .safetensors or
-            .pth file, whose metadata ``mean``, ``std`` and ``pad_type`` are honoured where it has them.
-        final_norm: send the maps through the model's own final norm (transformers).
+            .pth file; ``mean``, ``std`` and ``pad_type`` in its metadata replace timm's.
+        final_norm: True to apply the model's own final norm to the maps (transformers).
         seed: of the random weights.
 
     Raises:
-        UserError: no such model, stage or file; weights that do not fit or cannot be fetched.
+        UserError: there is no such model, stage or file, or the weights do not fit or cannot be fetched.
     """
 
     mean: Tensor
@@ -48,16 +48,13 @@ class Backbone(nn.Module):
     ) -> None:
         super().__init__()
         with collection_paused():
-            import timm  # here: seconds, which a run with all of its features in the cache does not need
+            import timm  # here: it takes seconds, and a run whose features are all in the cache does not need it
 
         self.name, self.stages, self.final_norm = name, list(stages), final_norm
         if not timm.is_model(name.split(".")[0]):
-            close = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=3)
-            raise UserError(
-                f"timm has no model {name!r}{': did you mean ' + ' or '.join(close) + '?' if close else '.'}"
-            )
+            raise UserError(f"timm has no model {name!r}{did_you_mean(name.split('.')[0], timm.list_models(), n=3)}.")
         metadata: dict[str, str] = {}
-        state: Weights = {}
+        state: StateDict = {}
         if weights not in ("pretrained", "random"):
             state, metadata = read_weights(Path(weights).expanduser())
         self.model = create(name, fetch=weights == "pretrained", seed=seed, pad_type=metadata.get("pad_type"))
@@ -73,7 +70,7 @@ class Backbone(nn.Module):
         self.requires_grad_(False).eval()
 
     def _select_stages(self) -> None:
-        """Drop what lies behind the last stage; complain about stages that the model does not have."""
+        """Drop the layers after the last stage; raise a UserError for stages that the model does not have."""
         try:
             self.model.prune_intermediate_layers(self.stages, prune_norm=not self.final_norm, prune_head=True)
         except AttributeError:
@@ -82,12 +79,12 @@ class Backbone(nn.Module):
             raise UserError(f"{self.name} has no stage of backbone.stages={self.stages}: {error}.") from None
 
     def train(self, mode: bool = True) -> Backbone:
-        """Stay in evaluation mode, whatever the module around it does: batch norm statistics are frozen too."""
+        """Stay in evaluation mode, whatever the mode of the module around it: batch norm statistics are frozen too."""
         return super().train(False)
 
     @torch.inference_mode()
     def forward(self, images: Tensor) -> list[Tensor]:
-        """uint8 images [B, 3, S, S] → one float32 map [B, C, H, W] per stage.
+        """Return one float32 map [B, C, H, W] per stage of uint8 images [B, 3, S, S].
 
         Raises:
             UserError: the model does not take images of this size.
@@ -111,7 +108,7 @@ class Backbone(nn.Module):
 
 
 def create(name: str, *, fetch: bool, seed: int, pad_type: str | None = None) -> nn.Module:
-    """The timm model without its classifier, with weights fetched or drawn from ``seed``."""
+    """Return the timm model without its classifier, with weights fetched or drawn from ``seed``."""
     import timm
 
     options: dict[str, Any] = {} if pad_type is None else {"pad_type": pad_type}
@@ -134,12 +131,12 @@ def create(name: str, *, fetch: bool, seed: int, pad_type: str | None = None) ->
 
 @contextlib.contextmanager
 def hub_offline_if_unreachable() -> Iterator[None]:
-    """Without a network, look only in the hub's local cache instead of retrying for three quarters of a minute."""
+    """If there is no network, look only in the hub's local cache; the hub's client would retry for 45 seconds."""
     from huggingface_hub import constants
 
     host = urlsplit(constants.ENDPOINT).hostname
     before = constants.HF_HUB_OFFLINE
-    if not getproxies():  # behind a proxy, names need not resolve here
+    if not getproxies():  # a proxy resolves names itself
         try:
             socket.getaddrinfo(host, 443)
         except OSError:
@@ -150,8 +147,8 @@ def hub_offline_if_unreachable() -> Iterator[None]:
         constants.HF_HUB_OFFLINE = before
 
 
-def read_weights(path: Path) -> tuple[Weights, dict[str, str]]:
-    """State dict and metadata of a .safetensors or .pth file; .pth files are read as plain tensors only."""
+def read_weights(path: Path) -> tuple[StateDict, dict[str, str]]:
+    """Return state dict and metadata of a .safetensors or .pth file; of a .pth file only plain tensors are read."""
     if not path.is_file():
         raise UserError(f"backbone.weights={path} is no file: give pretrained, random, or an existing weights file.")
     try:
@@ -167,10 +164,13 @@ def read_weights(path: Path) -> tuple[Weights, dict[str, str]]:
         raise UserError(f"backbone.weights={path} cannot be read as weights: {reason}.") from error
 
 
-def load_strictly(model: nn.Module, state: Weights, source: str) -> None:
-    """Load what the kept stages need; every one of their keys must be there in its shape.
+def load_strictly(model: nn.Module, state: StateDict, source: str) -> None:
+    """Load the weights of the kept stages, whose keys and shapes must all match.
 
-    Keys of the file that belong to stages or heads that were dropped do not matter; others are an error.
+    The file may hold weights of stages and heads that were dropped, but no other keys.
+
+    Raises:
+        UserError: the weights do not match.
     """
     wanted = model.state_dict()
     missing = sorted(set(wanted) - set(state))
@@ -187,7 +187,7 @@ def load_strictly(model: nn.Module, state: Weights, source: str) -> None:
 
 
 def _dropped(key: str, wanted: Mapping[str, Tensor]) -> bool:
-    """Whether a key belongs to a numbered block that was dropped, such as ``blocks.6.0.conv.weight``."""
+    """True if a key belongs to a numbered block that was dropped, such as ``blocks.6.0.conv.weight``."""
     head, _, rest = key.partition(".")
     number = rest.split(".")[0]
     return number.isdigit() and not any(name.startswith(f"{head}.{number}.") for name in wanted)

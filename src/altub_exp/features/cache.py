@@ -1,32 +1,38 @@
-"""The feature cache: the maps of every image that has gone through a backbone, on disk, for all runs and processes.
+"""The feature cache: a folder of feature maps, one file per recipe and image, shared by all runs and processes.
 
-One folder per recipe (everything that decides the bits of a map), one file per image, named by the SHA-256 of the
-image's file. A process holds a shared lock on the list of the images that it uses, so that none of them is removed.
+.lock
+    Held while a process takes a lease or prunes.
+weights/SOURCE
+    The SHA-256 of the state that weights from a source have.
+RECIPE/recipe.json
+    Everything that decides the bits of a map, apart from the image.
+RECIPE/IMAGE.safetensors
+    The maps of the image whose file has this SHA-256.
+RECIPE/SET.lock
+    Held by the one process that computes the maps of a set of images.
+RECIPE/RUN.lease
+    Held by a process as long as it uses the images listed in RUN.images; while it writes a map, there is a RUN.*.tmp.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import hashlib
-import os
 import shutil
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from altub_exp.features.cache_key import Facts, Weights, digest, state_sha256
-from altub_exp.features.cached import SPARE_GB, CachedMaps, left_behind, lock_file, paths_in
-from altub_exp.features.extraction import LateBackbone
-from altub_exp.features.mapfile import MAPS
-from altub_exp.machine.disk import write_json, write_text
+from filelock import FileLock, Timeout
 
-LIST = ".images"
+from altub_exp.features.cache_key import Facts, digest
+from altub_exp.machine.disk import write_text
+
+MAPS, LEASE, IMAGES = ".safetensors", ".lease", ".images"
+SPARE_GB = 2.0  # left free on the disk: runs write there too
 
 
 @dataclass(frozen=True)
 class CacheFile:
-    """The maps of one image: their file, its size in bytes, when it was last used (seconds since 1970)."""
+    """The maps of one image: their file, its size in bytes, and when it was last used (seconds since 1970)."""
 
     path: Path
     size: int
@@ -38,154 +44,84 @@ class FeatureCache:
 
     Args:
         folder: created when something is stored.
-        max_gb: it is never larger than so many GiB.
+        max_gb: GiB that a run leaves there at most when it starts to store maps. Runs that start at the same time may
+            exceed them together; the next one prunes again.
     """
 
     def __init__(self, folder: Path, max_gb: float) -> None:
         self.folder, self.max_gb = folder, max_gb
 
+    def gate(self) -> FileLock:
+        """Return the lock of the folder, which is created for it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.folder / ".lock")
+
     def files(self) -> list[CacheFile]:
-        """All maps, those longest unused first."""
-        found = []
+        """Return all map files, the least recently used first."""
+        files = []
         for path in self.folder.glob(f"*/*{MAPS}"):
             with contextlib.suppress(FileNotFoundError):
                 stat = path.stat()
-                found.append(CacheFile(path, stat.st_size, stat.st_mtime))
-        return sorted(found, key=lambda file: file.used)
+                files.append(CacheFile(path, stat.st_size, stat.st_mtime))
+        return sorted(files, key=lambda file: file.used)
 
-    def shelf(self, model: Facts, preprocessing: Facts, weights: Weights, backbone: LateBackbone) -> Shelf:
-        """The place of the maps that a model makes with these weights of images so preprocessed.
-
-        The backbone is built only where weights from there were never loaded before.
-        """
-        source = weights.facts()
-        state = None if source is None else self._state({**model, **source})
-        if state is None:
-            state = state_sha256(backbone.built())
-            source = weights.facts()  # by now, what was fetched is known
-        return Shelf(self, {**model, "state": state, **preprocessing}, None if source is None else {**model, **source})
-
-    def _state(self, source: Facts) -> str | None:
-        """The SHA-256 of the state that weights from this source gave before; None if they never have."""
-        with contextlib.suppress(FileNotFoundError):
-            return self.source_file(source).read_text().strip()
-        return None
-
-    def source_file(self, source: Facts) -> Path:
-        """What holds the state that weights from a source give."""
-        return self.folder / "weights" / digest(source)
-
-    @contextlib.contextmanager
-    def gate(self) -> Iterator[None]:
-        """Only one process at a time begins a use, or removes what nobody uses."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
-
-    def prune(self, max_gb: float, wanted: tuple[Path, int] | None = None) -> int:
-        """Remove what was not used for longest until all fits; nothing that a living process uses.
-
-        What processes that are computing have still to store counts as if it were there.
+    def prune(self, max_gb: float, to_store: int = 0) -> int:
+        """Remove the least recently used maps that no living process uses, and what dead processes left.
 
         Args:
-            max_gb: GiB to leave.
-            wanted: the list of images that is about to be stored, and the size of each image's file in bytes.
+            max_gb: GiB that the folder may hold.
+            to_store: bytes that must find room there, and on the disk beside ``SPARE_GB``.
 
         Returns:
-            How many bytes too many remain, at most 0 where all fits.
+            Bytes by which this room falls short; 0 or less if it suffices.
         """
         with self.gate():
+            leases = list(self.folder.glob(f"*/*{LEASE}"))
+            in_use = {file for lease in leases for file in files_in_use(lease)}
             files = self.files()
-            if wanted is not None:
-                write_text(wanted[0].parent / "bytes", str(wanted[1]))
-            there = {file.path for file in files}
-            used = {path for listed in self._lists() if _locked(listed) for path in paths_in(listed)}
-            to_come = sum(_bytes_per_image(path.parent) for path in used - there)
-            excess = sum(file.size for file in files) + to_come - int(max_gb * 2**30)
-            if wanted is not None:
+            excess = sum(file.size for file in files) + to_store - int(max_gb * 2**30)
+            if to_store:
                 free = shutil.disk_usage(self.folder).free
-                excess = max(excess, to_come + int(SPARE_GB * 2**30) - free)
+                excess = max(excess, to_store + int(SPARE_GB * 2**30) - free)
             for file in files:
-                if excess <= 0:
-                    break
-                if file.path not in used:
+                if excess > 0 and file.path not in in_use:
                     file.path.unlink()
-                    there.remove(file.path)
                     excess -= file.size
-            for listed in self._lists():
-                if not _locked(listed) and not there.intersection(paths_in(listed)):
-                    for left in (listed, lock_file(listed), *left_behind(listed)):
-                        left.unlink(missing_ok=True)
-            for folder in {path.parent for path in self.folder.glob("*/recipe.json")}:
-                if not any(folder.glob(f"*{MAPS}")) and not any(folder.glob(f"*{LIST}")):
+            for folder in [recipe.parent for recipe in self.folder.glob("*/recipe.json")]:
+                if not any(file.suffix in (MAPS, LEASE) for file in folder.iterdir()):
                     shutil.rmtree(folder)
         return excess
 
-    def _lists(self) -> list[Path]:
-        return list(self.folder.glob(f"*/*{LIST}"))
+    def state_of(self, source: Facts) -> str | None:
+        """Return the SHA-256 of the state that weights from a source have; None if they were never loaded."""
+        with contextlib.suppress(FileNotFoundError):
+            return self._state_file(source).read_text().strip()
+        return None
+
+    def remember_state(self, source: Facts, state: str) -> None:
+        """Write down the SHA-256 of the state that weights from a source have."""
+        file = self._state_file(source)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_text(file, f"{state}\n")
+
+    def _state_file(self, source: Facts) -> Path:
+        return self.folder / "weights" / digest(source)
 
 
-class Shelf:
-    """The maps of one recipe.
-
-    Args:
-        cache: that they are part of.
-        recipe: all that decides the bits of a map, but for the image's file.
-        source: of the weights, as far as known.
-    """
-
-    def __init__(self, cache: FeatureCache, recipe: Facts, source: Facts | None) -> None:
-        self._cache, self._recipe, self._source = cache, recipe, source
-        self._folder = cache.folder / f"{recipe['backbone']}-{recipe['image_size']}-{digest(recipe)}"
-
-    def has(self, image: str) -> bool:
-        """Whether there is a file for an image, by the SHA-256 of its own."""
-        return (self._folder / f"{image}{MAPS}").exists()
-
-    def use(self, images: Sequence[str]) -> CachedMaps:
-        """Hold the maps of images as long as the returned object lives; nothing is written before.
-
-        Raises:
-            OSError: the cache's folder cannot be written to.
-        """
-        text = "".join(f"{image}\n" for image in sorted(set(images)))
-        listed = self._folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}{LIST}"
-        with self._cache.gate():
-            self._folder.mkdir(exist_ok=True)
-            if self._source is not None and not self._cache.source_file(self._source).exists():
-                source = self._cache.source_file(self._source)
-                source.parent.mkdir(exist_ok=True)
-                write_text(source, f"{self._recipe['state']}\n")
-            if not (self._folder / "recipe.json").exists():
-                write_json(self._folder / "recipe.json", self._recipe)
-            if not listed.exists():
-                write_text(listed, text)
-            descriptor = os.open(listed, os.O_RDONLY)
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
-        return CachedMaps(self._cache, listed, descriptor, images)
+def maps_file(recipe: Path, image: str) -> Path:
+    """Return the file of an image's maps in the folder of a recipe, from the SHA-256 of the image's file."""
+    return recipe / f"{image}{MAPS}"
 
 
-def _bytes_per_image(folder: Path) -> int:
+def files_in_use(lease: Path) -> list[Path]:
+    """Return the map files that a lease protects; if its process is gone, [], and all that it left is removed."""
+    images: list[str] = []
+    with contextlib.suppress(FileNotFoundError):  # the process ends right now, or was killed as it took the lease
+        images = lease.with_suffix(IMAGES).read_text().split()
     try:
-        return int((folder / "bytes").read_text())
-    except (FileNotFoundError, ValueError):
-        return 0  # whoever computes there makes room before it stores anything
-
-
-def _locked(listed: Path) -> bool:
-    """Whether a living process uses these images, this one included."""
-    try:
-        descriptor = os.open(listed, os.O_RDWR)  # NFS gives an exclusive lock to a writer only
-    except PermissionError:
-        return True  # another user's, who alone may remove it
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
+        with FileLock(lease, timeout=0):
+            for left in lease.parent.glob(f"{lease.stem}.*"):
+                left.unlink(missing_ok=True)
+    except (Timeout, PermissionError):  # the latter: another user's lease, which only that user may remove
+        return [maps_file(lease.parent, image) for image in images]
+    return []

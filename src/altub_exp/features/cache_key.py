@@ -1,4 +1,4 @@
-"""What decides the bits of a feature map: weights, model, preprocessing, software and processor."""
+"""The cache key of a feature map: all that decides its bits, from weights and preprocessing to the processor."""
 
 from __future__ import annotations
 
@@ -15,30 +15,26 @@ import torch
 from torch import nn
 
 Facts = Mapping[str, Any]
-"""Plain values, of which a digest can be taken."""
+"""Plain values that identify something, and of which a digest can be taken."""
 
-FORM = 1
-"""Raise it when decoding, resizing, extraction or the files of the cache change."""
+FORM = 2
+"""Must be raised when decoding, resizing, extraction or the form of the cache's files changes."""
 
 
 def digest(facts: Facts) -> str:
-    """Sixteen hex digits over plain values, in any order of the keys."""
+    """Return sixteen hex digits over facts; the order of their keys does not matter."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def model_facts(name: str, stages: Sequence[int], final_norm: bool, device: torch.device) -> dict[str, Any]:
-    """Which model computes the maps, with which software, where."""
+    """Return the facts about the model, and about the software and the processor that compute its maps."""
     software = {package: metadata.version(package) for package in ("torch", "timm")}
-    return {
-        "backbone": name,
-        "stages": list(stages),
-        "final_norm": final_norm,
-        "processor": processor(device),
-    } | software
+    model = {"backbone": name, "stages": list(stages), "final_norm": final_norm, "processor": processor(device)}
+    return model | software
 
 
 def processor(device: torch.device) -> str:
-    """What PyTorch chooses its kernels by."""
+    """Return the properties of a processor by which PyTorch chooses its kernels."""
     if device.type == "cpu":
         return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
     tensor_cores = f"{torch.get_float32_matmul_precision()}, cuDNN TF32 {torch.backends.cudnn.allow_tf32}"
@@ -46,19 +42,19 @@ def processor(device: torch.device) -> str:
 
 
 def image_facts(size: int, interpolation: str) -> dict[str, Any]:
-    """How a file becomes the image that enters the model."""
+    """Return the facts about the preprocessing, from a file to the image that enters the model."""
     return {"image_size": size, "interpolation": str(interpolation), "pillow": metadata.version("pillow"), "form": FORM}
 
 
 @dataclass(frozen=True)
-class Weights:
-    """Where a backbone's weights come from.
+class WeightsSource:
+    """The source of a backbone's weights.
 
     Attributes:
         weights: ``pretrained``, ``random``, or a file.
         seed: of random weights.
         model: timm's name of the model.
-        sha256: of the file.
+        sha256: of the file; None if there is none.
     """
 
     weights: str
@@ -67,7 +63,7 @@ class Weights:
     sha256: str | None
 
     def facts(self) -> dict[str, Any] | None:
-        """What says which weights these are; None where only loading them tells."""
+        """Return facts that identify the weights; None if that takes loading them."""
         if self.weights == "random":
             return {"random": self.seed}
         if self.weights == "pretrained":
@@ -77,7 +73,7 @@ class Weights:
 
 
 def hub_commit(name: str) -> str | None:
-    """Commit of the weights of a timm model in the Hugging Face hub's local cache; None where it holds none."""
+    """Return the commit of a timm model's weights in the Hugging Face hub's local cache; None if it holds none."""
     from huggingface_hub import constants
 
     try:
@@ -87,9 +83,9 @@ def hub_commit(name: str) -> str | None:
 
 
 def state_sha256(model: nn.Module) -> str:
-    """SHA-256 over a model's structure, as it prints itself, and over its parameters and buffers, in hex digits."""
-    found = hashlib.sha256(repr(model).encode())
+    """Return the SHA-256, in hex digits, of a model's structure as it is printed and of its parameters and buffers."""
+    sha256 = hashlib.sha256(repr(model).encode())
     for key, value in sorted(model.state_dict().items()):
-        found.update(f"{key} {value.dtype} {list(value.shape)}".encode())
-        found.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    return found.hexdigest()
+        sha256.update(f"{key} {value.dtype} {list(value.shape)}".encode())
+        sha256.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return sha256.hexdigest()

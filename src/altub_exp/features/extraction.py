@@ -1,4 +1,4 @@
-"""Takes images through a frozen backbone so that the maps of an image depend on nothing but the image."""
+"""Extraction: images go through a frozen backbone so that the maps of each depend on no other image."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from torch import Tensor, nn
 T = TypeVar("T")
 
 Extractor = Callable[[Tensor], list[Tensor]]
-"""uint8 images [B, 3, S, S] on the device → one map [B, C, H, W] per scale, as a Backbone gives them."""
+"""Turns uint8 images [B, 3, S, S] on the device into one map [B, C, H, W] per scale, as a Backbone does."""
 
-PIXELS_AT_ONCE = 2**21  # 32 images of 256 px in one pass through the backbone, 8 of 512 px: bounds its memory
+PIXELS_AT_ONCE = 2**21  # pass through the backbone together: 32 images of 256 px, 8 of 512 px; this bounds its memory
 
 
 class LateBackbone:
-    """An extractor that is built when it is first asked for anything.
+    """A backbone that is built when it is first used.
 
     Args:
-        build: gives the backbone, on the device already.
+        build: returns the backbone, on its device.
     """
 
     def __init__(self, build: Callable[[], nn.Module]) -> None:
@@ -30,7 +30,7 @@ class LateBackbone:
         self._built: nn.Module | None = None
 
     def built(self) -> nn.Module:
-        """The backbone.
+        """Return the backbone.
 
         Raises:
             UserError: it cannot be built.
@@ -40,7 +40,7 @@ class LateBackbone:
         return self._built
 
     def __call__(self, images: Tensor) -> list[Tensor]:
-        """Maps of a batch."""
+        """Return the maps of a batch."""
         maps: list[Tensor] = self.built()(images)
         return maps
 
@@ -48,43 +48,43 @@ class LateBackbone:
 def one_by_one(
     extractor: Extractor, images: Tensor, device: torch.device, take: Callable[[int, list[Tensor]], T]
 ) -> list[T]:
-    """Send each image through the backbone alone; on the CPU, several at once, each by one thread.
+    """Send each image through the backbone by itself; on the CPU several at once, each by one thread.
 
-    Kernels are chosen, and sums ordered, by the size of a batch and by the number of threads: both change the last bits
-    of a map. An image alone on one thread has the same bits in every batch, run and number of cores, and the cores have
-    more of it than from sharing each convolution.
+    The size of a batch and the number of threads decide the choice of kernels and the order of sums, and so the last
+    bits of a map. An image by itself on one thread has the same maps in every run, whatever the number of cores; this
+    is also faster than to divide each convolution among the cores.
 
     Args:
         extractor: the backbone, on ``device``.
         images: uint8 [N, 3, S, S] on the CPU.
         device: of the backbone.
-        take: is given the row of an image and its maps [C, H, W], on ``device``; on the CPU from several threads.
+        take: is called with the row of an image and its maps [C, H, W], on ``device``; on the CPU by several threads.
 
     Returns:
-        What ``take`` returned, image by image.
+        The results of ``take``, image by image.
     """
 
-    def one(row: int) -> T:
+    def extract(row: int) -> T:
         return take(row, [maps[0] for maps in batch(extractor, images[row : row + 1], device)])
 
     if device.type != "cpu" or len(images) == 1:
         with single_threaded():
-            return [one(row) for row in range(len(images))]
+            return [extract(row) for row in range(len(images))]
     workers = torch.get_num_threads()
     with single_threaded(), ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        return list(pool.map(one, range(len(images))))
+        return list(pool.map(extract, range(len(images))))
 
 
 def batch(extractor: Extractor, images: Tensor, device: torch.device) -> list[Tensor]:
-    """Maps [B, C, H, W] of uint8 images on the CPU, on the device; so many at a time as bounds the memory."""
+    """Return maps [B, C, H, W], on the device, of uint8 images on the CPU; ``PIXELS_AT_ONCE`` bounds the memory."""
     at_once = max(1, PIXELS_AT_ONCE // images[0, 0].numel())
-    parts = [extractor(some.to(device)) for some in torch.split(images, at_once)]
-    return [torch.cat(maps) for maps in zip(*parts, strict=True)]  # plain tensors, not inference mode's
+    parts = [extractor(part.to(device)) for part in torch.split(images, at_once)]
+    return [torch.cat(maps) for maps in zip(*parts, strict=True)]  # plain tensors, not those of inference mode
 
 
 @contextlib.contextmanager
 def single_threaded() -> Iterator[None]:
-    """Let PyTorch compute with one thread; its setting belongs to the process and is put back."""
+    """Let PyTorch compute with one thread; the process's setting is restored afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,1 +1,1 @@
-"""Exact AUROC, normality of the latent units, stability over an epoch window."""
+"""Metrics: the exact AUROC, normality of the latent units, stability over a window of epochs."""

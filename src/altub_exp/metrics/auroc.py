@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 
 
 def auroc(scores: NDArray[np.floating], positive: NDArray[np.bool_], *, threads: int = 1) -> float:
-    """Probability that a positive scores above a negative, a tie counting one half (Mann-Whitney's U / PN).
+    """Return the probability that a positive scores above a negative, a tie counting one half (Mann-Whitney's U / PN).
 
-    Equal to ``sklearn.metrics.roc_auc_score``, but sorts values instead of indices, which numpy does with vector
-    instructions, and each class by itself. Beside the arguments it holds one copy of the scores.
+    It equals ``sklearn.metrics.roc_auc_score``, but sorts values instead of indices, which numpy does with vector
+    instructions, and each class by itself. It copies the scores once.
 
     Args:
         scores: any shape; higher means positive.
         positive: the same shape.
-        threads: the larger class is counted in so many parts at once; exact, whatever their number.
+        threads: the larger class is counted in this many parts at once; the result does not depend on it.
 
     Returns:
         A fraction, 0 to 1.
@@ -38,7 +38,7 @@ def auroc(scores: NDArray[np.floating], positive: NDArray[np.bool_], *, threads:
             raise ValueError("a score is NaN")
         return int(np.searchsorted(part, few, "left").sum()) + int(np.searchsorted(part, few, "right").sum())
 
-    if np.isnan(few[-1]):  # sorted behind all others
+    if np.isnan(few[-1]):  # NaN is sorted last
         raise ValueError("a score is NaN")
     with ThreadPoolExecutor(threads) as pool:
         below_twice = sum(pool.map(counted, np.array_split(many, threads)))
@@ -46,13 +46,13 @@ def auroc(scores: NDArray[np.floating], positive: NDArray[np.bool_], *, threads:
 
 
 def classes(scores: Any, positive: Any) -> tuple[Any, Any, bool]:
-    """The scores of the smaller class and of the larger, and whether the smaller is the negatives'.
+    """Return the scores of the smaller class and of the larger, and True if the smaller holds the negatives.
 
-    Counting goes by the smaller one, whose sorted order keeps the look-ups in cache.
+    The smaller one is looked up in the larger: in sorted order, so that the look-ups stay in cache.
 
     Args:
         scores: array or tensor of any shape.
-        positive: likewise, boolean, of the same shape.
+        positive: boolean array or tensor of the same shape.
 
     Raises:
         ValueError: the shapes differ, or a class is empty.
@@ -67,7 +67,7 @@ def classes(scores: Any, positive: Any) -> tuple[Any, Any, bool]:
 
 
 def area(below_twice: int, pairs: int, swapped: bool) -> float:
-    """The AUROC from twice the number of pairs in which the smaller class scores above the larger, a tie counting one.
+    """Return the AUROC, from the number of pairs in which the smaller class scores higher (counted twice; a tie once).
 
     >>> area(7, 4, swapped=False), area(1, 4, swapped=True)
     (0.875, 0.875)

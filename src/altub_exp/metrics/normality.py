@@ -1,4 +1,4 @@
-"""How close the standardised latents come to N(0, 1), unit by unit (paper: Fig. 1 and 3 (a))."""
+"""Normality of the standardised latents, unit by unit (paper: Fig. 1 and 3 (a))."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from altub_exp.metrics.shapiro import shapiro_wilk
 
 SIGNIFICANCE = 0.05  # paper: caption of Fig. 1
 BINS = 50  # of a histogram of p-values
-VALUES_AT_ONCE = 1 << 24  # of a block; what goes beyond is taken channels by channels
+VALUES_AT_ONCE = 1 << 24  # larger blocks are divided by channels
 
 
 def mean_square(q: NDArray[np.floating]) -> NDArray[np.float64]:
-    """E[q²] of every unit: the mean over the images of q [N, C, H, W] → [C, H, W] (paper: Fig. 3 (a))."""
+    """Return E[q²] of every unit [C, H, W]: the mean over the images of q [N, C, H, W] (paper: Fig. 3 (a))."""
     total = np.zeros(q.shape[1:])
     for image in q:
         total += np.square(image, dtype=np.float64)
@@ -30,30 +30,26 @@ class PValues:
 
     Attributes:
         histogram: counts in ``BINS`` equal bins on [0, 1].
-        rejected: how many lie below ``SIGNIFICANCE``.
+        rejected: number of p-values below ``SIGNIFICANCE``.
     """
 
     histogram: list[int] = field(default_factory=lambda: [0] * BINS)
     rejected: int = 0
 
     def add(self, p: NDArray[np.float64]) -> None:
-        """Count p-values of any shape; NaN is left out."""
+        """Count p-values of any shape, apart from NaN."""
         counts, _ = np.histogram(p[~np.isnan(p)], bins=BINS, range=(0, 1))
-        self.histogram = [before + int(more) for before, more in zip(self.histogram, counts, strict=True)]
+        self.histogram = (np.array(self.histogram) + counts).tolist()
         self.rejected += int((p < SIGNIFICANCE).sum())
 
     def to_json(self) -> dict[str, object]:
-        """``histogram``, ``units`` in it, and ``rejected``, the fraction of them below ``SIGNIFICANCE``."""
+        """Return ``histogram``, the number of ``units`` in it, and ``rejected``, a fraction of them."""
         units = sum(self.histogram)
-        return {
-            "histogram": self.histogram,
-            "units": units,
-            "rejected": self.rejected / units if units else None,
-        }
+        return {"histogram": self.histogram, "units": units, "rejected": self.rejected / units if units else None}
 
 
 class Unit(NamedTuple):
-    """One latent unit and the sample it gave: position, a value per image, p-values (NaN where undefined)."""
+    """A latent unit with its sample: its position, its value for each image, p-values (NaN where undefined)."""
 
     scale: int
     channel: int
@@ -66,25 +62,25 @@ class Unit(NamedTuple):
 
     @property
     def rank(self) -> tuple[float, ...]:
-        """The larger, the better an example for Fig. 1 (c): see :class:`UnitNormality`."""
+        """Order of units as examples for Fig. 1 (c), the best last: see :class:`UnitNormality`."""
         normal = self.shapiro_p > SIGNIFICANCE
         return (normal, self.ks, -self.scale, -self.channel, -self.row, -self.column)
 
 
 @dataclass
 class UnitNormality:
-    """Normality of every latent unit (c, h, w) over images: what Fig. 1 shows, summed up.
+    """Normality of every latent unit (c, h, w) over images, summed up as Fig. 1 shows it.
 
-    Built block by block with :meth:`add`, in any order, for latents that do not fit in memory.
+    It is built block by block with :meth:`add`, in any order, because the latents may not fit in memory.
 
     Attributes:
         images: n, the size of every sample; 0 before the first block.
-        units: how many were added.
-        shapiro: p-values of "normal, of any mean and variance" (Fig. 1 (a)); a unit of one constant value has none.
+        units: number of units added.
+        shapiro: p-values of "normal, of any mean and variance" (Fig. 1 (a)); a unit whose values are equal has none.
         kolmogorov: p-values of "N(0, 1)" (Fig. 1 (b)).
-        example: for Fig. 1 (c), which shows a unit that is roughly normal yet far from N(0, 1): of the units that pass
-            the Shapiro-Wilk test (p > 0.05) the one with the largest KS statistic; of equals the first in the order of
-            scale, channel, row, column. Where none passes, the largest of all.
+        example: for Fig. 1 (c), a unit that is roughly normal yet far from N(0, 1): the one with the largest KS
+            statistic of those that pass the Shapiro-Wilk test (p > 0.05), or of all where none passes; among equals
+            the first in the order of scale, channel, row, column.
     """
 
     images: int = 0
@@ -96,17 +92,17 @@ class UnitNormality:
     _distances: float = 0.0
 
     def add(self, q: NDArray[np.floating], scale: int, first_channel: int = 0) -> None:
-        """Add some channels of one scale, all images of them at once.
+        """Add a block: some channels of one scale, with the values of all images.
 
-        Memory beyond the block itself stays below 1 GiB.
+        It takes less than 1 GiB of memory beyond the block itself.
 
         Args:
             q: standardised latents [N, c, H, W].
             scale: index of the scale.
-            first_channel: index within the scale of the block's first channel.
+            first_channel: index of the block's first channel within the scale.
 
         Raises:
-            ValueError: N differs from the blocks before or is below 3, or a value is not finite.
+            ValueError: N differs from that of the blocks before or is below 3, or a value is not finite.
         """
         if self.images not in (0, len(q)):
             raise ValueError(f"a block of {len(q)} images after one of {self.images}")
@@ -123,7 +119,7 @@ class UnitNormality:
         ks = ks_statistic(samples)
         ks_p = ks_p_value(ks, len(q))
 
-        best = int(np.argmax((shapiro_p > SIGNIFICANCE) + ks))  # a statistic is at most 1
+        best = int(np.argmax((shapiro_p > SIGNIFICANCE) + ks))  # a KS statistic is at most 1
         channel, row, column = (int(i) for i in np.unravel_index(best, q.shape[1:]))
         unit = Unit(
             scale,
@@ -145,14 +141,14 @@ class UnitNormality:
         self._distances += float(ks.sum())
 
     def to_json(self) -> dict[str, object]:
-        """Everything a figure needs, as JSON's types.
+        """Return everything that a figure needs, in the types of JSON.
 
         Returns:
             ``images``, ``units``, ``mean_square`` and ``ks_statistic`` (means over units, Fig. 3 (a)), ``shapiro_wilk``
             and ``kolmogorov_smirnov`` (:meth:`PValues.to_json`), ``example`` (the fields of :class:`Unit`).
 
         Raises:
-            ValueError: nothing was added.
+            ValueError: no unit was added.
         """
         if self.example is None:
             raise ValueError("no unit was added")

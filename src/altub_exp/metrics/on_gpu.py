@@ -1,4 +1,4 @@
-"""AUROC and Kolmogorov-Smirnov statistic of tensors where they are, for a GPU: a copy to the processor takes longer."""
+"""AUROC and Kolmogorov-Smirnov statistics of tensors on a GPU: copying them to the processor would take longer."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from torch import Tensor
 
 from altub_exp.metrics.auroc import area, classes
 
-VALUES_AT_ONCE = 2**24  # sorted at a time: 0.4 GiB with the indices that PyTorch's sort makes
+VALUES_AT_ONCE = 2**24  # are sorted together: 0.4 GiB with the indices that PyTorch's sort makes
 
 
 def auroc(scores: Tensor, positive: Tensor) -> float:
-    """:func:`altub_exp.metrics.auroc.auroc` on the scores' device: the same counts, hence the same number.
+    """Compute :func:`altub_exp.metrics.auroc.auroc` on the scores' device, by the same counts.
 
     Args:
         scores: any shape; higher means positive.
@@ -30,7 +30,7 @@ def auroc(scores: Tensor, positive: Tensor) -> float:
     few = few.sort().values
     unknown, below_twice = few[-1].isnan(), torch.zeros((), dtype=torch.int64, device=scores.device)
     for part in torch.split(many, VALUES_AT_ONCE):
-        part = part.sort().values  # NaN behind all others
+        part = part.sort().values  # NaN is sorted last
         unknown |= part[-1].isnan()
         for right in (False, True):
             below_twice += torch.searchsorted(part, few, right=right).sum()
@@ -40,14 +40,14 @@ def auroc(scores: Tensor, positive: Tensor) -> float:
 
 
 def channel_ks(q: Tensor) -> Tensor:
-    """:func:`altub_exp.metrics.kolmogorov.channel_ks` on the device of q [N, C, H, W] → [C], float64.
+    """Compute :func:`altub_exp.metrics.kolmogorov.channel_ks` [C], in float64, on the device of q [N, C, H, W].
 
-    Memory beyond q stays below 1 GiB, unless a single channel takes more.
+    It takes less than 1 GiB of memory beyond q, unless a single channel takes more.
     """
     count = q[:, 0].numel()
     middles = (torch.arange(count, dtype=torch.float64, device=q.device) + 0.5) / count  # of the steps of F_n
-    found = []
+    distances = []
     for channels in torch.split(q, max(1, VALUES_AT_ONCE // count), dim=1):
         rows = channels.transpose(0, 1).flatten(1).sort(dim=1).values
-        found.append((torch.special.ndtr(rows.double()) - middles).abs().amax(dim=1))
-    return torch.cat(found) + 0.5 / count
+        distances.append((torch.special.ndtr(rows.double()) - middles).abs().amax(dim=1))
+    return torch.cat(distances) + 0.5 / count

@@ -1,4 +1,4 @@
-"""Statistics of sorted samples, row by row: a few rows at a time in cache, several threads at once."""
+"""Statistics of sorted samples, computed in blocks of rows that fit in the processor's cache, by several threads."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-VALUES_AT_ONCE = 1 << 18  # float64 intermediates of so many values stay in cache
-BYTES_AT_ONCE = 1 << 28  # of sorted copies, all threads together
+VALUES_AT_ONCE = 1 << 18  # float64 intermediates of this many values stay in cache
+BYTES_AT_ONCE = 1 << 28  # of the sorted copies of all threads together
 
 Statistic = Callable[[NDArray[np.floating]], NDArray[np.float64]]
 
@@ -18,13 +18,13 @@ Statistic = Callable[[NDArray[np.floating]], NDArray[np.float64]]
 def of_sorted_rows(statistic: Statistic, samples: NDArray[np.floating]) -> NDArray[np.float64]:
     """Apply a statistic to every row of the samples in ascending order.
 
-    Rows are copied and sorted in blocks of ``VALUES_AT_ONCE`` values, whatever the samples' layout in memory, a longer
-    row by itself; the blocks in work at one time hold at most ``BYTES_AT_ONCE``. numpy and scipy release the lock of
-    the interpreter while they sort and compute, so that two threads take about half the time of one.
+    Rows are copied and sorted in blocks of ``VALUES_AT_ONCE`` values, whatever the samples' layout in memory; a longer
+    row is a block of its own. There are as many threads as PyTorch has, but no more than fit in ``BYTES_AT_ONCE``.
+    numpy and scipy release the interpreter's lock while they sort and compute.
 
     Args:
-        statistic: sorted rows [r, n] → [r]; it may overwrite them, and rows must not depend on one another.
-        samples: [R, ...]; what follows the first axis is one sample of size n.
+        statistic: sorted rows [r, n] → [r], each from its own row only; it may overwrite them.
+        samples: [R, ...]; all axes after the first are one sample of size n.
 
     Returns:
         [R].
@@ -32,6 +32,8 @@ def of_sorted_rows(statistic: Statistic, samples: NDArray[np.floating]) -> NDArr
     >>> of_sorted_rows(lambda rows: rows[:, 0].astype(float), np.array([[3.0, 1.0], [2.0, 5.0]]))
     array([1., 2.])
     """
+    import torch  # here: the analysis takes constants from these modules, and needs no PyTorch
+
     if len(samples) == 0:
         return np.empty(0)
     n = samples[0].size
@@ -42,6 +44,7 @@ def of_sorted_rows(statistic: Statistic, samples: NDArray[np.floating]) -> NDArr
         rows.sort(axis=1)
         return statistic(rows)
 
-    threads = max(1, min(os.cpu_count() or 1, BYTES_AT_ONCE // max(1, size * n * samples.itemsize)))
+    available = min(torch.get_num_threads(), len(os.sched_getaffinity(0)))
+    threads = max(1, min(available, BYTES_AT_ONCE // max(1, size * n * samples.itemsize)))
     with ThreadPoolExecutor(threads) as pool:
         return np.concatenate(list(pool.map(of_block, range(0, len(samples), size))))

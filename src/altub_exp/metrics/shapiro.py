@@ -14,10 +14,10 @@ from altub_exp.metrics.rows import of_sorted_rows
 
 FEWEST_VALUES = 3  # of a sample
 
-# Royston 1995; coefficients of increasing powers
+# Coefficients of increasing powers, from Royston 1995
 LAST_WEIGHT = (0.0, 0.221157, -0.147981, -2.07119, 4.434685, -2.706056)  # of 1/√n, added to the normalised score
 SECOND_WEIGHT = (0.0, 0.042981, -0.293762, -1.752461, 5.682633, -3.582633)
-SMALL_LIMIT = (-2.273, 0.459)  # of n, 4 to 11: ln(1 − W) of samples lies below
+SMALL_LIMIT = (-2.273, 0.459)  # of n, 4 to 11: upper bound of ln(1 − W)
 SMALL_MEAN = (0.544, -0.39978, 0.025054, -6.714e-4)
 SMALL_LOG_STD = (1.3822, -0.77857, 0.062767, -0.0020322)
 LARGE_MEAN = (-1.5861, -0.31082, -0.083751, 0.0038915)  # of ln n, n from 12
@@ -25,17 +25,17 @@ LARGE_LOG_STD = (-0.4803, -0.082676, 0.0030302)
 
 
 def shapiro_wilk(samples: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Shapiro and Wilk's W of every row, and its p-value by Royston's approximation (algorithm AS R94).
+    """Return Shapiro and Wilk's W of every row, and its p-value by Royston's approximation (algorithm AS R94).
 
-    Agrees with ``scipy.stats.shapiro`` on each row: W to 1e-8, p to 1e-5, where scipy's normal quantiles are the less
-    exact ones.
+    They agree with ``scipy.stats.shapiro`` on each row: W to 1e-8, and p to 1e-5, because scipy's normal quantiles are
+    less exact.
 
     Args:
         samples: [R, n]; each row is one sample of size n.
 
     Returns:
-        W [R] and p [R], fractions; NaN where all values of a row are the same (scipy gives 1 and a warning), and
-        where one is not finite.
+        W [R] and p [R], fractions; NaN where all values of a row are equal (scipy returns 1 with a warning) or one is
+        not finite.
 
     Raises:
         ValueError: n is below 3.
@@ -44,7 +44,7 @@ def shapiro_wilk(samples: NDArray[np.floating]) -> tuple[NDArray[np.float64], ND
         UserWarning: n is above 5,000, the largest n for which the approximation of p was made.
 
     Source: P. Royston 1995, "Remark AS R94: A remark on algorithm AS 181: The W-test for normality", Applied
-    Statistics 44(4).
+    Statistics 44(4), https://doi.org/10.2307/2986146.
 
     >>> w, p = shapiro_wilk(np.array([[0.0, 1.0, 2.0], [0.0, 0.0, 1.0]]))
     >>> w.round(3), p.round(3)
@@ -61,10 +61,10 @@ def shapiro_wilk(samples: NDArray[np.floating]) -> tuple[NDArray[np.float64], ND
 
 @lru_cache(maxsize=32)
 def _weights(n: int) -> NDArray[np.float64]:
-    """Royston's weights of the order statistics [n]: antisymmetric, with squares that sum to 1.
+    """Return Royston's weights of the order statistics [n]: antisymmetric, with squares that sum to 1.
 
-    Blom's normal scores, normalised, but with the outermost weight (n ≤ 5) or the two outermost (n > 5) on each side
-    from a polynomial, and the others scaled to make up the norm.
+    They are Blom's normal scores, normalised; but on each side the outermost weight (n ≤ 5) or the two outermost
+    (n > 5) come from a polynomial, and the others are scaled to make up the norm.
     """
     if n == 3:
         return np.array([-np.sqrt(0.5), 0.0, np.sqrt(0.5)])
@@ -79,11 +79,11 @@ def _weights(n: int) -> NDArray[np.float64]:
 
 
 def _one_minus_w(rows: NDArray[np.floating]) -> NDArray[np.float64]:
-    """1 − W of sorted rows [r, n] → [r], which keeps its digits where W is close to 1."""
+    """Return 1 − W [r] of sorted rows [r, n]; it keeps its digits where W is close to 1."""
     n = rows.shape[1]
-    with np.errstate(divide="ignore", invalid="ignore"):  # equal values, infinite ones
-        # around the median the mean is at most one standard deviation, so that little cancels in the variance;
-        # equal values become exact zeros
+    with np.errstate(divide="ignore", invalid="ignore"):  # for equal values and infinite ones
+        # The mean lies within one standard deviation of the median, so that little cancels in the variance; equal
+        # values become exact zeros.
         centred = np.subtract(rows, rows[:, n // 2, None], dtype=np.float64)
         squares = np.vecdot(centred, centred) - centred.sum(axis=1) ** 2 / n
         norm, fit = np.sqrt(squares), np.vecdot(centred, _weights(n))
@@ -91,11 +91,11 @@ def _one_minus_w(rows: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def _p_value(complement: NDArray[np.float64], n: int) -> NDArray[np.float64]:
-    """P-values of 1 − W [R] → [R]: exact for n = 3, else from a function of ln(1 − W) that is nearly normal."""
+    """Return the p-values [R] of 1 − W [R]: exact for n = 3, else from a nearly normal function of ln(1 − W)."""
     if n == 3:
         angle = np.arcsin(np.sqrt(np.clip(1 - complement, 0.75, 1)))
         return np.asarray(6 / np.pi * (angle - np.arcsin(np.sqrt(0.75))))
-    with np.errstate(divide="ignore"):  # W = 1, W beyond the limit
+    with np.errstate(divide="ignore"):  # for W = 1, and W beyond the limit
         score = np.log(complement)
         if n <= 11:
             score = -np.log(np.maximum(polyval(n, SMALL_LIMIT) - score, 0))

@@ -1,4 +1,4 @@
-"""Best, mean and standard deviation of a series over a window of epochs (paper: section 5.1)."""
+"""Mean, standard deviation and best value of a series of AUROCs over the epochs (paper: section 5.1)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Stability:
-    """What a series of AUROCs comes to.
+    """Statistics of a series of AUROCs.
 
     Attributes:
         mean: over the window.
-        std: over the window, dividing by n (the paper does not say; for 201 epochs n − 1 differs by 0.25 %).
+        std: over the window, divided by n (the paper does not say by what; for 201 epochs n − 1 differs by 0.25 %).
         best: over all epochs, as the paper's "best performance during the training process".
         best_epoch: the first epoch that reached it.
-        epochs: how many values lie in the window.
+        epochs: number of values in the window.
     """
 
     mean: float
@@ -28,10 +28,7 @@ class Stability:
 
 
 def stability(series: Mapping[int, float], first_epoch: int, last_epoch: int) -> Stability | None:
-    """Statistics of a series {epoch: value} over first_epoch … last_epoch, both included.
-
-    Returns:
-        None where the window holds no value.
+    """Return the statistics of a series {epoch: value} over first_epoch … last_epoch; None if no value lies there.
 
     >>> stability({1: 1.0, 2: 0.5, 3: 0.75}, 2, 3)
     Stability(mean=0.625, std=0.125, best=1.0, best_epoch=1, epochs=2)
