@@ -55,7 +55,7 @@ JobRequeue=1
 KillWait={kill_wait}
 GresTypes=gpu
 NodeName={node} NodeHostname={host} NodeAddr={address} CPUs={cpus} CoresPerSocket={cpus} RealMemory=8000 {gres}
-PartitionName=main Nodes={node} Default=YES MaxTime=INFINITE RunState=UP DefMemPerCPU=100
+PartitionName=main Nodes={node} Default=YES MaxTime=INFINITE State=UP DefMemPerCPU=100
 """
 ACCOUNTING = """
 AccountingStorageType=accounting_storage/slurmdbd
@@ -298,7 +298,7 @@ class Slurm:
         What waits of an array is one entry, such as ``7_[2-5%2]``.
         """
         only = [f"--jobs={job}"] if job else []
-        text = self.run("sacct", "--allocations", "--noheader", "--parsable2", "--format=JobID,RunState", *only)
+        text = self.run("sacct", "--allocations", "--noheader", "--parsable2", "--format=JobID,State", *only)
         return {name: state.split()[0] for name, state in (line.split("|") for line in text.splitlines())}
 
     def scontrol(self, *arguments: str) -> str:

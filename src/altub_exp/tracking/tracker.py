@@ -126,7 +126,7 @@ class Tracker:
 
         Of a failed run, what follows the checkpoint stays in the journal: a resumed run computes it again.
 
-        RunState, summary and end time are kept in the folder's status.
+        State, summary and end time are kept in the folder's status.
 
         Args:
             status: how it ended.
