@@ -1,4 +1,4 @@
-"""A coupling block's element-wise work as two Triton kernels, for a GPU: each map is read once and written once."""
+"""Two Triton kernels for the element-wise work of a coupling block; each map is read once and written once."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import triton.language as tl
 from torch import Tensor
 
 TILE = tl.constexpr(8)
-"""Channels that a program takes at a time."""
+"""Channels that a program processes at a time."""
 WIDTH = tl.constexpr(128)
-"""Positions that it takes at a time."""
+"""Positions that a program processes at a time."""
 TURNS = tl.constexpr(4)
-"""How often it does so in the backward kernel, where it sums over them."""
+"""Blocks of positions that a program of the backward kernel sums over."""
 
 
 @triton.jit
@@ -113,15 +113,15 @@ def _gradients(
 def couple(
     x: Tensor, a: Tensor, scale: Tensor, offset: Tensor, alpha: float, inverse: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    r"""Of :math:`u_1 = x_1, u_2 = x_2 \odot e(s) + 0.1\,t`: :math:`\mathrm{scale} \odot u + \mathrm{offset}`, permuted.
+    r"""Compute z = scale ⊙ u + offset, permuted, with :math:`u_1 = x_1` and :math:`u_2 = x_2 \odot e(s) + 0.1\,t`.
 
     Args:
         x: [B, C, …], float32; :math:`x_2` are its last channels, half as many as a has.
         a: s and t, [B, 2·C₂, …]; may be of a lower precision.
         scale: C numbers.
         offset: C numbers.
-        alpha: of :math:`\ln e(s) = \alpha \tanh(0.1\,s)`.
-        inverse: at which place each channel comes, [C]; None: each at its own.
+        alpha: α of :math:`\ln e(s) = \alpha \tanh(0.1\,s)`.
+        inverse: new position in z of each channel, [C]; None does not permute.
 
     Returns:
         z of x's shape, and Σ ln e(s) per item of the batch, [B].
@@ -137,16 +137,16 @@ def couple(
 def gradients(
     x: Tensor, a: Tensor, scale: Tensor, of_z: Tensor, of_log_det: Tensor, alpha: float, inverse: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The gradients of x, a, scale and offset, given those of what :func:`couple` returned.
+    """Return the gradients of x, a, scale and offset, given those of the outputs of :func:`couple`.
 
     Args:
-        x: as there.
+        x: as in :func:`couple`, like a, scale, alpha and inverse.
         a: s and t.
         scale: C numbers.
-        of_z: of x's shape.
-        of_log_det: [B].
+        of_z: gradient of z, in x's shape.
+        of_log_det: gradient of Σ ln e(s), [B].
         alpha: α.
-        inverse: as there.
+        inverse: new position of each channel, or None.
     """
     x, a, of_z = x.contiguous(), a.contiguous(), of_z.contiguous()
     sizes = _sizes(x, a)
@@ -160,5 +160,5 @@ def gradients(
 
 
 def _sizes(x: Tensor, a: Tensor) -> tuple[int, int, int]:
-    """Channels, those that pass, and positions."""
+    """Return the numbers of channels, of passive channels and of positions."""
     return x.shape[1], x.shape[1] - a.shape[1] // 2, x[0, 0].numel()
