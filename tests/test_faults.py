@@ -69,7 +69,7 @@ def test_callers_and_jobs_of_a_pool_are_killed(undisturbed, tmp_path):
         assert state_in_mlflow(tmp_path, folder) == "FAILED"
     assert rows[str(living.relative_to(tmp_path))]["state"] == "running"
     assert state_in_mlflow(tmp_path, living) == "RUNNING"
-    assert "marked as failed; the same command goes on" in said
+    assert "marked as failed; the same command resumes it" in said
     os.kill(status(living)["pid"], signal.SIGCONT)
     wait_for(lambda: finished(tmp_path) == 2, 600, "the ends of the runs that outlived their caller")
 
@@ -85,8 +85,8 @@ def test_callers_and_jobs_of_a_pool_are_killed(undisturbed, tmp_path):
     killed = strike(tmp_path, signal.SIGKILL, struck)
     said = caller.end(1)
     assert "4 runs: 1 failed, 3 finished." in said
-    assert "was ended by signal 9 (Killed), perhaps for want of memory" in said
-    assert "The same command goes on with what was stopped" in said
+    assert "was ended by signal 9 (Killed), perhaps out of memory" in said
+    assert "The same command resumes what was stopped" in said
     assert (status(killed)["state"], status(killed)["reason"]) == ("failed", DIED), "the caller has seen to it"
     assert state_in_mlflow(tmp_path, killed) == "FAILED"
 
@@ -169,7 +169,7 @@ def test_a_disk_that_is_full_for_a_while(disk, undisturbed, tmp_path, store, lau
     disk.fill()
     said = caller.end(1)
     assert remedy in said
-    assert "The same command goes on with what was stopped" in said
+    assert "The same command resumes what was stopped" in said
     assert "retry_failed" not in said
     assert not list(disk.folder.rglob("*.part"))
     assert not list(disk.folder.rglob("*.tmp"))

@@ -141,8 +141,7 @@ def test_a_killed_run_is_marked_here_and_in_mlflow_and_resumes_with_the_same_num
 
     assert [(row["state"], row["reason"]) for row in rows(tmp_path)] == [("failed", DIED)]
     assert capsys.readouterr().err == (
-        "1 run was said to be running but has no process any more: marked as failed; "
-        "the same command goes on from the checkpoint.\n"
+        "The process of 1 run has died: marked as failed; the same command resumes it from the checkpoint.\n"
     )
     assert (status(folder)["state"], status(folder)["reason"]) == ("failed", DIED)
     assert status(folder)["ended"] == pytest.approx(last_sign, abs=1000), "when it died, not when that was noticed"
@@ -177,7 +176,7 @@ def test_without_a_server_the_mark_stands_and_sync_tells_it_later(watched, tmp_p
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     assert [row["state"] for row in rows(tmp_path)] == ["failed", "failed"]
     marked, told = capsys.readouterr().err.splitlines()
-    assert marked.startswith("2 runs were said to run but have no process any more: marked as failed")
+    assert marked.startswith("The processes of 2 runs have died: marked as failed")
     assert told == (
         f"MLflow at {address} does not record (no connection). "
         f"`python -m altub_exp.sync {tmp_path / 'runs'}` tells it later."
@@ -215,7 +214,7 @@ def test_a_lock_that_cannot_be_opened_proves_nothing(tmp_path):
     (folder.path / ".lock").mkdir()
     (row,) = rows(tmp_path)
     assert row["state"] == "running"
-    assert "Whether its process lives cannot be told" in row["damage"]
+    assert "Its process cannot be checked" in row["damage"]
 
 
 def test_damage_is_shown_in_its_row_and_stops_nothing(tmp_path, capsys):

@@ -274,7 +274,7 @@ def test_interrupted_by_the_keyboard_is_said_recorded_and_resumable(undisturbed,
     finally:
         process.kill()
         process.wait()
-    assert "failed: interrupted; the same command goes on" in rest
+    assert "failed: interrupted; the same command resumes it" in rest
     assert "Traceback" not in rest
     folder = folders(tmp_path)[0]
     assert status(folder)["state"] == "failed"
@@ -310,7 +310,7 @@ def test_resume_never_puts_the_old_run_aside(undisturbed, tmp_path):
     first = folders(tmp_path)[0]
     rows = journal(first)
     _, stderr = run(tmp_path, *short, "resume=never")
-    assert "earlier run now lies in" in stderr
+    assert "earlier run is now in" in stderr
     assert journal(first.with_name(first.name + ".old-1")) == journal(first) == rows
     assert len(recorded(tmp_path)[1]) == 2
 

@@ -85,7 +85,7 @@ def test_a_slot_whose_job_is_killed_is_used_again_and_every_job_has_an_outcome(t
     outcomes = Pool(slots(["MIG-7a/1/0"], 1, None), 0.02).run([killed, sentence, bug, absent, fine])
     assert [outcome.status for outcome in outcomes] == [-9, 1, 1, None, 0]
     errors = [outcome.error for outcome in outcomes]
-    assert "#0 was ended by signal 9 (Killed), perhaps for want of memory" in errors[0]
+    assert "#0 was ended by signal 9 (Killed), perhaps out of memory" in errors[0]
     assert errors[1] == "The folder is missing."
     assert "#2 ended with exit status 1 (RuntimeError: CUDA out of memory)" in errors[2]
     assert "#3 cannot be started" in errors[3]

@@ -1,4 +1,4 @@
-"""The parts of a run, made as the configuration says."""
+"""Construction of a run's parts from its configuration."""
 
 from __future__ import annotations
 
@@ -47,13 +47,12 @@ from altub_exp.method.scoring import CrossScaleEnergy, FibreProbability, Likelih
 
 @dataclass(frozen=True)
 class Family:
-    """What a flow needs beside itself.
+    """A kind of flow with its scoring and its learner.
 
     Attributes:
-        flow: its configuration (a ModelConfig of its own) and the shapes of the feature maps
-            → the flow.
-        scoring: its configuration → how it scores.
-        learner: how it learns from a batch.
+        flow: makes the flow from its configuration (a subclass of ModelConfig) and the shapes of the feature maps.
+        scoring: makes the scoring from the configuration.
+        learner: makes the learner from configuration, density, optimizer and learning rate.
     """
 
     flow: Callable[[Any, Sequence[Shape]], Flow]
@@ -116,19 +115,19 @@ FAMILIES: dict[str, Family] = {
 
 
 def family(config: Config) -> Family:
-    """The family of the model that the configuration names.
+    """Return the family of the configuration's model.
 
     Raises:
-        UserError: there is none of that name.
+        UserError: there is no family of that name.
     """
     return cast("Family", _find("model.name", config.model.name, FAMILIES, plugins.FLOWS))
 
 
 def base(config: Config) -> Callable[[Shape], nn.Module]:
-    """What makes the base distribution that the configuration names, from the shape (C, H, W) of a latent.
+    """Return the factory of the configuration's base distribution, called with the shape (C, H, W) of a latent.
 
     Raises:
-        UserError: there is none of that name.
+        UserError: there is no base distribution of that name.
     """
     return cast("Callable[[Shape], nn.Module]", _find("altub.base", config.altub.base, BASES, plugins.BASES))
 
@@ -142,7 +141,7 @@ def _find(key: str, name: str, own: Mapping[str, Any], of_plugins: Mapping[str, 
 
 
 def build_backbone(config: Config) -> Backbone:
-    """The frozen feature extractor that the configuration names."""
+    """Make the frozen feature extractor of the configuration."""
     return Backbone(
         config.backbone.name,
         config.backbone.stages,
@@ -155,13 +154,13 @@ def build_backbone(config: Config) -> Backbone:
 def build_features(
     config: Config, images: ImageSet, device: torch.device, weights_sha256: str | None
 ) -> tuple[FeatureMaps, FeatureMaps]:
-    """Feature maps of the training and of the test images; the backbone is built only if one is missing in the cache.
+    """Make the feature maps of the training and test images; the backbone is built only if the cache lacks one.
 
     Args:
-        config: of the run.
-        images: of the category.
-        device: where to compute.
-        weights_sha256: of the backbone's weights, where they are a file.
+        config: configuration of the run.
+        images: images of the category.
+        device: the device that computes.
+        weights_sha256: SHA-256 of the backbone's weights if they are a file.
 
     Raises:
         UserError: weights or images cannot be read, or do not fit.
@@ -194,7 +193,7 @@ def build_features(
 def open_shelf(
     config: Config, backbone: LateBackbone, device: torch.device, weights_sha256: str | None
 ) -> Shelf | None:
-    """The place of a run's features in the cache; None, with a warning, where it cannot be read."""
+    """Open the run's features in the cache; return None, with a warning, if the cache cannot be read."""
     final_norm = config.model.feature_norm is FeatureNorm.pretrained
     model = model_facts(config.backbone.name, config.backbone.stages, final_norm, device)
     weights = Weights(config.backbone.weights, config.seed, config.backbone.name, weights_sha256)
@@ -210,14 +209,14 @@ def open_shelf(
 
 
 def build_density(config: Config, shapes: Sequence[Shape]) -> Density:
-    """The flow and the base distributions that the configuration names, for feature maps of these shapes."""
+    """Make the flow and the base distributions of the configuration for feature maps of these shapes."""
     flow = family(config).flow(config.model, shapes)
     bases = [base(config)(shape) for shape in flow.shapes]
     return Density(AutocastFlow(flow, torch.bfloat16) if config.precision is Precision.bf16 else flow, bases)
 
 
 def build_learner(config: Config, density: Density) -> Learner:
-    """The optimizers and the schedules that the configuration names."""
+    """Make the learner with the optimizers and schedules of the configuration."""
     train, altub = config.train, config.altub
     alternates = altub.alternating and altub.base != "fixed"
     optimizers = config.model.optimizers if isinstance(config.model, CFlowConfig) else None
