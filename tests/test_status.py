@@ -1,4 +1,4 @@
-"""Where runs stand, through the real command line; a run whose process is gone is marked, a living one never."""
+"""The overview of runs through the real command line; only runs whose process has died are marked."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def no_server(monkeypatch):
 
 
 def rows(cwd, *arguments):
-    """What --json prints."""
+    """Return the output of --json."""
     out = StringIO()
     with redirect_stdout(out):
         assert main([str(cwd / "runs"), "--json", *arguments]) == 0
@@ -64,7 +64,7 @@ def rows(cwd, *arguments):
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory):
-    """A run that was looked at in its middle and then went on to its end: (working folder, the rows seen then)."""
+    """A run that was shown in its middle and then finished: (working folder, rows shown then)."""
     cwd = tmp_path_factory.mktemp("watched")
     place_store(cwd)
     with (cwd / "out.log").open("w") as log:
@@ -88,7 +88,7 @@ def watched(tmp_path_factory):
 
 
 def make(root: Path, name: str, state: RunState | None = RunState.running, epochs: int = 3, **config: str) -> RunFolder:
-    """A folder as a run leaves it."""
+    """Make a folder like that of a run."""
     folder = RunFolder(root / "runs" / "mvtec" / "01" / "fastflow-r18" / "none" / name)
     folder.path.mkdir(parents=True)
     folder.config.write_text(CONFIG + "".join(f"{key}: {value}\n" for key, value in config.items()))
@@ -179,7 +179,7 @@ def test_without_a_server_the_mark_stands_and_sync_tells_it_later(watched, tmp_p
     assert marked.startswith("The processes of 2 runs have died: marked as failed")
     assert told == (
         f"MLflow at {address} does not record (no connection). "
-        f"`python -m altub_exp.sync {tmp_path / 'runs'}` tells it later."
+        f"`python -m altub_exp.sync {tmp_path / 'runs'}` sends it later."
     )
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert {record.info.status for record in recorded(tmp_path, "gone")[1]} == {"RUNNING"}

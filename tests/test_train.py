@@ -164,7 +164,7 @@ LOSSES = {
 
 @pytest.mark.parametrize("base", LOSSES)
 def test_losses_of_the_tiny_runs_do_not_drift(undisturbed, base):
-    """Nats per dimension, as first computed with torch 2.15 on a CPU; a faster way must give the same numbers."""
+    """The losses, in nats per dimension, were first computed with torch 2.15 on a CPU; optimisations must keep them."""
     (folder,) = (f for f in folders(undisturbed[0]) if f.parent.name == base)
     assert [row["loss"] for row in journal(folder)] == pytest.approx(LOSSES[base], rel=1e-3)
 

@@ -134,9 +134,7 @@ def normality(
     squares, count = 0.0, 0
     for _, _, q in latent_blocks(density, features, rows, memory_gb=memory_gb):
         statistics.append(channel_ks(q.numpy()) if q.device.type == "cpu" else on_device.channel_ks(q).cpu().numpy())
-        squares += float(
-            sum(image.double().square().sum() for image in q)
-        )  # one read per block: each makes the CPU wait for the GPU
+        squares += float(sum(image.double().square().sum() for image in q))  # a single read: a GPU waits for it
         count += q.numel()
     ks = np.concatenate(statistics)
     return {

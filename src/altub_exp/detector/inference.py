@@ -54,11 +54,7 @@ class Detector:
 
     @torch.no_grad()
     def scores(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Score uint8 images [B, 3, S, S].
-
-        Returns:
-            Anomaly maps [B, S, S] and image scores [B], on the CPU; high values are anomalous.
-        """
+        """Return anomaly maps [B, S, S] and scores [B] of uint8 images [B, 3, S, S], on the CPU; high is anomalous."""
         positions = self.scoring.positions(self.density(self.backbone(images.to(self.device))))
         maps = self.scoring.maps(positions, self.size, self.extremes)
         return maps.cpu(), self.scoring.image_scores(positions, maps).cpu()
@@ -113,8 +109,7 @@ def load_detector(path: Path, device: torch.device, weights: str | None = None) 
 def time_inference(detector: Detector, count: int) -> dict[str, float]:
     """Measure the time from an image in memory to its anomaly map in memory, one image at a time.
 
-    It includes backbone, flow and map, but no decoding; the first :data:`WARM_UP` images are not counted (paper: Table
-    7, section 5.5).
+    It includes backbone, flow and map, not decoding; the first :data:`WARM_UP` images do not count (paper: Table 7).
 
     Args:
         detector: the detector; on CUDA, copying the map to the CPU waits for all kernels.

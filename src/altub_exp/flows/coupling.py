@@ -1,7 +1,4 @@
-"""The affine coupling block of FastFlow and CFLOW-AD: FrEIA 0.2's AllInOneBlock, with less work and memory.
-
-FrEIA: https://github.com/vislearn/FrEIA
-"""
+"""The coupling block of FastFlow and CFLOW-AD: AllInOneBlock of FrEIA 0.2 (github.com/vislearn/FrEIA), but cheaper."""
 
 from __future__ import annotations
 

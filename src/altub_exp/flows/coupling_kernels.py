@@ -41,10 +41,10 @@ def _coupled(
     image = tl.program_id(0).to(tl.int64)
     row = tl.program_id(1) * TILE + tl.arange(0, TILE)
     column = (tl.program_id(2) * WIDTH + tl.arange(0, WIDTH))[None, :]
-    there = row < channels
+    valid = row < channels
     channel = row[:, None]
-    place = (tl.load(inverse + row, mask=there, other=0) if PERMUTED else row)[:, None]
-    inside = there[:, None] & (column < positions)
+    place = (tl.load(inverse + row, mask=valid, other=0) if PERMUTED else row)[:, None]
+    inside = valid[:, None] & (column < positions)
     moved = inside & (channel >= passive)
     active = channels - passive
     start = image * channels * positions + column
@@ -53,7 +53,7 @@ def _coupled(
     tanh = _tanh(0.1 * tl.load(a + entry, mask=moved, other=0.0).to(tl.float32))  # 0 where nothing is coupled
     shift = 0.1 * tl.load(a + entry + active * positions, mask=moved, other=0.0).to(tl.float32)
     u = value * tl.exp(alpha * tanh) + shift
-    u = u * tl.load(scale + channel, mask=there[:, None]) + tl.load(offset + channel, mask=there[:, None])
+    u = u * tl.load(scale + channel, mask=valid[:, None]) + tl.load(offset + channel, mask=valid[:, None])
     tl.store(z + start + place * positions, u, mask=inside)
     part = (image * tl.num_programs(1) + tl.program_id(1)) * tl.num_programs(2) + tl.program_id(2)
     tl.store(log_scales + part, tl.sum(tl.sum(alpha * tanh, axis=1), axis=0))
@@ -78,17 +78,17 @@ def _gradients(
 ):
     image = tl.program_id(0).to(tl.int64)
     row = tl.program_id(1) * TILE + tl.arange(0, TILE)
-    there = row < channels
+    valid = row < channels
     channel = row[:, None]
-    place = (tl.load(inverse + row, mask=there, other=0) if PERMUTED else row)[:, None]
-    gain = tl.load(scale + channel, mask=there[:, None])
+    place = (tl.load(inverse + row, mask=valid, other=0) if PERMUTED else row)[:, None]
+    gain = tl.load(scale + channel, mask=valid[:, None])
     outer = tl.load(of_log_det + image)
     active = channels - passive
     of_offset = tl.zeros((TILE, WIDTH), tl.float32)
     of_scale = tl.zeros((TILE, WIDTH), tl.float32)
     for turn in range(TURNS):
         column = ((tl.program_id(2) * TURNS + turn) * WIDTH + tl.arange(0, WIDTH))[None, :]
-        inside = there[:, None] & (column < positions)
+        inside = valid[:, None] & (column < positions)
         moved = inside & (channel >= passive)
         start = image * channels * positions + column
         here = start + channel * positions
@@ -106,8 +106,8 @@ def _gradients(
         tl.store(of_a + entry, of_s, mask=moved)
         tl.store(of_a + entry + active * positions, 0.1 * of_u, mask=moved)
     part = (image * tl.num_programs(2) + tl.program_id(2)) * 2 * channels + row
-    tl.store(sums + part, tl.sum(of_scale, axis=1), mask=there)
-    tl.store(sums + part + channels, tl.sum(of_offset, axis=1), mask=there)
+    tl.store(sums + part, tl.sum(of_scale, axis=1), mask=valid)
+    tl.store(sums + part + channels, tl.sum(of_offset, axis=1), mask=valid)
 
 
 def couple(

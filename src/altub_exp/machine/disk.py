@@ -37,13 +37,11 @@ def disk_full(path: Path, reason: str) -> DiskFull:
     """Return the error that a file or folder cannot be written; the path need not exist.
 
     >>> print(disk_full(Path("/proc/runs/a"), "no space left"))
-    /proc/runs/a cannot be written (no space left): free some space on /proc, then give the same command again.
+    /proc/runs/a cannot be written (no space left): free space on /proc, then give the same command again.
     """
     whole = path.absolute()
     mount = next(parent for parent in (whole, *whole.parents) if os.path.ismount(parent))
-    return DiskFull(
-        f"{path} cannot be written ({reason}): free some space on {mount}, then give the same command again."
-    )
+    return DiskFull(f"{path} cannot be written ({reason}): free space on {mount}, then give the same command again.")
 
 
 @contextmanager

@@ -15,8 +15,7 @@ def keep_freed_memory() -> None:
     """Let glibc reuse large freed blocks instead of returning them to the system.
 
     Every training step allocates and frees maps of many MiB; by default glibc maps each anew, and the system fills its
-    pages with zeros. No result depends on it. The process keeps up to 2 GiB of free memory. Other C libraries stay
-    unchanged.
+    pages with zeros. The process keeps up to 2 GiB of free memory. Other C libraries stay unchanged.
     """
     if platform.libc_ver()[0] != "glibc":
         return

@@ -17,11 +17,11 @@ PACKAGES = ("altub-exp", "torch", "timm", "FrEIA", "numpy", "mlflow")
 
 def versions() -> dict[str, str]:
     """Return the versions of Python, of plug-ins, and of the installed packages that can change a run's numbers."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for package in PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found | discover()
+            installed[package] = metadata.version(package)
+    return installed | discover()
 
 
 def code_fingerprint(package: Path = Path(__file__).parents[1]) -> str:

@@ -47,12 +47,9 @@ class Command:
 
 @dataclass
 class Outcome:
-    """The end of a command.
+    """The end of a command: ``error`` is one sentence, or None after success.
 
-    Attributes:
-        seconds: its duration.
-        status: exit status of the process; negative after a signal, None if the process could not be started.
-        error: one sentence, or None after success.
+    ``status`` is the exit status of the process: negative after a signal, None if it could not be started.
     """
 
     seconds: float

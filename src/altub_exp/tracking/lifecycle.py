@@ -135,18 +135,15 @@ def fail(folder: RunFolder, error: BaseException) -> None:
     """
     full = no_space(error)
     stopped = was_interrupted(error)
-    if full is not None:
-        reason = full.strerror
-    else:
-        reason = "interrupted" if stopped else f"{type(error).__name__}: {error}"
-        log.error(
-            "failed: %s; the same command resumes it from the checkpoint.", reason
-        )  # the caller reports a full disk
-    interrupted = full is not None or stopped
+    reason = "interrupted" if stopped else f"{type(error).__name__}: {error}"
+    if full is None:
+        log.error("failed: %s; the same command resumes it from the checkpoint.", reason)
+    else:  # the caller reports it
+        reason = full.strerror or "no space left"
     log.debug("traceback:", exc_info=full is not None or not stopped)
     try:
         if folder.status() is not None:
-            folder.write_status(state=RunState.failed, reason=reason, interrupted=interrupted)
+            folder.write_status(state=RunState.failed, reason=reason, interrupted=stopped or full is not None)
             if tracker := Tracker.from_record(folder):
                 tracker.finish(RunState.failed, {}, folder.artifacts())
     except OSError as refusal:

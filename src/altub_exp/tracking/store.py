@@ -209,8 +209,8 @@ def parent_run(client: MlflowClient, experiment: str, sweep: str) -> str | None:
     Raises:
         MlflowException: the server cannot be reached.
     """
-    found = client.search_runs([experiment], f"tags.sweep_parent = '{sweep}'", max_results=1)
-    return str(found[0].info.run_id) if found else None
+    runs = client.search_runs([experiment], f"tags.sweep_parent = '{sweep}'", max_results=1)
+    return str(runs[0].info.run_id) if runs else None
 
 
 def full(error: BaseException) -> bool:

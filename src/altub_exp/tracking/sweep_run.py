@@ -99,9 +99,9 @@ class SweepRun:
         """Close the run if it was opened and is not closed yet; an interrupted sweep's run counts as killed."""
         if self._closed or self._run_id is None:
             return
-        status = "FINISHED"
-        if error is not None:
-            status = "KILLED" if was_interrupted(error) else "FAILED"
+        failure = "KILLED" if was_interrupted(error) else "FAILED"
+        status = "FINISHED" if error is None else failure
+
         try:
             self.close(status=status)
         except (Unreachable, UserError) as refusal:
