@@ -13,7 +13,7 @@ COMMANDS = {
     "predict": ("altub_exp.predict", "score new images with a finished run"),
     "measure": ("altub_exp.measure", "test a finished run's latents for normality, time its inference"),
     "status": ("altub_exp.status", "show the state of all runs, and mark those whose process has died"),
-    "sync": ("altub_exp.sync", "send to MLflow what it lacks of the runs"),
+    "sync": ("altub_exp.sync", "send missing parts of runs to MLflow"),
     "data": ("altub_exp.data", "verify a dataset folder"),
     "cache": ("altub_exp.cache", "show the feature cache, or prune it"),
     "server": ("altub_exp.server", "start an MLflow server for many runs"),

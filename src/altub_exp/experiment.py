@@ -62,7 +62,7 @@ def compute(config: Config, images: ImageSet, folder: RunFolder, device: torch.d
     The first case that applies decides where the run starts:
 
     1. ``resume=never``: an earlier run is archived, and all epochs are computed;
-    2. the run is finished or crashed: nothing is computed, and MLflow gets what it lacks;
+    2. the run is finished or crashed: nothing is computed, and missing parts are sent to MLflow;
     3. there is a checkpoint: the epochs after it are computed;
     4. otherwise all epochs are computed.
     """

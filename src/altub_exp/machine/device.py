@@ -27,7 +27,7 @@ def prepare_device(
     device = torch.device("cuda" if available and wanted is not Device.cpu else "cpu")
     if precision is Precision.tf32 and device.type != "cuda":
         raise UserError(
-            "precision=tf32 has no effect on a CPU: set precision=float32, or device=cuda where there is one."
+            "precision=tf32 has no effect on a CPU: set precision=float32, or device=cuda if there is a GPU."
         )
     allow_tf32(precision is Precision.tf32)
     if device.type == "cpu":

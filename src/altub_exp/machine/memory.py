@@ -14,7 +14,7 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # glibc's malloc.h
 def keep_freed_memory() -> None:
     """Let glibc reuse large freed blocks instead of returning them to the system.
 
-    Every training step allocates and frees maps of many MiB; by default glibc maps each anew, and the system fills its
+    Every training step allocates and frees maps of many MiB; by default glibc maps each again, and the system fills its
     pages with zeros. The process keeps up to 2 GiB of free memory. Other C libraries stay unchanged.
     """
     if platform.libc_ver()[0] != "glibc":

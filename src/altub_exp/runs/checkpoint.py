@@ -40,7 +40,7 @@ def load_checkpoint(path: Path, density: Density, optimizer: AlternatingOptimize
     """
     if not path.exists():
         return 0
-    state = _read(path, "set resume=never to put the run aside and start over")
+    state = _read(path, "set resume=never to archive the run and start over")
     density.load_state_dict(state["density"])
     if "optimizer" in state:  # otherwise all epochs are done, and only the end of the run is repeated
         optimizer.load_state_dict(state["optimizer"])
@@ -78,7 +78,7 @@ def load_trained(path: Path) -> Trained:
     """
     if not path.exists():
         raise UserError(f"{path} is missing: the run can only be used with its checkpoint.")
-    state = _read(path, "take the file from where the run was computed, or run it anew with resume=never")
+    state = _read(path, "copy the file from the machine of the run again, or repeat the run with resume=never")
     shapes = [(c, h, w) for c, h, w in state["shapes"]]
     return Trained(state["density"], shapes, state["extremes"], tuple(state["limits"]))
 

@@ -156,7 +156,7 @@ def report_done(folder: RunFolder, status: dict[str, Any], tracker: Tracker) -> 
     """Report that there is nothing to do, and send the missing parts of the run to MLflow."""
     state = RunState(status["state"])
     why = f" ({status['reason']})" if status.get("reason") else ""
-    log.info("%s already%s in %s: nothing to do (resume=never puts it aside and starts over).", state, why, folder.path)
+    log.info("%s already%s in %s: nothing to do (resume=never archives it and starts over).", state, why, folder.path)
     tracker.finish(state, status.get("summary", {}), folder.artifacts())
     return state
 

@@ -90,7 +90,7 @@ class SweepRun:
         try:
             self.open()
         except Unreachable as error:
-            console.print(f"{error} The sweep's runs go on.", highlight=False, markup=False)
+            console.print(f"{error} The sweep's runs continue.", highlight=False, markup=False)
         return self
 
     def __exit__(

@@ -85,7 +85,7 @@ def finish_sweep(folders: Sequence[RunFolder], sweep: SweepRun) -> None:
         except Unreachable as error:
             if time.monotonic() < deadline and not full(error):
                 if not waited:
-                    _report(f"{error} Waiting up to {duration(PATIENCE)} to send what it lacks …")
+                    _report(f"{error} Waiting up to {duration(PATIENCE)} to send the missing parts …")
                 waited = True
                 time.sleep(PAUSE)
                 continue
