@@ -11,7 +11,7 @@ COVERAGE_FLOOR := 90
 .PHONY: help setup demo test lint types pytest coverage test-slow test-slurm test-server test-browser test-gpu
 .PHONY: tables figures report bench bench-gpu bench-runs bench-peers ui server docs picture dist lock clean
 
-help: ## this list
+help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.ready ## create .venv from requirements.lock and install the program into it
@@ -23,7 +23,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@# byte code, on all cores where pip takes one; a file of PyTorch for Python 3.12 alone makes it fail on 3.11
+	@# byte code, on all cores where pip takes one; a file of PyTorch that needs Python 3.12 makes it fail on 3.11
 	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 	@touch $@
 
@@ -40,97 +40,97 @@ Curves and anomaly maps: runs/synthetic/fabric/; every number: make ui. Next, yo
 endef
 export DEMO_BEFORE DEMO_AFTER
 
-demo: setup ## the main job on built-in images, with and without AltUB; prints the stability table
+demo: setup ## run the main job on built-in images, with and without AltUB, and print the stability table
 	@echo "$$DEMO_BEFORE"
 	@$(BIN)/python -m altub_exp.train -m experiment=demo altub=none,alternating
 	@$(BIN)/python -m analysis.tables stability --experiment demo
 	@echo "$$DEMO_AFTER"
 
-test: setup lint types pytest ## set up, then lint, types, doctests and all quick tests
+test: setup lint types pytest ## lint, check types, and run doctests and all quick tests
 
-lint: setup ## ruff: lint and format; import-linter: imports point down
+lint: setup ## check lint and format (ruff), and that imports point down (import-linter)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports --no-logo
 
-types: setup ## mypy --strict on src/
+types: setup ## check types: mypy --strict on src/
 	$(BIN)/mypy
 
-pytest: setup ## doctests and tests, WORKERS processes at once
+pytest: setup ## run doctests and quick tests in WORKERS processes
 	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not slow and not slurm and not server and not browser and not gpu" -rs
 
-coverage: setup ## branch coverage of the quick tests, their commands' processes included; fails below the floor
+coverage: setup ## measure branch coverage of the quick tests and their processes; fails below the floor
 	@rm -f .coverage .coverage.*
 	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python -m coverage run -m pytest -q -m "not slow and not slurm and not server and not browser and not gpu"
 	@$(BIN)/python -m coverage combine -q
 	$(BIN)/python -m coverage report --fail-under=$(COVERAGE_FLOOR)
 
-test-slow: setup ## the tests that take minutes: the real data set where it is present
+test-slow: setup ## run the tests that take minutes, with the real data set if it is present
 	$(BIN)/python -m pytest -q -m slow -rs
 
-test-slurm: setup ## the tests that start a Slurm cluster of their own; installs Debian's Slurm where it is missing (root)
+test-slurm: setup ## run the tests on a real Slurm cluster; installs Debian's Slurm if it is missing (root)
 	tests/install.sh slurm
 	$(BIN)/python -m pytest -q -m slurm -rs
 
-test-server: setup ## forty writers at once, over PostgreSQL; installs Debian's PostgreSQL where it is missing (root)
+test-server: setup ## test a server with forty writers; installs Debian's PostgreSQL if it is missing (root)
 	tests/install.sh postgresql
 	$(BIN)/python -m pytest -q -m server -rs
 
-test-gpu: setup ## what runs on a GPU, on a real one: the same numbers as the CPU's
+test-gpu: setup ## compare the numbers of a real GPU with the CPU's
 	$(BIN)/python -m pytest -q -m gpu -rs
 
-test-browser: setup ## report and MLflow's interface in a real Chromium; installs Debian's where it is missing (root)
+test-browser: setup ## test report and MLflow's interface in Chromium; installs Debian's if it is missing (root)
 	tests/install.sh chromium
 	$(BIN)/python -m pytest -q -m browser -rs
 
-tables: setup ## the paper's tables from MLflow, into results/tables/; URI=... and EXPERIMENT="NAME ..." choose what is read
+tables: setup ## write the paper's tables to results/tables/; URI=... and EXPERIMENT="NAME ..." choose the runs
 	@$(BIN)/python -m analysis.tables all $(if $(URI),--tracking-uri '$(URI)') $(foreach name,$(EXPERIMENT),--experiment '$(name)')
 
-figures: setup ## the paper's figures and those of all runs, into results/figures/; URI and EXPERIMENT as with tables
+figures: setup ## write the figures of the paper and of all runs to results/figures/; URI and EXPERIMENT as for tables
 	@$(BIN)/python -m analysis.figures all $(if $(URI),--tracking-uri '$(URI)') $(foreach name,$(EXPERIMENT),--experiment '$(name)')
 
-report: setup ## one page with all tables and figures, results/report.html; URI and EXPERIMENT as for tables
+report: setup ## write one page with all tables and figures, results/report.html; URI and EXPERIMENT as for tables
 	@$(BIN)/python -m analysis.report $(if $(URI),--tracking-uri '$(URI)') $(foreach name,$(EXPERIMENT),--experiment '$(name)')
 
-bench: setup ## speed, as ratios measured in one run on this machine
+bench: setup ## measure speed, as ratios within one run on this machine
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.models
 	$(BIN)/python -m bench.sweep
 	$(BIN)/python -m bench.tables
 
-bench-gpu: setup ## on a GPU: what a batch takes by precision and why, and runs an hour with 1, 4 and 8 at once
+bench-gpu: setup ## measure on a GPU the time of a batch by precision, and runs per hour with 1, 4 and 8 at once
 	$(BIN)/python -m bench.steps --profile 12
 	$(BIN)/python -m bench.throughput --precision tf32
 
-bench-runs: setup ## runs an hour with several at once on this machine's GPU or cores, and the time of Table A1
+bench-runs: setup ## measure runs per hour with several at once on this machine, and estimate the time of Table A1
 	$(BIN)/python -m bench.throughput
 
 PEERS := .venv-peers
-bench-peers: setup ## a whole epoch against anomalib's, which is installed into an environment of its own
+bench-peers: setup ## compare a whole epoch with anomalib's, which gets its own environment
 	@test -e $(PEERS)/.ready || { $(PYTHON) -m venv $(PEERS) && $(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check anomalib==2.7.0 "$$(grep '^torch==' requirements.lock)" && touch $(PEERS)/.ready; }
 	$(BIN)/python -m bench.peers --python $(PEERS)/bin/python
 
-ui: setup ## MLflow's web interface on http://127.0.0.1:5000; how to find the tables there: docs/mlflow.md
+ui: setup ## start MLflow's web interface on http://127.0.0.1:5000; docs/mlflow.md shows the way to the tables
 	@echo "Runs: http://127.0.0.1:5000/#/experiments?workflowType=machine_learning"
 	$(BIN)/mlflow ui --host 127.0.0.1 --port 5000 --workers 1 --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}
 
-server: setup ## MLflow server for many writers; BACKEND_STORE_URI, HOST, PORT and OPTIONS=... may be given
+server: setup ## start an MLflow server for many writers; optional: BACKEND_STORE_URI, HOST, PORT, OPTIONS=...
 	@$(if $(BACKEND_STORE_URI),MLFLOW_BACKEND_STORE_URI='$(BACKEND_STORE_URI)') $(BIN)/python -m altub_exp.server --host $(HOST) --port $(PORT) $(OPTIONS)
 
-docs: setup ## the documents as a site in site/, every link and reference checked
+docs: setup ## build the documents as a site in site/, and check every link and reference
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-picture: setup ## draw docs/images/demo.png anew, from the demo's own figures
+picture: setup ## draw docs/images/demo.png again from the demo's figures
 	$(BIN)/python docs/picture.py
 
-dist: setup ## wheel and sdist in dist/, tried in an environment of their own
+dist: setup ## build wheel and sdist in dist/, and test them in a new environment
 	rm -rf dist
 	$(BIN)/hatchling build
 	ALTUB_DIST=dist $(BIN)/python -m pytest -q tests/test_package.py
 
-lock: ## resolve pyproject.toml anew into requirements.lock (needs uv)
+lock: ## resolve pyproject.toml into requirements.lock again (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-header --no-annotate pyproject.toml -o requirements.lock
 
-clean: ## remove what the tools cache; runs, data and records stay
+clean: ## remove the tools' caches; runs, data and records stay
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist site
 	find . -name __pycache__ -not -path './$(VENV)/*' -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""The program as a user starts it, small enough for tests, and what it leaves behind."""
+"""The program's command lines, small enough for tests, and their results."""
 
 import json
 import os
@@ -29,7 +29,7 @@ TINY = [
 ]
 
 SET_HERE = ("MLFLOW_", "_MLFLOW_", "KMP_", "TORCHINDUCTOR_")
-"""How variables begin that are not the user's: tests or the libraries that they import set them."""
+"""Prefixes of variables that the user has not set, but tests or the libraries that they import."""
 
 
 def command(*arguments, module="altub_exp.train"):
@@ -45,7 +45,7 @@ WARM = Warm(environment())
 
 
 def run(cwd, *arguments, module="altub_exp.train", expect=0, seconds=240, fresh=False, **changes):
-    """Run a command to its end and return (stdout, stderr); its exit status is checked.
+    """Run a command, check its exit status, and return (stdout, stderr).
 
     The libraries are not imported anew for it, unless its environment is another than these tests'. A training that
     records in ``mlflow.db`` finds an empty store there, unless it is to make a fresh one itself.
@@ -68,13 +68,13 @@ def folders(cwd):
 
 
 def journal(folder):
-    """Rows without what the clock put in."""
+    """Return the rows of the journal without times."""
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [{k: v for k, v in row.items() if k not in ("time", "seconds")} for row in rows]
 
 
 def recorded(cwd, experiment="demo"):
-    """{base: {metric: [(step, value), …]}} as MLflow holds it, in order of arrival, and the runs."""
+    """Return {base: {metric: [(step, value), …]}} of MLflow, in order of arrival, and the runs."""
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{cwd}/mlflow.db")

@@ -1,4 +1,4 @@
-"""What several tests need: the composed configuration, and the real images where they are."""
+"""Fixtures of several tests: the composed configuration, and the folder of real images."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ from altub_exp.config.compose import conf_dir, register_schema
 
 @pytest.fixture
 def compose():
-    """Compose the configuration from overrides, as the command line does."""
+    """A function that composes the configuration from overrides, like the command line."""
     register_schema()
 
     def composed(*overrides):
@@ -25,7 +25,7 @@ def compose():
 
 @pytest.fixture(scope="session")
 def shared():
-    """The folder of real images and weights, beside the checkout or where ALTUB_SHARED points."""
+    """The folder of real images and weights, beside the checkout or named by ALTUB_SHARED."""
     folder = Path(os.environ.get("ALTUB_SHARED", Path(__file__).resolve().parents[2] / "shared"))
     if not (folder / "data").is_dir():
         pytest.skip(f"the real images and weights are not at {folder}")

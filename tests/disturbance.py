@@ -1,4 +1,4 @@
-"""Sweeps that are disturbed: their callers in the background, their runs in mid-flight, and what must come of them."""
+"""Disturbed sweeps: callers in the background, runs in the middle of their epochs, and the expected results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SMALL = [*TINY, f"train.epochs={EPOCHS}", "eval.ks_every=0", "dataset.train_imag
 
 
 def sweep(seeds, *more):
-    """Two runs per seed, so small that an epoch takes some hundredths of a second."""
+    """Return the overrides of two runs per seed, small enough for epochs of some hundredths of a second."""
     return ["-m", *SMALL, "altub=none,alternating", f"seed=range(1,{seeds + 1})", "tracking.sweep=night", *more]
 
 
@@ -31,7 +31,7 @@ def wait_for(true, seconds=300.0, what="what the test waits for"):
 
 
 class Caller:
-    """`-m` in the background; what a failing test leaves is ended by :func:`no_caller_stays`."""
+    """Start `-m` in the background; :func:`no_caller_stays` ends the callers that a failed test leaves."""
 
     started: ClassVar[list[subprocess.Popen[bytes]]] = []
 
@@ -65,7 +65,7 @@ def no_caller_stays():
 
 
 def computing(cwd: Path) -> list[Path]:
-    """Folders of runs that are in the middle of their epochs."""
+    """Return the folders of runs that are in the middle of their epochs."""
     found = []
     for folder in folders(cwd):
         state = status(folder)
@@ -76,7 +76,7 @@ def computing(cwd: Path) -> list[Path]:
 
 
 def one_computing(cwd: Path, but: set[Path]) -> Path:
-    """Wait for a run in the middle of its epochs that is not one of ``but``, and add it to these."""
+    """Wait for a run in the middle of its epochs that is not in ``but``, and add it there."""
     found: list[Path] = []
 
     def look() -> bool:
@@ -91,7 +91,7 @@ def one_computing(cwd: Path, but: set[Path]) -> Path:
 def assert_as_undisturbed(
     cwd: Path, undisturbed: Path, uri: str | None = None, experiment: str = "demo", sync: bool = True
 ) -> None:
-    """Every run is finished, with the same numbers bit for bit, and MLflow holds every epoch exactly once.
+    """Assert that every run is finished with bitwise equal numbers, and that MLflow has every epoch exactly once.
 
     Args:
         cwd: where the sweep's command was given.

@@ -1,4 +1,4 @@
-"""An empty MLflow store, prepared by the program once per process and copied from then on: that takes seconds."""
+"""An empty MLflow store: preparing one takes seconds, so each process prepares one and copies it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from altub_exp.tracking.store import prepare_store
 
 
 def place_store(folder: Path) -> Path:
-    """``mlflow.db`` in the folder; one that is there already stays as it is."""
+    """Create ``mlflow.db`` in the folder unless it exists."""
     path = folder / "mlflow.db"
     if not path.exists():
         shutil.copy(_empty(), path)

@@ -1,4 +1,4 @@
-"""What runs on a GPU, on a real one: the same numbers as on the CPU up to rounding, and how runs share it."""
+"""The program on a real GPU: the numbers of the CPU up to rounding, and several runs at once."""
 
 import csv
 
@@ -39,7 +39,7 @@ def features(count=4, shapes=SHAPES):
 
 
 def lessons(learner, device):
-    """The loss of two batches in each of six epochs; the fifth moves ψ alone."""
+    """Return the loss of two batches in each of six epochs; the fifth moves only ψ."""
     maps = [scale.to(device) for scale in features(shapes=learner.density.flow.shapes)]
     generator = torch.Generator().manual_seed(3)
     found = []
@@ -52,7 +52,7 @@ def lessons(learner, device):
 
 @pytest.fixture(autouse=True)
 def float32():
-    """As a run sets it: PyTorch itself lets convolutions be TF32."""
+    """Disable TF32 like a run; PyTorch's default allows it in convolutions."""
     prepare_device(Device.cuda)
     yield
     prepare_device(Device.cuda)

@@ -23,16 +23,16 @@ NOT_RUN = {
     "source": "belongs to the shell of a user",
     "make": "sets up an environment of its own; its targets are checked",
 }
-"""Commands of README.md that no test runs: their first word, and why."""
+"""Commands of README.md that no test runs: their first word and the reason."""
 
 
 def prose(page):
-    """The text of a page without its code."""
+    """Return the text of a page without its code."""
     return re.sub(r"`[^`\n]+`", "`code`", FENCE.sub("", page.read_text()))
 
 
 def anchor(heading):
-    """As GitHub and the site make it, of a heading without special characters."""
+    """Make the anchor of a heading without special characters, like GitHub and the site."""
     words = re.sub(r"[`*\[\]]|\(.*?\)", "", heading).strip().lower()
     return re.sub(r"\s", "-", re.sub(r"[^\w\- ]", "", words))
 
@@ -42,14 +42,14 @@ def anchors(page):
 
 
 def commands(page):
-    """The command lines of a page's shell blocks, without comments, each as its words."""
+    """Return the words of each command line of a page's shell blocks, without comments."""
     blocks = [text for kind, text in FENCE.findall(page.read_text()) if kind == "sh"]
     lines = [line for text in blocks for line in text.replace("\\\n", " ").splitlines()]
     return [words for words in (shlex.split(line, comments=True) for line in lines) if words]
 
 
 def trainings(page):
-    """The arguments of every ``python -m altub_exp.train`` of a page."""
+    """Return the arguments of every ``python -m altub_exp.train`` of a page."""
     return [words[3:] for words in commands(page) if words[:3] == ["python", "-m", "altub_exp.train"]]
 
 
@@ -92,7 +92,7 @@ def test_site_builds_without_a_warning_and_asks_no_other_server(tmp_path):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_training_command_composes(page, compose):
-    """Of a sweep its first job; sweeps of the paper have tests of their own."""
+    """Of a sweep only the first job composes here; the paper's sweeps have other tests."""
     discover()
     for arguments in trainings(page):
         overrides = OverridesParser.create().parse_overrides([word for word in arguments if not word.startswith("-")])
@@ -110,7 +110,7 @@ def test_every_training_command_composes(page, compose):
 
 
 def first_value(override):
-    """``KEY=VALUE`` with the first of the values that a sweep takes."""
+    """Return ``KEY=VALUE`` with the first of a sweep's values."""
     if not override.is_sweep_override():
         return override.input_line
     return f"{override.key_or_group}={next(override.sweep_string_iterator())}"
@@ -128,7 +128,7 @@ def test_every_command_exists(page):
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """A user's folder: small images at the places that README.md names, and a finished run of the demo."""
+    """A user's folder with small images at the paths of README.md, and a finished run of the demo."""
     folder = tmp_path_factory.mktemp("home")
     generator = np.random.default_rng(0)
     categories = (

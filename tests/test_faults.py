@@ -69,7 +69,7 @@ def test_callers_and_jobs_of_a_pool_are_killed(undisturbed, tmp_path):
         assert state_in_mlflow(tmp_path, folder) == "FAILED"
     assert rows[str(living.relative_to(tmp_path))]["state"] == "running"
     assert state_in_mlflow(tmp_path, living) == "RUNNING"
-    assert "marked as failed; the same command goes on" in said
+    assert "marked as failed; the same command resumes it" in said
     os.kill(status(living)["pid"], signal.SIGCONT)
     wait_for(lambda: finished(tmp_path) == 2, 600, "the ends of the runs that outlived their caller")
 
@@ -85,8 +85,8 @@ def test_callers_and_jobs_of_a_pool_are_killed(undisturbed, tmp_path):
     killed = strike(tmp_path, signal.SIGKILL, struck)
     said = caller.end(1)
     assert "4 runs: 1 failed, 3 finished." in said
-    assert "was ended by signal 9 (Killed), perhaps for want of memory" in said
-    assert "The same command goes on with what was stopped" in said
+    assert "was ended by signal 9 (Killed), perhaps out of memory" in said
+    assert "The same command resumes what was stopped" in said
     assert (status(killed)["state"], status(killed)["reason"]) == ("failed", DIED), "the caller has seen to it"
     assert state_in_mlflow(tmp_path, killed) == "FAILED"
 
@@ -106,7 +106,7 @@ def test_two_callers_of_a_pool_at_once(undisturbed, tmp_path):
 
 
 class Disk:
-    """A small disk at a folder, that others may be kept from writing to."""
+    """A small disk mounted at a folder, which can be filled."""
 
     def __init__(self, folder: Path, megabytes: int):
         self.folder = folder
@@ -120,7 +120,7 @@ class Disk:
         self._stop, self._thread = threading.Event(), threading.Thread(target=self._keep_full)
 
     def fill(self) -> None:
-        """Returns when it is full; it stays so, whatever is removed, until :meth:`free`."""
+        """Fill it; it stays full, even if files are removed, until :meth:`free`."""
         self._thread.start()
         wait_for(lambda: os.statvfs(self.folder).f_bavail == 0, 60)
 
@@ -163,13 +163,13 @@ STORES = pytest.mark.parametrize("store", ["mlflow.db", "runs/mlflow.db"], ids=[
 @pytest.mark.parametrize("launcher", [IN_A_POOL, []], ids=["pool", "basic"])
 def test_a_disk_that_is_full_for_a_while(disk, undisturbed, tmp_path, store, launcher):
     command = sweep(SEEDS, *launcher, f"tracking.uri=sqlite:///{store}")
-    remedy = f"free some space on {disk.folder}, then give the same command again."
+    remedy = f"free space on {disk.folder}, then give the same command again."
     caller = Caller(tmp_path, *command)
     one_computing(tmp_path, set())
     disk.fill()
     said = caller.end(1)
     assert remedy in said
-    assert "The same command goes on with what was stopped" in said
+    assert "The same command resumes what was stopped" in said
     assert "retry_failed" not in said
     assert not list(disk.folder.rglob("*.part"))
     assert not list(disk.folder.rglob("*.tmp"))
@@ -197,7 +197,7 @@ def test_a_disk_that_is_full_from_the_start(disk, undisturbed, tmp_path, store):
     command = sweep(SEEDS, *IN_A_POOL, f"tracking.uri=sqlite:///{store}")
     disk.fill()
     said = Caller(tmp_path, *command).end(1)
-    assert f"free some space on {disk.folder}, then give the same command again." in said
+    assert f"free space on {disk.folder}, then give the same command again." in said
     assert not folders(tmp_path), "nothing was begun"
     disk.free()
     said = Caller(tmp_path, *command).end(0)

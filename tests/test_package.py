@@ -1,4 +1,4 @@
-"""The program as an installed package, and the house's own rules."""
+"""The program as an installed package, and the rules of the code."""
 
 import os
 import subprocess
@@ -14,9 +14,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """An environment where no checkout is near: the wheel in it, and the libraries of this one, not its checkout.
+    """An environment with the wheel and with the libraries of this one, but without the checkout.
 
-    The wheel is made of the source distribution, or is the one in the folder ``ALTUB_DIST``, where `make dist` put it.
+    The wheel is built from the source distribution, or taken from the folder ``ALTUB_DIST`` of `make dist`.
     """
     folder = tmp_path_factory.mktemp("package")
     built = ROOT / os.environ["ALTUB_DIST"] if "ALTUB_DIST" in os.environ else build(folder)
@@ -42,7 +42,7 @@ def installed(tmp_path_factory):
 
 
 def build(folder):
-    """The folder of a source distribution and of the wheel that is made of it."""
+    """The folder of a source distribution and of the wheel made from it."""
     hatchling = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", folder / "sdist"]
     subprocess.run(hatchling, cwd=ROOT, check=True, capture_output=True, timeout=120)
     (source,) = (folder / "sdist").glob("*.tar.gz")

@@ -27,7 +27,7 @@ CFLOW = [
 
 @pytest.fixture
 def predict(capsys, monkeypatch):
-    """The command in this process, which has imported PyTorch already: returns (stdout, stderr)."""
+    """Run the command in this process, which has imported PyTorch, and return (stdout, stderr)."""
 
     def predicted(cwd, *arguments, expect=0):
         monkeypatch.chdir(cwd)
@@ -45,7 +45,7 @@ def scores(folder):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """{(model, base, reference): folder} of finished runs, and where they are."""
+    """Finished runs as {(model, base, reference): folder}, and their common folder."""
     cwd = tmp_path_factory.mktemp("trained")
     run(cwd, "-m", *TINY, "altub=none,alternating")
     run(cwd, "-m", *CFLOW, "model.score_reference=test,train")

@@ -1,4 +1,4 @@
-"""What `python -m altub_exp.server` says and does before it becomes MLflow's server."""
+"""The messages and preparations of `python -m altub_exp.server` before MLflow's server starts."""
 
 import socket
 import sys

@@ -1,4 +1,4 @@
-"""Where runs stand, through the real command line; a run whose process is gone is marked, a living one never."""
+"""The overview of runs through the real command line; only runs whose process has died are marked."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def no_server(monkeypatch):
 
 
 def rows(cwd, *arguments):
-    """What --json prints."""
+    """Return the output of --json."""
     out = StringIO()
     with redirect_stdout(out):
         assert main([str(cwd / "runs"), "--json", *arguments]) == 0
@@ -64,7 +64,7 @@ def rows(cwd, *arguments):
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory):
-    """A run that was looked at in its middle and then went on to its end: (working folder, the rows seen then)."""
+    """A run that was shown in its middle and then finished: (working folder, rows shown then)."""
     cwd = tmp_path_factory.mktemp("watched")
     place_store(cwd)
     with (cwd / "out.log").open("w") as log:
@@ -88,7 +88,7 @@ def watched(tmp_path_factory):
 
 
 def make(root: Path, name: str, state: RunState | None = RunState.running, epochs: int = 3, **config: str) -> RunFolder:
-    """A folder as a run leaves it."""
+    """Make a folder like that of a run."""
     folder = RunFolder(root / "runs" / "mvtec" / "01" / "fastflow-r18" / "none" / name)
     folder.path.mkdir(parents=True)
     folder.config.write_text(CONFIG + "".join(f"{key}: {value}\n" for key, value in config.items()))
@@ -141,8 +141,7 @@ def test_a_killed_run_is_marked_here_and_in_mlflow_and_resumes_with_the_same_num
 
     assert [(row["state"], row["reason"]) for row in rows(tmp_path)] == [("failed", DIED)]
     assert capsys.readouterr().err == (
-        "1 run was said to be running but has no process any more: marked as failed; "
-        "the same command goes on from the checkpoint.\n"
+        "The process of 1 run has died: marked as failed; the same command resumes it from the checkpoint.\n"
     )
     assert (status(folder)["state"], status(folder)["reason"]) == ("failed", DIED)
     assert status(folder)["ended"] == pytest.approx(last_sign, abs=1000), "when it died, not when that was noticed"
@@ -177,7 +176,7 @@ def test_without_a_server_the_mark_stands_and_sync_tells_it_later(watched, tmp_p
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     assert [row["state"] for row in rows(tmp_path)] == ["failed", "failed"]
     marked, told = capsys.readouterr().err.splitlines()
-    assert marked.startswith("2 runs were said to run but have no process any more: marked as failed")
+    assert marked.startswith("The processes of 2 runs have died: marked as failed")
     assert told == (
         f"MLflow at {address} does not record (no connection). "
         f"`python -m altub_exp.sync {tmp_path / 'runs'}` sends it later."
@@ -215,7 +214,7 @@ def test_a_lock_that_cannot_be_opened_proves_nothing(tmp_path):
     (folder.path / ".lock").mkdir()
     (row,) = rows(tmp_path)
     assert row["state"] == "running"
-    assert "Whether its process lives cannot be told" in row["damage"]
+    assert "Its process cannot be checked" in row["damage"]
 
 
 def test_damage_is_shown_in_its_row_and_stops_nothing(tmp_path, capsys):

@@ -164,7 +164,7 @@ LOSSES = {
 
 @pytest.mark.parametrize("base", LOSSES)
 def test_losses_of_the_tiny_runs_do_not_drift(undisturbed, base):
-    """Nats per dimension, as first computed with torch 2.15 on a CPU; a faster way must give the same numbers."""
+    """The losses, in nats per dimension, were first computed with torch 2.15 on a CPU; optimisations must keep them."""
     (folder,) = (f for f in folders(undisturbed[0]) if f.parent.name == base)
     assert [row["loss"] for row in journal(folder)] == pytest.approx(LOSSES[base], rel=1e-3)
 
@@ -274,7 +274,7 @@ def test_interrupted_by_the_keyboard_is_said_recorded_and_resumable(undisturbed,
     finally:
         process.kill()
         process.wait()
-    assert "failed: interrupted; the same command goes on" in rest
+    assert "failed: interrupted; the same command resumes it" in rest
     assert "Traceback" not in rest
     folder = folders(tmp_path)[0]
     assert status(folder)["state"] == "failed"
@@ -310,7 +310,7 @@ def test_resume_never_puts_the_old_run_aside(undisturbed, tmp_path):
     first = folders(tmp_path)[0]
     rows = journal(first)
     _, stderr = run(tmp_path, *short, "resume=never")
-    assert "earlier run now lies in" in stderr
+    assert "earlier run is now in" in stderr
     assert journal(first.with_name(first.name + ".old-1")) == journal(first) == rows
     assert len(recorded(tmp_path)[1]) == 2
 

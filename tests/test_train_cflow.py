@@ -69,7 +69,7 @@ OBJECTIVES = {
 
 @pytest.mark.parametrize("base", OBJECTIVES)
 def test_objectives_of_the_tiny_runs_do_not_drift(undisturbed, base):
-    """As first computed with torch 2.15 on a CPU; a faster way must give the same numbers."""
+    """The losses were first computed with torch 2.15 on a CPU; optimisations must keep them."""
     (folder,) = (f for f in folders(undisturbed[0]) if f.parent.name == base)
     assert [row["objective"] for row in journal(folder)] == pytest.approx(OBJECTIVES[base], rel=1e-3)
 

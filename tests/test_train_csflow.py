@@ -39,6 +39,6 @@ LOSSES = {
 
 @pytest.mark.parametrize("base", LOSSES)
 def test_losses_of_the_tiny_runs_do_not_drift(undisturbed, base):
-    """As first computed with torch 2.15 on a CPU; a faster way must give the same numbers."""
+    """The losses were first computed with torch 2.15 on a CPU; optimisations must keep them."""
     (folder,) = (f for f in folders(undisturbed) if f.parent.name == base)
     assert [row["loss"] for row in journal(folder)] == pytest.approx(LOSSES[base], abs=1e-3)

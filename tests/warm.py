@@ -1,4 +1,4 @@
-"""The program's commands in forks of a process that has imported the libraries already: seconds less for each.
+"""The program's commands in forks of a process that has imported the libraries, which saves seconds for each.
 
 A fork is given its own module, arguments, folder, environment and output, imports altub_exp itself and ends as any
 command does. Only what a library reads from the environment while it is imported cannot be changed any more.
@@ -33,7 +33,7 @@ LIBRARIES = (
     "torchvision",
 )
 UNREAD = {"COLUMNS", "CUDA_VISIBLE_DEVICES", "MLFLOW_TRACKING_URI", "PYTEST_CURRENT_TEST"}
-"""Variables that none of them reads while it is imported."""
+"""Variables that no library reads at its import."""
 
 
 class Warm:
@@ -48,14 +48,14 @@ class Warm:
         self._process: subprocess.Popen[str] | None = None
 
     def serves(self, env: Mapping[str, str]) -> bool:
-        """Whether a command with this environment finds the libraries as they would be in a process of its own."""
+        """True if a command in this environment finds the libraries in the same state as in a new process."""
         changed = {name for name, _ in self._env.items() ^ env.items()}
         return changed <= UNREAD
 
     def run(
         self, words: Sequence[str], *, cwd: Path, env: Mapping[str, str], seconds: float
     ) -> subprocess.CompletedProcess[str]:
-        """As ``subprocess.run(words, capture_output=True, text=True)``.
+        """Run a command like ``subprocess.run(words, capture_output=True, text=True)``.
 
         Args:
             words: python, ``-m``, a module and its arguments.
@@ -102,7 +102,7 @@ class Warm:
 
 
 def main() -> None:
-    """Serve; in a fork, become the command."""
+    """Serve requests; in a fork, run the command."""
     atexit.register(_silence)
     for library in LIBRARIES:
         importlib.import_module(library)
@@ -117,7 +117,7 @@ def main() -> None:
 
 
 def _silence() -> None:
-    """At the very end, when libraries complain of the frozen objects that no collector has taken away."""
+    """Suppress complaints of libraries, at the very end, about frozen objects that were not collected."""
     sys.stderr.flush()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 

@@ -1,3 +1,3 @@
-"""Does learning the base distribution (AltUB) make normalizing-flow anomaly detectors better and steadier?"""
+"""Experiments with AltUB (arXiv 2210.14913): learned base distributions for normalizing-flow anomaly detectors."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""Lists the program's commands, and runs one.   altub-exp, or python -m altub_exp"""
+"""Lists the program's commands or runs one.   altub-exp, or python -m altub_exp"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ COMMANDS = {
     "predict": ("altub_exp.predict", "score new images with a finished run"),
     "measure": ("altub_exp.measure", "test a finished run's latents for normality, time its inference"),
     "status": ("altub_exp.status", "show the state of all runs, and mark those whose process has died"),
-    "sync": ("altub_exp.sync", "send MLflow what it lacks of the runs"),
+    "sync": ("altub_exp.sync", "send missing parts of runs to MLflow"),
     "data": ("altub_exp.data", "verify a dataset folder"),
     "cache": ("altub_exp.cache", "show the feature cache, or prune it"),
     "server": ("altub_exp.server", "start an MLflow server for many runs"),
@@ -29,7 +29,7 @@ A first try on built-in images, a minute on two cores:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command that the first argument names; without one, list the commands."""
+    """Run the command of the first argument; without arguments, list the commands."""
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in ("-h", "--help"):
         print("usage: altub-exp COMMAND …\n")

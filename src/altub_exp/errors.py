@@ -1,14 +1,14 @@
-"""How a run may end without being a bug: the user's input is wrong, the training diverged, or it was interrupted."""
+"""The errors that are no bugs: a mistake in the user's input, a training that diverged, and an interruption."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something a person got wrong: one clear sentence that names the remedy, shown without a traceback.
+    """A mistake of the user: one clear sentence that names the remedy, printed without a traceback.
 
     Attributes:
-        status: the program's exit status.
+        status: exit status of the program.
     """
 
     status = 1
@@ -19,10 +19,7 @@ class Divergence(Exception):
 
 
 def was_interrupted(error: BaseException | None) -> bool:
-    """Whether the keyboard, or a cluster that wants its node back, is behind an error.
-
-    A library may have wrapped what it got in the middle of its work.
-    """
+    """True if Ctrl-C, or a cluster that reclaims its node, caused an error; libraries may have wrapped it."""
     while error is not None and not isinstance(error, KeyboardInterrupt | SystemExit):
         error = error.__cause__ or error.__context__
     return error is not None

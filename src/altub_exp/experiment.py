@@ -37,14 +37,14 @@ from altub_exp.tracking.uri import resolve_uri
 
 
 def run_experiment(config: Config) -> RunState:
-    """Train, evaluate and record one run, or the rest of it.
+    """Train, evaluate and record one run, or the rest of an interrupted run.
 
     Returns:
         ``finished``, or ``crashed`` if the training diverged, which is a result too.
 
     Raises:
-        UserError: the configuration, the data or the weights need a person's attention; nothing was trained.
-        DiskFull: no space is left; everything recorded until then is whole.
+        UserError: the configuration, the data or the weights are wrong; nothing was trained.
+        DiskFull: no space is left; everything recorded until then is intact.
     """
     check(config)
     family(config.model.name)  # unknown names fail here
@@ -60,12 +60,12 @@ def run_experiment(config: Config) -> RunState:
 def compute(config: Config, images: ImageSet, folder: RunFolder, device: torch.device, uri: str) -> RunState:
     """Compute one run in its folder, holding its lock.
 
-    A run goes on from the first of these that holds:
+    The first case that applies decides where the run starts:
 
-    1. ``resume=never``: an earlier run is archived, and this one starts over;
-    2. it is finished or crashed: nothing is computed, and MLflow gets what it lacks;
+    1. ``resume=never``: an earlier run is archived, and all epochs are computed;
+    2. the run is finished or crashed: nothing is computed, and missing parts are sent to MLflow;
     3. there is a checkpoint: the epochs after it are computed;
-    4. otherwise all epochs are.
+    4. otherwise all epochs are computed.
     """
     archived = None
     if config.resume is Resume.never and folder.status() is not None:
@@ -73,7 +73,7 @@ def compute(config: Config, images: ImageSet, folder: RunFolder, device: torch.d
             archived = folder.archive()
     with folder.lock(), logging_to(folder.log):
         if archived is not None:
-            log.info("resume=never: the earlier run now lies in %s", archived)
+            log.info("resume=never: the earlier run is now in %s", archived)
         before = folder.status()
         if before is not None and before["state"] in FINAL:
             prepare_store(uri)
@@ -85,7 +85,7 @@ def compute(config: Config, images: ImageSet, folder: RunFolder, device: torch.d
             return train(config, images, data, learner, folder, device, uri)
         except UserError:
             if before is None and folder.status() is None:
-                folder.discard(keep=Path(config.runs_dir))  # nothing was recorded: leave nothing behind
+                folder.discard(keep=Path(config.runs_dir))  # nothing was recorded
             raise
         except BaseException as error:
             fail(folder, error)
@@ -98,13 +98,13 @@ def compute(config: Config, images: ImageSet, folder: RunFolder, device: torch.d
 
 @dataclass
 class RunData:
-    """The data that a run is trained and judged on.
+    """The data of a run's training and evaluation.
 
     Attributes:
         train: features of the training images.
         test: features, labels and masks of the test images.
         good: indices of the normal test images.
-        pictures: the test images that are shown at the end, by their indices, uint8 [3, S, S].
+        pictures: the test images of the final picture, by their indices, uint8 [3, S, S].
     """
 
     train: FeatureMaps
@@ -114,7 +114,7 @@ class RunData:
 
 
 def load_run_data(config: Config, images: ImageSet, device: torch.device) -> RunData:
-    """Decode the images and send them through the backbone; mistakes in data and weights show here.
+    """Decode the images and compute their features.
 
     Raises:
         UserError: weights or images cannot be read, or do not fit.
@@ -164,7 +164,7 @@ def train(
     device: torch.device,
     uri: str,
 ) -> RunState:
-    """Run the straight loop over the epochs, with what stands before and after it."""
+    """Train over the epochs with evaluations and checkpoints, then write the final picture and model."""
     density, optimizer, scoring = learner.density, learner.optimizer, family(config.model.name).scoring(config.model)
     done = load_checkpoint(folder.checkpoint, density, optimizer)
     folder.journal.truncate(done)
@@ -210,7 +210,7 @@ def train_epoch(learner: Learner, features: FeatureMaps, epoch: int, seed: int, 
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     order = torch.randperm(len(features), generator=generator)
     batches = features.batches(order, drop_last=drop_last)
-    totals: dict[str, Tensor | float] = {}  # on the device: to read one would wait for it
+    totals: dict[str, Tensor | float] = {}  # on the device: reading one would wait for it
     count = 0
     for number, rows in enumerate(batches):
         step = TrainingStep(epoch, number, len(batches))
@@ -226,7 +226,7 @@ def train_epoch(learner: Learner, features: FeatureMaps, epoch: int, seed: int, 
 def evaluate(
     epoch: int, learner: Learner, scoring: Scoring, data: RunData, schedule: EvalConfig, memory_gb: float
 ) -> dict[str, float]:
-    """Return the metrics that are due after this epoch; latents take up to ``memory_gb`` GiB at once."""
+    """Compute the metrics that are due after this epoch, holding at most ``memory_gb`` GiB of latents at once."""
     density = learner.density
     metrics: dict[str, float] = {}
     if epoch % schedule.every == 0:

@@ -24,13 +24,13 @@ EPILOG = """examples:
   python -m altub_exp.measure runs/mvtec/capsule/fastflow-*/*/seed25-* --timing 100                   (Table 7)
 
 --normality writes normality.json: Shapiro-Wilk and Kolmogorov-Smirnov tests of every latent unit over the normal images
-of training and of test. --timing N times N images one by one, from an image in memory to its anomaly map: let nothing
-else run on the machine. Neither changes a run's numbers; both are sent to MLflow. What a run has already is not
-measured again. The images must lie where they lay in training, or where --root says."""
+of training and of test. --timing N times N images one by one, from an image in memory to its anomaly map: run nothing
+else on the machine meanwhile. Neither changes a run's numbers; both are sent to MLflow. A measurement that a run
+already has is not repeated. Name the folder of the images with --root if they have moved since the training."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure the runs that the command line names; returns the exit status."""
+    """Measure the runs of the command line, and return the exit status."""
     parser = _parser()
     options = parser.parse_args(arguments)
     if not (options.normality or options.timing):
@@ -50,18 +50,18 @@ def _measure(options: argparse.Namespace) -> int:
 
 
 def measure(folder: RunFolder, device: torch.device, options: argparse.Namespace) -> str:
-    """Take the measurements of one run that it lacks, and add them to its record.
+    """Take the missing measurements of one run, and add them to its summary.
 
     Returns:
-        The new measurements, in a few words.
+        A short report of the new measurements.
 
     Raises:
-        UserError: the run is not finished, is in use, or its images are not those that it was trained on.
+        UserError: the run is not finished or in use, or it was trained on other images.
     """
     from altub_exp.detector.inference import load_detector, time_inference
     from altub_exp.tracking.lifecycle import add_to_summary
 
-    detector = load_detector(folder.path, device, options.weights)  # before the lock, which would make the folder
+    detector = load_detector(folder.path, device, options.weights)  # before the lock, which would create the folder
     report: list[str] = []
     measured: dict[str, float] = {}
     with folder.lock():
@@ -114,8 +114,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of finished runs")
     parser.add_argument("--normality", action="store_true", help="test every latent unit for normality")
     parser.add_argument("--timing", type=int, default=0, metavar="N", help="time inference on N images")
-    parser.add_argument("--root", help="the folder of the images, if it lies elsewhere than in training")
-    parser.add_argument("--weights", help="the backbone's weights file, if it lies elsewhere than in training")
+    parser.add_argument("--root", help="folder of the images, if they have moved since the training")
+    parser.add_argument("--weights", help="the backbone's weights file, if it has moved since the training")
     parser.add_argument("--device", choices=[device.value for device in Device], default="auto", help="default: auto")
     return parser
 

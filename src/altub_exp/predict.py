@@ -17,15 +17,15 @@ EPILOG = """examples:
   python -m altub_exp.predict runs/folder/bolts/fastflow-r18/alternating/seed25-1a2b3c4d new/bolts
   python -m altub_exp.predict RUN part1.png part2.png --output today --maps tiff --no-overlays
 
-OUTPUT/scores.csv has a row per image: file, score (the larger the more anomalous), map, overlay, error.
-OUTPUT/maps/ has one map per image at the model's input size: 16-bit PNG on the scale of the run's own test images (0:
-their smallest value, 65535: their largest; what lies beyond is cut off; the texts minimum and maximum of the file say
-both), or TIFF with the values themselves. OUTPUT/overlays/ has the map as colours over the image, on the same scale.
-A file that cannot be read is named in the column error; the others are scored, and the exit status is 1."""
+OUTPUT/scores.csv has a row per image: file, score (higher is more anomalous), map, overlay, error.
+OUTPUT/maps/ has one map per image at the model's input size: 16-bit PNG on the scale of the run's own test images (0 is
+their smallest value, 65535 their largest; values beyond are cut off; the PNG's texts minimum and maximum name both), or
+TIFF with the values themselves. OUTPUT/overlays/ has the map in colours over the image, on the same scale.
+A file that cannot be read gets a message in the column error; the others are scored, and the exit status is 1."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Score the images that the command line names; return the exit status."""
+    """Score the images of the command line, and return the exit status."""
     options = _parser().parse_args(arguments)
     return run_command(lambda: _predict(options))
 
@@ -50,27 +50,27 @@ def _predict(options: argparse.Namespace) -> int:
             for row in score(detector, items, options.output, options.maps, options.overlays):
                 rows.writerow(row)
                 file.flush()
-                broken += bool(row["error"])
+                broken += 1 if row["error"] else 0
     except KeyboardInterrupt:
-        print(f"interrupted; the scores until now are in {table}", file=sys.stderr)
+        print(f"interrupted; the scores so far are in {table}", file=sys.stderr)
         return INTERRUPTED
     print(f"{len(items) - broken} images scored: {table}")
     if broken:
         print(f"error: {broken} files could not be read as images; {table} names them.", file=sys.stderr)
-    return int(bool(broken))
+    return 1 if broken else 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser(
         "predict", "Score new images with a finished run: image scores, anomaly maps and heat-map overlays.", EPILOG
     )
-    parser.add_argument("run", type=Path, help="the folder of a finished run")
-    parser.add_argument("images", type=Path, nargs="+", help="image files, or folders of them")
+    parser.add_argument("run", type=Path, help="folder of a finished run")
+    parser.add_argument("images", type=Path, nargs="+", help="image files, or folders of images")
     parser.add_argument("--output", type=Path, default=Path("predictions"), help="default: %(default)s")
-    parser.add_argument("--overwrite", action="store_true", help="replace the results of an earlier command there")
+    parser.add_argument("--overwrite", action="store_true", help="replace earlier results in the output folder")
     parser.add_argument("--maps", choices=("png", "tiff", "none"), default="png", help="default: %(default)s")
-    parser.add_argument("--no-overlays", dest="overlays", action="store_false", help="write none")
-    parser.add_argument("--weights", help="the backbone's weights file, if it lies elsewhere than in training")
+    parser.add_argument("--no-overlays", dest="overlays", action="store_false", help="write no overlays")
+    parser.add_argument("--weights", help="the backbone's weights file, if it has moved since the training")
     parser.add_argument("--device", choices=[device.value for device in Device], default="auto", help="default: auto")
     return parser
 

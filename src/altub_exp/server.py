@@ -15,15 +15,15 @@ from altub_exp.tracking.store import prepare_store
 from altub_exp.tracking.uri import database, resolve_uri
 
 ENVIRONMENT = {
-    # Each log_batch holds two connections. Of SQLAlchemy's own 15, some 15 requests at once block one another for 30 s
-    # and are then refused: points are lost.
+    # Each log_batch holds two connections. With SQLAlchemy's default of 15, about 15 requests at once block one another
+    # for 30 s and are then refused: points are lost.
     "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": "50",
     "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": "50",
-    # background jobs for traces and evaluations, which nothing here uses; half of the memory and of the start
+    # background jobs for traces and evaluations, unused here, take half of the memory and of the start-up time
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
-"""Settings that hold under many writers; the user's environment wins."""
+"""Settings of a server for many writers; the user's environment wins."""
 
 DEFAULT_STORE = "sqlite:///mlflow.db"
 DEFAULT_HOST = "127.0.0.1"
@@ -34,9 +34,9 @@ EPILOG = """examples:
   MLFLOW_BACKEND_STORE_URI=postgresql://USER:PASSWORD@localhost/mlflow python -m altub_exp.server --host 0.0.0.0
   MLFLOW_AUTH_ADMIN_PASSWORD=... python -m altub_exp.server --app-name basic-auth
 
-Runs reach it by tracking.uri=http://HOST:PORT. With basic-auth, everybody needs MLFLOW_TRACKING_USERNAME and
+Runs reach it by tracking.uri=http://HOST:PORT. With basic-auth, every user needs MLFLOW_TRACKING_USERNAME and
 MLFLOW_TRACKING_PASSWORD; the first start creates the user "admin" with MLFLOW_AUTH_ADMIN_PASSWORD.
-Whatever else `mlflow server` understands may follow, such as --artifacts-destination."""
+Further options of `mlflow server` may follow, such as --artifacts-destination."""
 
 
 def environment(present: Mapping[str, str]) -> dict[str, str]:
@@ -62,7 +62,7 @@ def command(host: str, port: int, *more: str) -> list[str]:
         port: the port to listen on.
         more: further options of ``mlflow server``.
     """
-    # one worker: each has a pool of its own
+    # one worker, since each has its own pool of connections
     return [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", host, "--port", str(port), *more]
 
 
@@ -71,7 +71,7 @@ def prepare(store: str, app: str | None, present: Mapping[str, str]) -> dict[str
 
     Args:
         store: the address of the database, SQLite or PostgreSQL.
-        app: ``basic-auth``, or None for a server that serves everybody who reaches it.
+        app: ``basic-auth``, or None for a server without authentication.
         present: the environment of this process.
 
     Returns:
@@ -82,7 +82,7 @@ def prepare(store: str, app: str | None, present: Mapping[str, str]) -> dict[str
     """
     store = resolve_uri(store, environment=False)
     if store.startswith(("http", "databricks")):
-        raise UserError(f"{store} is a server itself; --backend-store-uri names the database behind one.")
+        raise UserError(f"{store} is a server itself; --backend-store-uri names the database of a server.")
     if store.startswith("postgresql") and importlib.util.find_spec("psycopg") is None:
         raise UserError("A PostgreSQL store needs psycopg: pip install 'psycopg[binary]'.")
     values = environment(present) | {"MLFLOW_BACKEND_STORE_URI": store}
@@ -95,7 +95,7 @@ def prepare(store: str, app: str | None, present: Mapping[str, str]) -> dict[str
                 "Set MLFLOW_AUTH_ADMIN_PASSWORD (12 characters or more): the first start creates the user "
                 "admin with it."
             )
-        # it signs the forms of the web interface: a new one at each start only makes open forms invalid
+        # signs the forms of the web interface: a new key at each start only makes open forms invalid
         values.setdefault("MLFLOW_FLASK_SERVER_SECRET_KEY", secrets.token_hex(32))
     if database(store):
         prepare_store(store)
@@ -103,28 +103,28 @@ def prepare(store: str, app: str | None, present: Mapping[str, str]) -> dict[str
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Become ``mlflow server``.
+    """Replace this process by ``mlflow server``.
 
     Returns:
-        1 if it cannot start, after one sentence on stderr; otherwise it does not return.
+        1 if the server cannot start, after one sentence on stderr; otherwise it does not return.
     """
     parser = command_parser("server", "Starts an MLflow server that many runs can write to at once.", EPILOG)
     parser.add_argument(
         "--backend-store-uri",
         default=os.environ.get("MLFLOW_BACKEND_STORE_URI") or DEFAULT_STORE,
         metavar="URI",
-        help=f"where the numbers are kept: sqlite:///PATH or postgresql://… (default {DEFAULT_STORE}; a password is "
-        "better given in MLFLOW_BACKEND_STORE_URI, since every user of the machine sees command lines)",
+        help=f"database of the server: sqlite:///PATH or postgresql://… (default {DEFAULT_STORE}); give a password "
+        "in MLFLOW_BACKEND_STORE_URI, since every user of the machine sees command lines",
     )
     parser.add_argument("--host", default=DEFAULT_HOST, help="address to listen on (default %(default)s)")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="port to listen on (default %(default)s)")
-    parser.add_argument("--app-name", choices=["basic-auth"], help="ask everybody for a name and a password")
-    chosen, more = parser.parse_known_args(arguments)
-    more += ["--app-name", chosen.app_name] if chosen.app_name else []
+    parser.add_argument("--app-name", choices=["basic-auth"], help="ask every user for a name and a password")
+    options, more = parser.parse_known_args(arguments)
+    more += ["--app-name", options.app_name] if options.app_name else []
 
     def start() -> int:
-        values = prepare(chosen.backend_store_uri, chosen.app_name, os.environ)
-        os.execve(sys.executable, command(chosen.host, chosen.port, *more), values)
+        values = prepare(options.backend_store_uri, options.app_name, os.environ)
+        os.execve(sys.executable, command(options.host, options.port, *more), values)
 
     return run_command(start)
 

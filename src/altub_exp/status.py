@@ -23,13 +23,13 @@ from altub_exp.tracking.sync import sync_run
 
 EPILOG = """examples:
   python -m altub_exp.status                                 every run below runs/
-  python -m altub_exp.status --state failed,crashed          what needs a look
-  python -m altub_exp.status --sweep table1 --watch 10       one sweep, again every 10 seconds
+  python -m altub_exp.status --state failed,crashed          only failed and crashed runs
+  python -m altub_exp.status --sweep table1 --watch 10       one sweep, refreshed every 10 seconds
   python -m altub_exp.status --json | jq '.[] | select(.state == "failed") | .folder'
 
-A run whose status says running, but whose lock nobody holds, has lost its process: it is marked as failed, here and in
-MLflow, and the same command resumes it. On several hosts that needs a file system whose locks (flock) reach all of
-them; elsewhere look with --dry-run. JSON has AUROCs as fractions, times in Unix milliseconds."""
+The process of a run has died if its status says running, but no process holds its lock: the run is marked as failed,
+here and in MLflow, and the same command resumes it. With several hosts this needs a file system whose locks (flock)
+apply to all of them; otherwise use --dry-run. JSON has AUROCs as fractions and times in Unix milliseconds."""
 
 ONE_LINE = 10_000
 """Width of the table in a file or a pipe: each run gets one line."""
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.watch and options.json:
-        parser.error("--watch is for people, --json for programs: give one of them")
+        parser.error("--watch and --json exclude each other: give one of them")
     return run_command(lambda: _show(options))
 
 
@@ -61,7 +61,7 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _collect(options: argparse.Namespace) -> tuple[list[Row], list[RunFolder]]:
-    """Return the rows that were asked for, and the runs whose process has died: marked, unless it is a dry run."""
+    """Return the selected rows, and the runs whose process has died; mark these except in a dry run."""
     rows, died = [], []
     for folder in run_folders(options.folder):
         if folder.is_archived and not options.all:
@@ -91,21 +91,21 @@ def _verified(folder: RunFolder, row: Row, dry_run: bool) -> tuple[Row, bool]:
     except RunLocked:
         return row, False
     except (UserError, OSError) as error:
-        return replace(row, damage=f"Whether its process lives cannot be told: {error}"), False
-    row = read(folder)  # it died, or has ended since the first look
+        return replace(row, damage=f"Its process cannot be checked: {error}"), False
+    row = read(folder)  # its status has changed
     if died and dry_run:
         row = replace(row, state=RunState.failed.value, reason=DIED, seconds_left=None)
     return row, died
 
 
 def _finish_records(died: Sequence[RunFolder], options: argparse.Namespace) -> list[str]:
-    """Finish the records of the marked runs in MLflow; return the messages for the user."""
+    """Mark the died runs as failed in MLflow too, and return the messages for the user."""
     if not died:
         return []
-    some = "1 run was said to be running but has" if len(died) == 1 else f"{len(died)} runs were said to run but have"
+    finding = "The process of 1 run has died" if len(died) == 1 else f"The processes of {len(died)} runs have died"
     if options.dry_run:
-        return [f"{some} no process any more; without --dry-run that is marked as failed."]
-    messages = [f"{some} no process any more: marked as failed; the same command goes on from the checkpoint."]
+        return [f"{finding}; without --dry-run that is marked as failed."]
+    messages = [f"{finding}: marked as failed; the same command resumes it from the checkpoint."]
     for folder in died:
         try:
             sync_run(folder)
@@ -124,7 +124,7 @@ def _view(rows: Sequence[Row], root: Path) -> Group | str:
 
 
 def _watch(options: argparse.Namespace, console: Console) -> int:
-    """Show the runs again and again, until Ctrl-C; the running ones first, since a long table is cut off."""
+    """Refresh the table until Ctrl-C, with the running runs first, since a long table is cut off."""
     try:
         with Live(console=console, auto_refresh=False, vertical_overflow="ellipsis") as live:
             while True:
@@ -140,23 +140,23 @@ def _watch(options: argparse.Namespace, console: Console) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser(
-        "status", "Show where all runs stand: epochs, last AUROCs, time left, and why they ended.", EPILOG
+        "status", "Show the state of all runs: epochs, last AUROCs, time left, and the reasons of failures.", EPILOG
     )
     parser.add_argument("folder", nargs="?", default="runs", type=Path, help="folder of the runs (default: runs)")
-    parser.add_argument("--state", type=_states, default=STATES, help=f"only these, of {','.join(STATES)}")
+    parser.add_argument("--state", type=_states, default=STATES, help=f"only these states, of {','.join(STATES)}")
     parser.add_argument("--sweep", metavar="NAME", help="only the runs of this sweep (tracking.sweep)")
-    parser.add_argument("--all", action="store_true", help="also archived runs (by resume=never)")
-    parser.add_argument("--dry-run", action="store_true", help="mark no run, only show")
+    parser.add_argument("--all", action="store_true", help="also runs archived by resume=never")
+    parser.add_argument("--dry-run", action="store_true", help="only show the runs, mark none")
     parser.add_argument("--json", action="store_true", help="one JSON array, an object per run")
     parser.add_argument("--watch", metavar="SECONDS", type=_seconds, help="refresh on a terminal until Ctrl-C")
     return parser
 
 
 def _states(text: str) -> tuple[str, ...]:
-    chosen = tuple(text.split(","))
-    if wrong := [state for state in chosen if state not in STATES]:
-        raise argparse.ArgumentTypeError(f"there is no state {wrong[0]!r}: choose from {','.join(STATES)}")
-    return chosen
+    states = tuple(text.split(","))
+    if unknown := [state for state in states if state not in STATES]:
+        raise argparse.ArgumentTypeError(f"there is no state {unknown[0]!r}: choose from {','.join(STATES)}")
+    return states
 
 
 def _seconds(text: str) -> float:

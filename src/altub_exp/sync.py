@@ -1,4 +1,4 @@
-"""Sends to MLflow what runs could not send while the server was away.   python -m altub_exp.sync --help"""
+"""Sends to MLflow what runs could not send during an outage.   python -m altub_exp.sync --help"""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from altub_exp.tracking.uri import resolve_uri
 EPILOG = """example:
   python -m altub_exp.sync runs --uri http://tracking.example:5000
 
-Each run goes to the place that it was recorded for (MLFLOW_TRACKING_URI wins), or to --uri and --experiment.
-Nothing is sent twice. Runs still computing are left alone; those whose process is gone are marked as failed."""
+Each run is sent to its own tracking URI and experiment (MLFLOW_TRACKING_URI wins), or to --uri and --experiment.
+Nothing is sent twice. Runs that still compute are skipped; runs whose process has died are marked as failed."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Send MLflow what it lacks of every run below a folder, and print one line each.
+    """Send the missing parts of every run below a folder to MLflow, and print one line each.
 
     Returns:
         The exit status: 1 if the server cannot be reached or a run could not be read.
     """
-    parser = command_parser("sync", "Send to MLflow what runs could not send while the server was away.", EPILOG)
+    parser = command_parser("sync", "Send to MLflow what runs could not send during an outage.", EPILOG)
     parser.add_argument("runs_dir", nargs="?", default="runs", type=Path, help="folder of the runs (default: runs)")
     parser.add_argument("--uri", help="send to this tracking URI instead")
     parser.add_argument("--experiment", help="send to this MLflow experiment instead")

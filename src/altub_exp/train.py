@@ -1,4 +1,4 @@
-"""Entry point: Hydra in, one experiment out.   python -m altub_exp.train --help"""
+"""Trains one model, or with ``-m`` a sweep.   python -m altub_exp.train --help"""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from altub_exp.machine.memory import collection_paused
 
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="train")
 def main(config: DictConfig) -> None:
-    """Run one experiment; under ``-m`` Hydra calls this once per job, and the sweep reports what fails."""
-    register_schema()  # a launcher may have brought this function alone to another process
+    """Run one experiment; with ``-m`` Hydra calls this once per job, and the sweep reports the errors."""
+    register_schema()  # a launcher may call this function in another process, without cli()
     discover()
     try:
-        of_a_sweep = HydraConfig.get().mode is RunMode.MULTIRUN or config.tracking.code is not None
-        if "sweeps" in HydraConfig.get().runtime.choices and not of_a_sweep:
+        in_sweep = HydraConfig.get().mode is RunMode.MULTIRUN or config.tracking.code is not None
+        if "sweeps" in HydraConfig.get().runtime.choices and not in_sweep:
             raise UserError("+sweeps=… is a list of runs: add -m.")
         run = OmegaConf.to_object(config)
         assert isinstance(run, Config)
@@ -39,16 +39,16 @@ def main(config: DictConfig) -> None:
     except (UserError, OmegaConfBaseException) as error:
         if HydraConfig.get().mode is RunMode.MULTIRUN:
             raise
-        with suppress(OSError):  # the terminal may be a file on a disk that is full: the exit status says that too
-            print(f"error: {explain(error)}", file=sys.stderr)  # here, because Hydra would print a line before it
+        with suppress(OSError):  # stderr may be a file on the full disk; the exit status reports that too
+            print(f"error: {explain(error)}", file=sys.stderr)  # not in cli(): Hydra would print a line before it
         sys.exit(error.status if isinstance(error, UserError) else UserError.status)
     except KeyboardInterrupt:
-        sys.exit(130)  # the shell's status for it; the log has said what to do
+        sys.exit(130)  # the shell's status after Ctrl-C; the log has the remedy
 
 
 def cli() -> None:
-    """Call :func:`main`; what a person got wrong ends in one sentence and exit status 1."""
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors arrive here, where they become a sentence
+    """Call :func:`main`; after a mistake of the user, print one sentence and exit with status 1."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # lets errors reach this function instead of being printed by Hydra
     try:
         register_schema()
         discover()

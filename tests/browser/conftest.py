@@ -32,7 +32,7 @@ class Browser:
         self.driver = webdriver.Chrome(options, Service(shutil.which("chromedriver")))
 
     def open(self, address: str, width: int = 1440, dark: bool = False) -> None:
-        """Show a page in a window of this width; what was logged before is forgotten."""
+        """Show a page in a window of this width, and drop earlier entries of the log."""
         self.command("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.command("Emulation.setEmulatedMedia", features=[scheme])
@@ -47,11 +47,11 @@ class Browser:
         return self.driver.execute_script(text, *arguments)
 
     def console(self) -> list[str]:
-        """What the page has written to the console since it was asked last."""
+        """Return the page's messages in the console since the last call."""
         return [entry["message"] for entry in self.driver.get_log("browser")]
 
     def requests(self) -> list[str]:
-        """The addresses that were asked for since then."""
+        """Return the addresses that were requested since then."""
         events = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
         return [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
 
@@ -66,7 +66,7 @@ class Browser:
         return found
 
     def screenshot(self, path: Path, height: int | None = None) -> None:
-        """The whole page, or its first `height` pixels."""
+        """Take a picture of the whole page, or of its first `height` pixels."""
         whole = self.script("return [innerWidth, document.documentElement.scrollHeight]")
         clip = {"x": 0, "y": 0, "width": whole[0], "height": height or min(whole[1], 16000), "scale": 1}
         shot = self.command("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)

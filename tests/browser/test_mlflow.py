@@ -1,4 +1,4 @@
-"""MLflow's own interface as a user finds it: filters of docs/mlflow.md lead to the runs of the paper's tables."""
+"""MLflow's web interface: the filters of docs/mlflow.md lead to the runs of the paper's tables."""
 
 import re
 import time
@@ -25,7 +25,7 @@ def altub(server):
 
 
 def names(browser):
-    """Of the runs that the table shows, from the top."""
+    """Return the names of the runs in the table, from the top."""
     rows = browser.script(
         "return [...document.querySelectorAll('.ag-row a')]"
         ".filter((link) => link.href.includes('/runs/') && link.innerText.trim())"
@@ -91,6 +91,6 @@ def tick(browser, column):
 
 
 def cells(browser, text):
-    """What the table shows, as soon as a text is in it."""
+    """Return the text of the table as soon as it contains another text."""
     shown = browser.script("return [...document.querySelectorAll('.ag-cell')].map((cell) => cell.innerText)")
     return shown if any(text in one for one in shown) else None

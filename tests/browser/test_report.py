@@ -1,4 +1,4 @@
-"""The report as it is seen: wide and narrow, light and dark, sorted by mouse and by keyboard, without a network."""
+"""The report in a browser: wide and narrow, light and dark, sorted by mouse and by keyboard, without a network."""
 
 import pytest
 from selenium.webdriver.common.keys import Keys
@@ -58,7 +58,7 @@ return [head.getAttribute("aria-sort"), [...table.tBodies].map((body) => {
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
-    """{name: file} of three reports: over the paper's own numbers, over troubled ones, and behind two real runs."""
+    """Three reports, {name: file}: of the paper's own numbers, of incomplete ones, and of two real runs."""
 
     def paper(folder):
         return Filler().fill(folder)
@@ -114,7 +114,7 @@ def state(browser, table, place):
 
 
 def numbers(rows):
-    """The values of a column in order, the overall row aside; None where a cell has none."""
+    """Return the values of a column in order, without the overall row; None for an empty cell."""
     shown = [text for name, text, _ in rows if name != "Overall"]
     return [float(text.strip("()").split(",")[0].split(" ")[0]) if text[0] in "(0123456789" else None for text in shown]
 

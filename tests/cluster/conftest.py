@@ -15,13 +15,13 @@ from tests.cluster.slurm import Slurm, missing
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Slurm]:
-    """With accounting, eight CPUs and two fake GPUs."""
+    """A cluster with accounting, eight CPUs and two fake GPUs."""
     yield from _running(accounting=True)
 
 
 @pytest.fixture(scope="session")
 def cluster_without_accounting() -> Iterator[Slurm]:
-    """The same without slurmdbd: sacct fails there."""
+    """The same cluster without slurmdbd, where sacct fails."""
     yield from _running(accounting=False)
 
 
@@ -40,7 +40,7 @@ def _running(accounting: bool) -> Iterator[Slurm]:
 
 @pytest.fixture(autouse=True)
 def no_job_stays(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A test that fails leaves no job behind that would hold the CPUs of the next one."""
+    """Cancel the jobs that a failed test has left, which would hold the CPUs of the next one."""
     yield
     for name in {"cluster", "cluster_without_accounting"} & set(request.fixturenames):
         request.getfixturevalue(name).cancel_all()

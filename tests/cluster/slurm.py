@@ -1,4 +1,4 @@
-"""A real Slurm cluster of one node, started below one temporary folder by root, without systemd and without /etc."""
+"""A real Slurm cluster of one node below one temporary folder, started by root, without systemd and without /etc."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROGRAMS = ("munged", "slurmctld", "slurmd", "slurmdbd", "mariadbd", "mariadb-in
 NODE = "node1"
 START_WAIT = 60.0
 CLIENT_WAIT = 30.0
-"""Seconds: so long may a daemon take to answer, and a client command to return."""
+"""Seconds that a daemon may take to answer, and a client command to return."""
 
 SLURM = """
 ClusterName=test
@@ -32,13 +32,13 @@ SlurmdPort={slurmd_port}
 CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
 SlurmUser=root
 AuthType=auth/munge
-# cred_expire: a requeued job waits so long, 120 s by default
+# cred_expire: the wait of a requeued job, 120 s by default
 AuthInfo=socket={folder}/munge.socket,cred_expire=5
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.pid
-# what slurmstepd tells; the daemons' own words are in NAME.log
+# the log of slurmstepd; the logs of the daemons are NAME.log
 SlurmdLogFile={folder}/steps.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
@@ -88,7 +88,7 @@ GRANT ALL ON slurm.* TO slurm@'127.0.0.1';
 
 
 def missing() -> str:
-    """Why this machine cannot run a cluster, in one sentence; empty where it can."""
+    """Return one sentence about why this machine cannot run a cluster, or an empty string."""
     absent = [name for name in PROGRAMS if shutil.which(name) is None]
     if absent:
         return f"{', '.join(absent)} not found: run tests/install.sh slurm"
@@ -110,7 +110,7 @@ def wait_until(condition: Callable[[], object], seconds: float = 60, what: str =
 
 @dataclass
 class Daemon:
-    """A program that runs in the foreground until it is ended; what it says is in ``NAME.log``."""
+    """A program that runs in the foreground until it is ended; its output is in ``NAME.log``."""
 
     command: list[str]
     folder: Path
@@ -126,7 +126,7 @@ class Daemon:
         return self.folder / f"{self.name}.log"
 
     def start(self) -> None:
-        """Start it, in a session of its own: what interrupts the tests does not reach it."""
+        """Start it in a new session, which signals to the tests do not reach."""
         assert not self.alive()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -143,7 +143,7 @@ class Daemon:
         return self.process is not None and self.process.poll() is None
 
     def end(self, number: signal.Signals = signal.SIGTERM, seconds: float = 20) -> None:
-        """Signal it and wait; one that does not obey in time is killed."""
+        """Signal it and wait; kill it if it does not end in time."""
         if self.process is None:
             return
         self.process.send_signal(number)  # does nothing where the process has ended
@@ -155,13 +155,13 @@ class Daemon:
         self.process = None
 
     def tail(self, lines: int = 15) -> str:
-        """The end of its log."""
+        """Return the end of its log."""
         text = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
         return "\n".join([f"{self.log}:", *text[-lines:]])
 
 
 class Slurm:
-    """munged, slurmctld, slurmd and, with accounting, slurmdbd over a MariaDB of its own.
+    """munged, slurmctld, slurmd and, with accounting, slurmdbd with its own MariaDB.
 
     All of them listen on the address of the machine's own name, in general a loopback address.
 
@@ -215,19 +215,19 @@ class Slurm:
 
     @property
     def daemons(self) -> list[Daemon]:
-        """In the order in which they start."""
+        """Return the daemons in the order of their start."""
         storage = [self.database, self.slurmdbd] if self.accounting else []
         return [self.munged, *storage, self.slurmctld, self.slurmd]
 
     def environment(self) -> dict[str, str]:
-        """This process's environment, without another cluster's variables, for a program that uses this cluster."""
+        """Return the environment of a program that uses this cluster, without another cluster's variables."""
         foreign = ("SLURM_", "SBATCH_", "SRUN_", "SALLOC_", "SQUEUE_", "SACCT_", "SCANCEL_")
         return {key: value for key, value in os.environ.items() if not key.startswith(foreign)} | {
             "SLURM_CONF": str(self.folder / "slurm.conf")
         }
 
     def start(self) -> None:
-        """Returns when the node is idle: after about 2 s, with accounting 8 s.
+        """Return when the node is idle: after about 2 s, with accounting 8 s.
 
         Raises:
             RuntimeError: a daemon does not come up; with the end of its log.
@@ -265,12 +265,12 @@ class Slurm:
         self._start(daemon, ready[daemon.name])
 
     def client(self, *command: object, seconds: float = CLIENT_WAIT) -> subprocess.CompletedProcess[str]:
-        """Run a client program, whatever its exit status; 124 after so many seconds."""
+        """Run a client program and return the result with its exit status, 124 after a time-out."""
         words = ["timeout", str(seconds), *map(str, command)]
         return subprocess.run(words, cwd=self.folder, env=self.environment(), capture_output=True, text=True)
 
     def run(self, *command: object, seconds: float = CLIENT_WAIT) -> str:
-        """What a client program prints.
+        """Return the output of a client program.
 
         Raises:
             RuntimeError: it failed, or did not return in time.
@@ -286,16 +286,16 @@ class Slurm:
         return self.run("sbatch", "--parsable", f"--output={self.folder}/{output}", *options, f"--wrap={script}")
 
     def squeue(self, job: str = "") -> dict[str, str]:
-        """{id or id_task: state, such as RUNNING} of the jobs that have not ended, or of one."""
+        """Return {id or id_task: state, such as RUNNING} of the jobs that have not ended, or of one."""
         done = self.client("squeue", "--noheader", "--array", "--format=%i %T", *([f"--jobs={job}"] if job else []))
         if done.returncode and "Invalid job id" not in done.stderr:  # an old job that has been forgotten
             raise RuntimeError(done.stderr)
         return dict(line.split() for line in done.stdout.splitlines())
 
     def sacct(self, job: str = "") -> dict[str, str]:
-        """{id or id_task: state, such as COMPLETED} of all jobs, or of one; up to 5 s behind.
+        """Return {id or id_task: state, such as COMPLETED} of all jobs, or of one; up to 5 s late.
 
-        What waits of an array is one entry, such as ``7_[2-5%2]``.
+        The waiting jobs of an array are one entry, such as ``7_[2-5%2]``.
         """
         only = [f"--jobs={job}"] if job else []
         text = self.run("sacct", "--allocations", "--noheader", "--parsable2", "--format=JobID,State", *only)
@@ -322,7 +322,7 @@ class Slurm:
         wait_until(lambda: not self.squeue(), seconds, "the end of cancelled jobs")
 
     def wait_saved(self, job: str, seconds: float = 20) -> None:
-        """Return when the controller has written what it knows of a job to disk: some seconds after each change.
+        """Return when the controller has saved the state of a job: some seconds after each change.
 
         Killed before that, it forgets that the job was started, starts it once more and drains the node.
         """
@@ -332,24 +332,24 @@ class Slurm:
         wait_until(lambda: state.exists() and state.stat().st_mtime_ns > before, seconds, "the controller's writing")
 
     def show(self, job: str) -> dict[str, str]:
-        """The fields of ``scontrol show job``, which the controller knows for 300 s after the end."""
+        """Return the fields of ``scontrol show job``, which the controller keeps for 300 s after the end."""
         text = self.scontrol("show", "job", "--oneliner", job)
         return dict(word.split("=", 1) for word in text.split() if "=" in word)
 
     def output(self, job: str) -> str:
-        """What a job submitted by :meth:`sbatch` has printed."""
+        """Return the output of a job submitted by :meth:`sbatch`."""
         path = self.folder / f"{job}.out"
         return path.read_text() if path.exists() else ""
 
     def wait(self, job: str, seconds: float = 60) -> None:
-        """Return when nothing of a job is pending or running."""
+        """Return when no part of a job is pending or running."""
         wait_until(lambda: not self.squeue(job), seconds, f"the end of job {job}")
 
     def node_state(self) -> str:
         return self.client("sinfo", "--noheader", "--format=%T").stdout.strip()
 
     def processes(self) -> list[psutil.Process]:
-        """The living daemons, the steps that slurmd has started, and what runs in those."""
+        """Return the living daemons, the steps that slurmd has started, and the processes in those."""
         own = [psutil.Process(daemon.process.pid) for daemon in self.daemons if daemon.process and daemon.alive()]
         return [*own, *(child for process in own for child in process.children(recursive=True)), *self._steps()]
 

@@ -153,7 +153,7 @@ def test_submitit_notices_a_cancelled_job_by_sacct(of_the_cluster: Slurm, tmp_pa
 
 
 def test_submitit_without_accounting_waits_for_a_killed_job_for_ever(without_accounting: Slurm, tmp_path: Path):
-    """What a caller has to guard against: no result, no error, no end."""
+    """A killed job leaves a caller no result and no error, and submitit waits without end."""
     submit = "import submitit, sys, time; e = submitit.SlurmExecutor(sys.argv[1]); e.submit(time.sleep, 600).result()"
     caller = subprocess.Popen(
         [sys.executable, "-c", submit, tmp_path], env=without_accounting.environment(), stderr=subprocess.DEVNULL

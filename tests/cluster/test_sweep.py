@@ -1,4 +1,4 @@
-"""Sweeps on a real Slurm cluster, undisturbed by nothing: what a night on a cluster may bring, in minutes."""
+"""Sweeps on a real Slurm cluster through the disturbances of a night on a cluster, in minutes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ON_SLURM = [
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """24 runs one after the other in one process, and the first 8 of them."""
+    """A sweep of 24 runs, one after the other in one process, and the first 8 of them."""
     cwd = tmp_path_factory.mktemp("undisturbed")
     run(cwd, *sweep(12), seconds=1200)
     return cwd
@@ -51,7 +51,7 @@ def first_eight(undisturbed, tmp_path_factory):
 
 
 def test_a_night_of_faults(of_the_cluster: Slurm, undisturbed: Path, tmp_path: Path):
-    """24 jobs, four at once: one killed, one preempted, one cancelled, one requeued, the controller restarted."""
+    """A sweep of 24 jobs, four at once: one killed, preempted, cancelled, requeued each; the controller restarted."""
     cluster = of_the_cluster
     caller = Caller(tmp_path, *sweep(12), *ON_SLURM)
     struck: set[Path] = set()

@@ -1,4 +1,4 @@
-"""The configuration: the contract's defaults, the paper's values, and what is refused."""
+"""The configuration: the contract's defaults, the paper's values, and the errors."""
 
 import pytest
 from hydra.core.config_store import ConfigStore
@@ -58,7 +58,7 @@ def test_fastflow_takes_its_row_of_the_table_from_the_backbone(compose, backbone
 
 
 def test_protocol_of_cflow(compose):
-    """Method, section 3."""
+    """CFLOW-AD's values of the method, section 3."""
     config = compose("model=cflow", "backbone=wrn50_tv", "dataset.category=bottle")
     check(config)
     model, train = config.model, config.train
@@ -72,7 +72,7 @@ def test_protocol_of_cflow(compose):
 
 
 def test_protocol_of_csflow(compose):
-    """The authors' config.py, train.py and utils.py."""
+    """CS-Flow's values of the authors' config.py, train.py and utils.py."""
     config = compose("model=csflow", "dataset.category=bottle")
     check(config)
     model, train = config.model, config.train
@@ -158,7 +158,7 @@ def test_keys_include_those_of_every_option():
 
 
 def test_hydra_still_copies_its_store_which_is_spared(monkeypatch, compose):
-    """When this fails, the installed Hydra does so no more: then remove the line in ``register_schema``."""
+    """If this fails, the installed Hydra copies its store no more: then remove the line in ``register_schema``."""
     copies = []
     monkeypatch.setattr(ConfigStore, "__deepcopy__", lambda store, memo: copies.append(store) or store)
     compose("experiment=demo")

@@ -1,4 +1,4 @@
-"""Flows and base distributions from another package, really installed, through the real command line."""
+"""Flows and base distributions of another installed package, through the real command line."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ BROKEN = "[altub_exp.plugins]\nbroken = broken_plugin:register\n"
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """A folder into which the example is installed as its user would."""
+    """A folder into which the example is installed by pip."""
     folder = tmp_path_factory.mktemp("site")
     options = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--target", folder]
     subprocess.run(
@@ -27,7 +27,7 @@ def with_path(*places):
 
 
 def install(folder, code, entry_points=BROKEN):
-    """A plug-in of a few lines, with the metadata that pip would write."""
+    """Write a plug-in of a few lines, with the metadata of pip."""
     folder.mkdir()
     (folder / "broken_plugin.py").write_text(code)
     metadata = folder / "broken_plugin-1.2.dist-info"

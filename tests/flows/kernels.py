@@ -11,11 +11,11 @@ import torch
 from altub_exp.flows import coupling_kernels
 
 CASES = list(itertools.product([(6, 3, 5), (7, 24, 25), (20, 11, 12)], [True, False]))
-"""((C, H, W), whether channels are permuted)."""
+"""((C, H, W), True if channels are permuted)."""
 
 
 def plain(x, a, scale, offset, alpha, order):
-    """FrEIA's formula, left to autograd."""
+    """Compute FrEIA's formula with autograd's gradients."""
     s, t = a.chunk(2, dim=1)
     passive = x.shape[1] - s.shape[1]
     log_scale = alpha * torch.tanh(0.1 * s)
@@ -24,7 +24,7 @@ def plain(x, a, scale, offset, alpha, order):
 
 
 def compare(shape, permuted, device="cpu"):
-    """Raise AssertionError where the numbers are not the same up to rounding."""
+    """Raise AssertionError if the numbers differ by more than rounding."""
     generator = torch.Generator().manual_seed(1)
     channels, *size = shape
 

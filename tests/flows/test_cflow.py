@@ -1,4 +1,4 @@
-"""CFLOW-AD's flow: where a fibre is, its size, its evaluation in pieces, its orthogonal matrices."""
+"""CFLOW-AD's flow: the encoding of positions, its size, its evaluation in pieces, its orthogonal matrices."""
 
 import numpy as np
 import pytest

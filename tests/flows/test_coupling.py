@@ -14,7 +14,7 @@ def subnet(channels_in, channels_out):
 
 
 def pair(channels=6, size=5, alpha=2.0):
-    """Our block and FrEIA's, from the same random states."""
+    """Make our block and FrEIA's from the same random states."""
     blocks = []
     for cls, extra in ((CouplingBlock, {}), (AllInOneBlock, {"permute_soft": False})):
         torch.manual_seed(3)

@@ -59,7 +59,7 @@ def test_permutations_differ_between_blocks_and_follow_pytorchs_seed():
 
 
 def test_size_of_the_published_model(compose):
-    """Its config.py on 304 channels at three scales, counted on the published code."""
+    """The parameters of the published config.py on 304 channels at three scales, counted on the published code."""
     config = compose("model=csflow", "dataset.category=bottle", "altub=none")
     with torch.device("meta"):
         flow = build_density(config, [(304, 24, 24), (304, 12, 12), (304, 6, 6)]).flow
@@ -75,7 +75,7 @@ def test_a_single_scale_exchanges_nothing():
 
 
 def test_every_scale_hears_of_its_neighbours():
-    """In one block the finest hears of the coarsest by way of the second; without the first half of it, it does not."""
+    """In a block the coarsest scale influences the finest by the second half of its channels, not by the first."""
     flow, maps = moved(small(steps=1)), random_maps()
     before = [latent.z for latent in flow(maps)]
     for changed in range(3):
@@ -84,7 +84,7 @@ def test_every_scale_hears_of_its_neighbours():
         assert differs == [True, True, True]
     order = flow.blocks[0].order2
     other = maps[2].clone()
-    other[:, order[:2]] += 1  # x₁ of the coarsest: seen by the second subnet alone, hence by its neighbour alone
+    other[:, order[:2]] += 1  # x₁ of the coarsest: only the second subnet and the neighbouring scale see it
     differs = [not torch.equal(a, latent.z) for a, latent in zip(before, flow([*maps[:2], other]), strict=True)]
     assert differs == [False, True, True]
 

@@ -40,7 +40,7 @@ def test_feature_norm_decides_what_enters_the_flow(feature_norm):
 
 @pytest.mark.parametrize("feature_norm", ["trainable", "nonaffine", "pretrained", "none"])
 def test_feature_norm_is_a_preprocessing_outside_the_log_det(feature_norm):
-    """Its log-det is that of the flow behind it: where it norms, scaling the features changes nothing."""
+    """The log-det is that of the flow after the norm: if there is a norm, scaling the features changes nothing."""
     flow, maps = small(feature_norm=feature_norm).double(), random_maps(batch=1)
     with torch.no_grad():
         for parameter in flow.norms.parameters():
@@ -58,7 +58,7 @@ def test_feature_norm_is_a_preprocessing_outside_the_log_det(feature_norm):
 
 
 def test_trainable_feature_norm_learns_because_the_likelihood_sees_it_and_the_log_det_does_not():
-    """Without its Jacobian in the loss, shrinking its weights always pays: the gradient of the loss has one sign."""
+    """Without the norm's Jacobian in the loss, smaller weights always lower it: its gradient has one sign."""
     flow, maps = small(feature_norm="trainable").double(), random_maps()
     units = Density(flow, [BASES["fixed"](shape) for shape in flow.shapes])(maps)
     negative_log_likelihood(units).backward()

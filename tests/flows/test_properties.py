@@ -1,4 +1,4 @@
-"""What holds for every flow with every base distribution, those of the example of a plug-in among them."""
+"""Properties of every flow with every base distribution, including those of the example plug-in."""
 
 import io
 import sys
@@ -71,7 +71,7 @@ def flow_of(name, seed=1, **changes):
 
 
 def density_of(name, base, *, moved=True, seed=1, **changes):
-    """A density; ``moved``: its parameters away from where they start, some of which are zero."""
+    """Make a density; ``moved`` moves its parameters away from their start, which is zero for some."""
     flow = flow_of(name, seed, **changes)
     density = Density(flow, [BASES[base](shape) for shape in flow.shapes])
     with torch.no_grad():
@@ -121,7 +121,7 @@ def test_gradients_reach_every_parameter_that_is_not_frozen(name, base):
 @pytest.mark.parametrize("base", [base for base in BASES if base != "convolutional"])  # which is no density
 @pytest.mark.parametrize("name", BIJECTIVE)
 def test_log_determinants_sum_up_to_that_of_autograds_joint_jacobian(name, base):
-    """Of q with respect to all scales at once: Σ log_det − Σ ln σ."""
+    """The log-determinant of q with respect to all scales at once is Σ log_det − Σ ln σ."""
     density = density_of(name, base).double()
     maps = [m.double() for m in features_of(density.flow, batch=1)]
     lengths = [m.numel() for m in maps]
@@ -208,7 +208,7 @@ LEARNERS += [(name, form) for name in FIBRED for form in ("fibres joint", "fibre
 
 
 def learner_of(name, form, base, seed):
-    """A density near its start with an optimizer that moves ψ alone in every second epoch."""
+    """Make a density near its start with an optimizer that moves only ψ in every second epoch."""
     density = density_of(name, base, moved=False, seed=seed)
     optimizer = AlternatingOptimizer(
         parts_of(density, per_scale=form == "fibres per scale"),
@@ -227,7 +227,7 @@ def learner_of(name, form, base, seed):
 
 
 def teach(learner, epoch):
-    """One epoch of two batches; their losses."""
+    """Train one epoch of two batches and return their losses."""
     generator = torch.Generator().manual_seed(epoch)
     batches = [features_of(learner.density.flow, seed=10 * epoch + number) for number in range(2)]
     return [

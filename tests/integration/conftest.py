@@ -26,7 +26,7 @@ from tests.stores import place_store
 
 
 class Server:
-    """What `python -m altub_exp.server` becomes; can be killed and started again at the same address.
+    """The server of `python -m altub_exp.server`, which can be killed and started again at the same address.
 
     Args:
         folder: for log and artifacts.
@@ -46,7 +46,7 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Returns when the server answers; takes about 14 s."""
+        """Start it and return when it answers, after about 14 s."""
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
                 self.command, cwd=self.folder, env=self.environment, stdout=log, stderr=log, start_new_session=True
@@ -64,7 +64,7 @@ class Server:
         return False
 
     def kill(self) -> None:
-        """SIGKILL to the server and its workers, which share a process group of their own."""
+        """Send SIGKILL to the server and its workers, which share a process group."""
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
@@ -74,7 +74,7 @@ class Server:
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[PostgreSQL]:
-    """Debian's PostgreSQL with a password, empty."""
+    """Debian's PostgreSQL with a password and an empty database."""
     if why := missing():
         pytest.skip(why)
     with tempfile.TemporaryDirectory(prefix="postgresql-") as folder:  # where its own user may enter
@@ -108,7 +108,7 @@ def server(tmp_path_factory) -> Iterator[Server]:
 
 
 class Proxy(http.server.ThreadingHTTPServer):
-    """Hands every request on; the first reply to each path in `lose` never comes back."""
+    """A proxy that passes every request on, and loses the first reply to each path in `lose`."""
 
     def __init__(self, target: str):
         super().__init__(("127.0.0.1", 0), Handler)
@@ -117,7 +117,7 @@ class Proxy(http.server.ThreadingHTTPServer):
         self.lose: list[str] = []
         self.lost: list[str] = []
         self.points: Counter[tuple[str, int]] = Counter()
-        """How often each (metric, step) was put on the wire."""
+        """Count the transmissions of each (metric, step)."""
 
 
 class Handler(http.server.BaseHTTPRequestHandler):

@@ -17,13 +17,13 @@ START_WAIT = 60.0
 
 
 def _programs() -> Path | None:
-    """The folder of the newest PostgreSQL, which Debian keeps out of PATH."""
+    """Return the folder of the newest PostgreSQL, which is not in Debian's PATH."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     return found[-1].parent if found else None
 
 
 def missing() -> str:
-    """Why this machine cannot run PostgreSQL, in one sentence; empty where it can."""
+    """Return one sentence about why this machine cannot run PostgreSQL, or an empty string."""
     return "" if _programs() else "PostgreSQL not found: run tests/install.sh postgresql"
 
 
@@ -45,7 +45,7 @@ class PostgreSQL:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Returns when it answers, after about 3 s.
+        """Start it and return when it answers, after about 3 s.
 
         Raises:
             RuntimeError: it does not come up; with the end of its log.
@@ -73,7 +73,7 @@ class PostgreSQL:
         self._run("createdb", *self._address(), "mlflow")
 
     def stop(self) -> None:
-        """End it at once; its own children follow."""
+        """End it at once together with its child processes."""
         if self.process is not None:
             self.process.send_signal(signal.SIGINT)
             try:
@@ -84,7 +84,7 @@ class PostgreSQL:
             self.process = None
 
     def query(self, sql: str) -> list[tuple]:
-        """The rows of a query."""
+        """Return the rows of a query."""
         import psycopg
 
         with psycopg.connect(self.uri) as connection:

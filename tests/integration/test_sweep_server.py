@@ -71,7 +71,7 @@ def test_server_over_postgresql_killed_in_mid_sweep(postgresql_server, undisturb
 
 @pytest.mark.slow
 def test_server_that_is_back_only_after_the_sweep(server, undisturbed, tmp_path):
-    """The sweep waits for it in vain, says what to do, and that brings the sweep's own run too."""
+    """The sweep waits in vain and names the remedy, which also sends the sweep's own run."""
     place = [f"tracking.uri={server.uri}", "tracking.experiment=late"]
     server.kill()
     try:
@@ -93,7 +93,7 @@ def test_server_that_is_back_only_after_the_sweep(server, undisturbed, tmp_path)
 
 @pytest.mark.slow
 def test_the_same_command_brings_what_an_absent_server_lacks(server, undisturbed, tmp_path):
-    """A sweep whose caller left while the server was away; nothing is to be computed any more."""
+    """The caller of the sweep ended during the outage; no run has to be computed any more."""
     place = [f"tracking.uri={server.uri}", "tracking.experiment=again"]
     server.kill()
     try:

@@ -1,6 +1,6 @@
-"""Freed memory is used again, and the garbage collector rests while libraries are imported, and only then.
+"""Memory: freed blocks are reused, and the garbage collector pauses only while libraries are imported.
 
-The former in a process of its own, for what malloc is told holds for the whole process.
+The former in a separate process, since malloc's options apply to the whole process.
 """
 
 import gc
@@ -39,7 +39,7 @@ def test_large_blocks_are_used_again_without_fresh_pages() -> None:
 
 
 class Run:
-    """Something that only the collector can free."""
+    """An object that only the collector can free."""
 
     def __init__(self):
         self.itself = self

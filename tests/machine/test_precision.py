@@ -1,4 +1,4 @@
-"""What the precision of the flow changes, what it does not, and where it cannot be had."""
+"""The precision of the flow: its effects, their limits, and devices without it."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Algorithm 1: who moves in which epoch, by how much."""
+"""Algorithm 1: the parameters that move in each epoch, and their step sizes."""
 
 import copy
 
@@ -72,7 +72,7 @@ def test_joint_epoch_is_one_adam_over_flow_norm_and_psi_with_the_same_decay():
 def test_psi_only_step_is_plain_sgd_at_eta2_with_the_clipping_named(clip, scale):
     density, optimizer = make(clip=clip)
     features = batch(scale=scale)
-    # behind the feature norm the latents are small; a base far from them has large gradients
+    # after the feature norm the latents are small; a base far from them has large gradients
     with torch.no_grad():
         for base in density.bases:
             base.log_sigma.fill_(-4.0)

@@ -31,7 +31,7 @@ def anomaly_map(units, size):
 
 
 def original_fastflow(latents, size):
-    """Loss and map in the original method's own order of operations, float32 (anomalib 0.3's reading of FastFlow)."""
+    """Compute loss and map in the original method's order of operations, float32 (FastFlow in anomalib 0.3)."""
     loss = 0
     maps = []
     for z, log_det, _ in latents:

@@ -55,7 +55,7 @@ def teach(learner, epochs, batches=2):
 
 
 def published(flow, epochs, *, joint, batches=2):
-    """Fibre loop with the loss −ln sigmoid(log p / C) and N(0, I), one Adam over all decoders or one each."""
+    """Train over fibres with the loss −ln sigmoid(log p / C) and N(0, I), one Adam over all decoders or one each."""
     everything = torch.optim.Adam([p for p in flow.parameters() if p.requires_grad])
     each = [torch.optim.Adam([p for p in scale.parameters() if p.requires_grad]) for scale in flow.scales]
     losses = []
@@ -96,7 +96,7 @@ def test_training_of_the_fixed_base_equals_the_published_loop(joint):
 
 
 def test_the_joint_optimizer_moves_the_other_decoders_too_and_the_separate_ones_do_not():
-    """Once a decoder has a momentum, a step of the other moves it under the joint Adam alone."""
+    """A step of another decoder moves a decoder with momentum only under the joint Adam."""
     for joint in (True, False):
         density = density_of("fixed")
         learner = learner_of(density, joint=joint)

@@ -10,7 +10,7 @@ CFLOW = LearningRate(2e-4, final=1e-3, epochs=200, cycle=8, warmup_epochs=16)
 
 
 def published(meta, sub, batch, batches):
-    """Meta- and sub-epochs from 0, 25 and 8 of them; warm-up over 2 meta-epochs, batch by batch, from a tenth."""
+    """Compute the rate for 25 meta-epochs of 8 sub-epochs, from 0; warm-up from a tenth over 2 meta-epochs by batch."""
 
     def cosine(m):
         lowest = 2e-4 * 0.1**3

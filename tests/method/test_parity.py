@@ -16,7 +16,7 @@ TOLERANCE = 1e-5
 
 
 def moved(flow):
-    """Its parameters away from where they start, so that every term counts."""
+    """Move the parameters away from their start, so that every term counts."""
     with torch.no_grad():
         for parameter in flow.parameters():
             if parameter.requires_grad:

@@ -1,4 +1,4 @@
-"""The flows' equations once more, in numpy and scipy, float64, position by position where that is plainest.
+"""The flows' equations in numpy and scipy, float64, position by position where this is simplest.
 
 Written from the equations of FastFlow, CFLOW-AD, CS-Flow and FrEIA 0.2's coupling block, without the program's own
 code.
@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 
 def numpy_state(module):
-    """A module's parameters and buffers in float64."""
+    """Return a module's parameters and buffers in float64."""
     return {name: value.detach().double().numpy() for name, value in module.state_dict().items()}
 
 

@@ -15,7 +15,7 @@ SAMPLES = [Sample(Path(f"{number:03}.png"), kind) for kind in KINDS for number i
 
 
 def sheet(folder, masks):
-    """One image and map per sample, each of one colour; the larger the sample's number the brighter."""
+    """Make one image and map per sample, each of one colour; a larger number is brighter."""
     count = len(SAMPLES)
     images = torch.arange(count, dtype=torch.uint8).mul(40).view(-1, 1, 1, 1).repeat(1, 3, 32, 32)
     maps = torch.arange(count, dtype=torch.float32).view(-1, 1, 1).repeat(1, 32, 32)

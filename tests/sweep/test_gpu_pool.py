@@ -1,4 +1,4 @@
-"""The queue on one machine: with GPUs that are pretended, and on the CPU through the real command line."""
+"""The queue on one machine: with simulated GPUs, and on the CPU through the real command line."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def wait_for(true, seconds=120):
 
 
 def script(folder, code, number):
-    """A job that runs a few lines of Python; they find the folder as ``folder`` and their number as ``number``."""
+    """Make a job of a few lines of Python, which have the variables ``folder`` and ``number``."""
     head = f"import json, os, pathlib, signal, sys, time\nfolder, number = pathlib.Path({str(folder)!r}), {number}\n"
     return Command(f"#{number}", [sys.executable, "-c", head + code], folder / f"{number}.log")
 
@@ -85,7 +85,7 @@ def test_a_slot_whose_job_is_killed_is_used_again_and_every_job_has_an_outcome(t
     outcomes = Pool(slots(["MIG-7a/1/0"], 1, None), 0.02).run([killed, sentence, bug, absent, fine])
     assert [outcome.status for outcome in outcomes] == [-9, 1, 1, None, 0]
     errors = [outcome.error for outcome in outcomes]
-    assert "#0 was ended by signal 9 (Killed), perhaps for want of memory" in errors[0]
+    assert "#0 was ended by signal 9 (Killed), perhaps out of memory" in errors[0]
     assert errors[1] == "The folder is missing."
     assert "#2 ended with exit status 1 (RuntimeError: CUDA out of memory)" in errors[2]
     assert "#3 cannot be started" in errors[3]
@@ -206,7 +206,7 @@ cli()
 
 
 def test_overrides_and_gpus_arrive_as_they_were_given(tmp_path):
-    """With another program in the place of the training, because no GPU is here."""
+    """Another program replaces the training, since there is no GPU."""
     names = ("$HOME (1)", 'a,b=c d"e"')
     drawn = draw(tmp_path, "washer", Drawing(size=64, train_images=2, good_images=2, defect_images=2, seed=0))
     for name in names:
@@ -315,7 +315,7 @@ def test_a_failing_job_stops_no_other_and_the_numbers_are_those_of_the_basic_lau
 
 
 def start_until_first_checkpoint(cwd, epochs):
-    """Two jobs on one slot; returns the caller when the first job is in the middle of its training."""
+    """Start two jobs on one slot, and return the caller when the first is in the middle of its training."""
     arguments = [*POOL, "hydra.launcher.cpu_slots=1", f"train.epochs={epochs}", "seed=1,2"]
     with (cwd / "output.txt").open("w") as output:
         process = subprocess.Popen(command(*arguments), cwd=cwd, env=inherited(**NO_GPU), stdout=output, stderr=output)

@@ -1,4 +1,4 @@
-"""The paper's tables and figures as sweeps: what they compose to, and what their headers claim."""
+"""The paper's tables and figures as sweeps: their configurations and their headers."""
 
 import re
 import tarfile
@@ -106,7 +106,7 @@ def test_artefacts_share_their_runs(sweeps):
 
 
 def test_what_the_paper_fixes(sweeps):
-    """Sections 5.1 and 5.6 and the appendix; the figures' own settings."""
+    """The values are those of sections 5.1 and 5.6, the appendix and the figures."""
     for name in PAPER - {"fig3"}:
         for job in sweeps[name]:
             c = job.config
@@ -146,7 +146,7 @@ def test_packages_hold_every_sweep_once(tmp_path):
 
 
 def test_costs_follow_the_work(compose):
-    """Of r18 alone, whose multiply-adds can be counted by hand."""
+    """The cost of r18, whose multiply-adds can be counted by hand."""
     config = compose("dataset.category=capsule")
     steps = cost.steps(config)
     positions, channels = (64**2, 32**2, 16**2), (64, 128, 256)

@@ -1,4 +1,4 @@
-"""`-m`: which runs a sweep is made of, that only the missing ones are computed, and what happens to those that fail."""
+"""Sweeps (`-m`): their runs, the computation of only the missing ones, and failed runs."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ SMALL = [*TINY, "train.epochs=2", "eval.ks_every=0"]
 
 
 def listed(stderr):
-    """(standing, folder) of each run as `sweep.dry_run=true` prints them."""
+    """Return (state, folder) of each run as printed by `sweep.dry_run=true`."""
     return [tuple(line.split()) for line in stderr.splitlines() if "  runs/" in line]
 
 
@@ -188,7 +188,7 @@ def test_two_at_once_compute_each_run_once_and_an_interrupt_stops_the_sweep(undi
 
 @pytest.mark.slow
 def test_a_sweep_of_240_finished_runs_has_nothing_to_do(tmp_path):
-    """How long it takes: `python -m bench.sweep`."""
+    """`python -m bench.sweep` measures the time."""
     bench.draw(tmp_path / "data/mvtec")
     assert bench.finish(tmp_path) == 240
     before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")}

@@ -89,20 +89,20 @@ def client(uri: str):
 
 
 def runs(uri: str, experiment: str = "altub") -> list:
-    """All active runs of an experiment."""
+    """Return all active runs of an experiment."""
     found = client(uri).get_experiment_by_name(experiment)
     return client(uri).search_runs([found.experiment_id]) if found else []
 
 
 def points(uri: str, key: str = "loss") -> list[tuple[int, float]]:
-    """Every recorded (step, value) of the one run there is, repeated ones too."""
+    """Return every recorded (step, value) of the only run, including repeated ones."""
     (run,) = runs(uri)
     return sorted((point.step, point.value) for point in client(uri).get_metric_history(run.info.run_id, key))
 
 
 @pytest.fixture
 def wire(monkeypatch) -> Counter:
-    """How often each (metric, step) was handed to MLflow."""
+    """Count the calls of MLflow for each (metric, step)."""
     sent: Counter = Counter()
     mlflow_client = store.import_mlflow()
     deliver = mlflow_client.log_batch
@@ -465,7 +465,7 @@ def test_sync_sends_what_is_missing(uri: str, folder: RunFolder, wire: Counter, 
         counts = [f"{number} points sent" for number in sent] if sent else ["nothing missing"] * 3
         assert told["a"] == counts[0]
         assert told["b"] == counts[1]
-        died = "; its process has died: marked as failed, the same command goes on" if sent else ""
+        died = "; its process has died: marked as failed, the same command resumes it" if sent else ""
         assert told["c"] == counts[2] + died
         assert told["d"] == "still computing, skipped"
         assert told["e"] == "ended before anything was recorded, skipped"

@@ -1,4 +1,4 @@
-"""Registers the flow and the base distribution; the program reads it at every start, so it imports no PyTorch."""
+"""Registers the flow and the base distribution; imported at every start of the program, so it imports no PyTorch."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from altub_exp.config.schema import ModelConfig
 
 @dataclass
 class NiceConfig(ModelConfig):
-    """The configuration of NICE beyond what every model has."""
+    """The keys of NICE in addition to those of every model."""
 
     steps: int
     hidden_channels: int

@@ -41,10 +41,10 @@ class Nice(nn.Module):
     Args:
         shapes: (C, H, W) of the feature maps of each scale, C at least 2.
         steps: couplings per scale.
-        hidden_channels: of the couplings' subnets.
+        hidden_channels: hidden channels of the couplings' subnets.
 
     Attributes:
-        shapes: (C, H, W) of each latent; the program reads it.
+        shapes: (C, H, W) of each latent, as the contract of a flow demands.
     """
 
     def __init__(self, shapes: Sequence[Shape], *, steps: int, hidden_channels: int) -> None:
@@ -79,7 +79,7 @@ class Nice(nn.Module):
 
 
 def build(model: NiceConfig, shapes: Sequence[Shape]) -> Nice:
-    """Return the flow that a configuration describes."""
+    """Make the flow of a configuration."""
     return Nice(shapes, steps=model.steps, hidden_channels=model.hidden_channels)
 
 

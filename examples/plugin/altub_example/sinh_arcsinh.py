@@ -31,7 +31,7 @@ class SinhArcsinh(nn.Module):
             self.register_parameter(name, nn.Parameter(torch.zeros(shape)))
 
     def forward(self, z: Tensor, x: Tensor) -> Standardized:
-        """Standardise z [B, C, H, W]; the flow's input x is not read."""
+        """Standardise z [B, C, H, W]; x, the flow's input, is unused."""
         u = (z - self.mu) * torch.exp(-self.log_sigma)
         a = torch.exp(self.log_delta) * torch.asinh(u) - self.epsilon
         log_cosh = a.abs() + torch.log1p(torch.exp(-2 * a.abs())) - torch.log(z.new_tensor(2.0))

@@ -1,4 +1,4 @@
-"""Which values of a configuration can work."""
+"""The check of a configuration's values before any work starts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from altub_exp.errors import UserError
 
 
 def check(config: Config) -> None:
-    """Say what cannot work, before any work starts.
+    """Check that the values can work.
 
     Raises:
         UserError: a value is out of its range; the sentence names the key.

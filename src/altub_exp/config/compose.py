@@ -1,4 +1,4 @@
-"""Composition: the files of ``conf/`` become a typed configuration."""
+"""Composition of a typed configuration from the files of ``conf/``."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from altub_exp.errors import UserError
 
 
 def conf_dir() -> str:
-    """Return the absolute path of the YAML groups: the packaged folder if it exists, or else the checkout's."""
+    """Return the absolute path of the YAML groups: the packaged folder if it exists, otherwise the checkout's."""
     package = Path(__file__).resolve().parents[1]
     packaged = package / "conf"
     return str(packaged if packaged.is_dir() else package.parents[1] / "conf")
 
 
 def options(group: str) -> list[str]:
-    """Return the options of a group: the program's own and those of plug-ins."""
+    """List the options of a group: the program's own and those of plug-ins."""
     stored = ConfigStore.instance().repo
     for part in group.split("/"):
         stored = stored.get(part, {})
@@ -36,7 +36,7 @@ def backbone_label(backbone: BackboneConfig) -> str:
 
 
 def image_size(table: dict[str, dict[str, int]], dataset: str, category: str, default: int) -> int:
-    """Return the side in pixels that a model's table gives for a category of a dataset, or else the default.
+    """Return the side in pixels that a model's table gives for a category of a dataset, or the default.
 
     >>> image_size({"mvtec": {"bottle": 512}}, "mvtec", "bottle", 256), image_size({}, "folder", "bottle", 256)
     (512, 256)
@@ -45,10 +45,10 @@ def image_size(table: dict[str, dict[str, int]], dataset: str, category: str, de
 
 
 def load_config(file: Path) -> Config:
-    """Read the configuration that a run has written, and check its types.
+    """Read the configuration file of a run and check its types.
 
     Raises:
-        UserError: the file is damaged, or another version wrote it.
+        UserError: the file is damaged, or was written by another version.
     """
     try:
         written = OmegaConf.load(file)
@@ -64,15 +64,15 @@ def load_config(file: Path) -> Config:
 
 
 def cache_defaults() -> CacheConfig:
-    """Return the defaults of the feature cache, as ``conf/train.yaml`` has them."""
+    """Return the defaults of the feature cache in ``conf/train.yaml``."""
     declared = OmegaConf.load(Path(conf_dir()) / "train.yaml")
     return CacheConfig(**OmegaConf.select(declared, "cache"))
 
 
 def register_schema() -> None:
     """Register the dataclasses with Hydra, and the resolvers that ``conf/`` uses."""
-    # Hydra 1.3 copies its whole store for each group that it lists or loads, although it only reads it: most of the
-    # time of --help. A test fails when an installed Hydra no longer does so; then this line goes.
+    # Hydra 1.3 copies its whole store for each group that it lists or loads, although it only reads it. This takes most
+    # of the time of --help. A test fails once the installed Hydra no longer does so; then remove this line.
     ConfigStore.__deepcopy__ = lambda store, memo: store  # type: ignore[attr-defined]
     store = ConfigStore.instance()
     store.store(group="schema", name="root", node=Config, package="_global_")

@@ -1,4 +1,4 @@
-"""Turns what Hydra and OmegaConf say of a bad configuration into one sentence that names the remedy."""
+"""Translation of Hydra's and OmegaConf's errors about a configuration into one sentence that names the remedy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from altub_exp.config.schema import Config
 
 
 def explain(error: Exception) -> str:
-    """One sentence for a person: what is wrong, and what to write instead.
+    """Return one sentence with the mistake and its remedy.
 
     >>> from altub_exp.errors import UserError
     >>> explain(UserError("The folder is missing."))
@@ -21,39 +21,39 @@ def explain(error: Exception) -> str:
     text = str(error)
     cause = str(error.__cause__ or error)
     key = _first(r"full_key: (\S+)", cause)
-    if found := re.search(r"Could not find '([^']+)'", text):
-        group, _, option = found[1].rpartition("/")
+    if match := re.search(r"Could not find '([^']+)'", text):
+        group, _, option = match[1].rpartition("/")
         return _choose(f"{group}={option} does not exist", option, options(group))
-    if added := _first(r"To append to your default list use (\+\S+)", text):
-        return f"{added[1:]} is not there to be replaced: add it, {added}."
-    if found := re.search(
+    if addition := _first(r"To append to your default list use (\+\S+)", text):
+        return f"{addition[1:]} is not there to be replaced: add it, {addition}."
+    if match := re.search(
         r"Could not override '([^']+)'|Could not append to config\. An item is already at '([^']+)'", text
     ):
-        return _unknown_key(found[1] or found[2])
-    if wrong := _first(r"Error parsing override '([^']*)'", text):
-        return f"{wrong!r} is neither KEY=VALUE nor GROUP=OPTION: see --help."
+        return _unknown_key(match[1] or match[2])
+    if override := _first(r"Error parsing override '([^']*)'", text):
+        return f"{override!r} is neither KEY=VALUE nor GROUP=OPTION: see --help."
     if "missing mandatory value" in text and key:
         return f"{key} has no value: add {key}=… to the command{_hint(key)}."
     if key and error.__cause__ is not None:
         return f"{key}: {cause.splitlines()[0]}."
-    text = text.partition("See https://")[0]  # a link to a grammar helps nobody here
+    text = text.partition("See https://")[0]  # a link to Hydra's grammar is no remedy
     return " ".join(line.strip() for line in text.splitlines() if line.strip())
 
 
 def keys() -> list[str]:
-    """Every key of the configuration, dotted."""
-    found: set[str] = set()
+    """List every key of the configuration, dotted."""
+    dotted: set[str] = set()
 
     def walk(node: type, prefix: str) -> None:
-        for kind in [node, *node.__subclasses__()]:
-            for name, hint in get_type_hints(kind).items():
+        for schema in [node, *node.__subclasses__()]:
+            for name, hint in get_type_hints(schema).items():
                 if is_dataclass(hint):
                     walk(cast("type", hint), f"{prefix}{name}.")
                 else:
-                    found.add(prefix + name)
+                    dotted.add(prefix + name)
 
     walk(Config, "")
-    return sorted(found)
+    return sorted(dotted)
 
 
 def _unknown_key(key: str) -> str:
@@ -70,8 +70,8 @@ def _unknown_key(key: str) -> str:
     return f"{key} is not a key of the configuration: {remedy}"
 
 
-def _choose(problem: str, wrong: str, options: list[str]) -> str:
-    close = difflib.get_close_matches(wrong, options, n=1)
+def _choose(problem: str, option: str, options: list[str]) -> str:
+    close = difflib.get_close_matches(option, options, n=1)
     meant = f" (did you mean {close[0]}?)" if close else ""
     return f"{problem}: choose one of {', '.join(options)}{meant}."
 
@@ -81,5 +81,5 @@ def _hint(key: str) -> str:
 
 
 def _first(pattern: str, text: str) -> str | None:
-    found = re.search(pattern, text)
-    return found[1] if found else None
+    match = re.search(pattern, text)
+    return match[1] if match else None

@@ -1,8 +1,8 @@
 """Flows and base distributions of other packages, found by their entry points in the group ``altub_exp.plugins``.
 
 The value of an entry point names a function without arguments, such as ``my_package:register``, that calls
-:func:`add_flow` and :func:`add_base`. It runs at every start, before PyTorch is imported, and should not import it:
-what is heavy is named as ``module:attribute`` and imported when it is used.
+:func:`add_flow` and :func:`add_base`. It runs at every start, before PyTorch is imported, and should not import it: its
+flows and base distributions are named as ``module:attribute`` and imported when they are used.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ GROUP = "altub_exp.plugins"
 
 BASES: dict[str, str] = {}
 FLOWS: dict[str, str] = {}
-"""Where the base distributions and the families of flows of the plug-ins are, ``module:attribute`` by name."""
+"""The base distributions and the families of flows of the plug-ins: ``module:attribute`` by name."""
 
 
 def add_base(name: str, base: str) -> None:
@@ -49,8 +49,8 @@ def add_flow(name: str, config: type[ModelConfig], values: Path, family: str) ->
     Args:
         name: its name.
         config: the dataclass of its configuration.
-        values: the YAML file with its values; begins with the defaults ``schema/NAME@_here_`` and ``_self_``, as the
-            program's own in ``conf/model/``.
+        values: the YAML file with its values; it begins with the defaults ``schema/NAME@_here_`` and ``_self_``, like
+            those in ``conf/model/``.
         family: ``module:attribute`` of an :class:`altub_exp.detector.assembly.Family`.
 
     Raises:
@@ -75,22 +75,22 @@ def discover() -> dict[str, str]:
     """Let the installed plug-ins register themselves, once.
 
     Returns:
-        Version by distribution.
+        The versions by distribution.
 
     Raises:
-        UserError: one of them fails.
+        UserError: a plug-in fails.
     """
-    found: dict[str, str] = {}
-    for point in sorted(entry_points(group=GROUP), key=lambda one: one.name):
+    versions: dict[str, str] = {}
+    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
         try:
             point.load()()
-        except Exception as error:  # whatever a stranger's code raises
+        except Exception as error:  # foreign code may raise anything
             raise UserError(
                 f"The plug-in {_label(point)} cannot be used ({type(error).__name__}: {error}): repair or uninstall it."
             ) from error
         if point.dist is not None:
-            found[point.dist.name] = point.dist.version
-    return found
+            versions[point.dist.name] = point.dist.version
+    return versions
 
 
 def load(target: str) -> Any:

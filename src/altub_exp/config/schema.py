@@ -1,4 +1,4 @@
-"""The typed configuration: one dataclass per group. Values stand in ``conf/`` alone; here are the names and types."""
+"""The typed configuration: one dataclass per group, with names and types; the values are all in ``conf/``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class FeatureNorm(StrEnum):
-    """What normalises the feature maps before they enter the flow (method: LayerNorm([C, H, W]) or the backbone's)."""
+    """Normalisation of the feature maps before they enter the flow: LayerNorm([C, H, W]) or the backbone's own."""
 
     trainable = "trainable"
     nonaffine = "nonaffine"
@@ -16,35 +16,35 @@ class FeatureNorm(StrEnum):
 
 
 class OutputNorm(StrEnum):
-    """What normalises the latents behind the flow."""
+    """Normalisation of the latents after the flow."""
 
     none = "none"
     layernorm = "layernorm"
 
 
 class Levels(StrEnum):
-    """Which feature maps of a backbone a model reads: of a ResNet, layers 1 to 3 or layers 2 to 4."""
+    """Choice of a backbone's feature maps; for a ResNet, early means layers 1 to 3 and late layers 2 to 4."""
 
     early = "early"
     late = "late"
 
 
 class ScoreReference(StrEnum):
-    """Over which images CFLOW-AD takes the largest likelihood of each scale."""
+    """The images over which CFLOW-AD takes the largest likelihood of each scale."""
 
     test = "test"
     train = "train"
 
 
 class Optimizers(StrEnum):
-    """How the decoders of CFLOW-AD are optimised: by one Adam that moves all in every step, or by one each."""
+    """Optimisation of CFLOW-AD's decoders: one Adam that moves all of them in every step, or one Adam each."""
 
     joint = "joint"
     per_decoder = "per_decoder"
 
 
 class Clip(StrEnum):
-    """How the gradient of ψ is clipped."""
+    """Clipping of the gradient of ψ."""
 
     value = "value"
     norm = "norm"
@@ -52,14 +52,14 @@ class Clip(StrEnum):
 
 
 class ClipPhase(StrEnum):
-    """In which steps the gradient of ψ is clipped."""
+    """The steps in which the gradient of ψ is clipped."""
 
     psi_only = "psi_only"
     every = "every"
 
 
 class Layout(StrEnum):
-    """How a dataset lies on disk."""
+    """Directory layout of a dataset."""
 
     mvtec = "mvtec"
     btad = "btad"
@@ -69,7 +69,7 @@ class Layout(StrEnum):
 
 
 class Interpolation(StrEnum):
-    """How images are resized to the square input; ``bilinear`` takes two taps, the other two average (antialias)."""
+    """Resizing of images to the square input; ``bilinear`` takes two taps, the other two average (antialias)."""
 
     bilinear = "bilinear"
     antialias = "antialias"
@@ -77,7 +77,7 @@ class Interpolation(StrEnum):
 
 
 class Device(StrEnum):
-    """Where tensors live; ``auto`` takes CUDA where there is one."""
+    """Device of the tensors; ``auto`` takes CUDA if it is available."""
 
     auto = "auto"
     cpu = "cpu"
@@ -85,7 +85,7 @@ class Device(StrEnum):
 
 
 class Precision(StrEnum):
-    """Of the flow's convolutions and matrix products; the rest, backbone and log-determinant included, is float32."""
+    """Precision of the flow's convolutions and matrix products; all other work, also the backbone's, is in float32."""
 
     float32 = "float32"
     tf32 = "tf32"
@@ -93,7 +93,7 @@ class Precision(StrEnum):
 
 
 class Resume(StrEnum):
-    """Whether a half-finished run goes on from its checkpoint or is put aside and started over."""
+    """Treatment of an unfinished run: continue from its checkpoint (``auto``), or archive it and start over."""
 
     auto = "auto"
     never = "never"
@@ -101,7 +101,7 @@ class Resume(StrEnum):
 
 @dataclass
 class ProtocolConfig:
-    """What ``train``, ``eval``, ``dataset``, ``backbone`` and ``altub`` take from the model, unless told otherwise."""
+    """Defaults that a model sets for ``train``, ``eval``, ``dataset``, ``backbone`` and ``altub``."""
 
     epochs: int
     cycle: int
@@ -144,7 +144,7 @@ class FastFlowConfig(ModelConfig):
 
 @dataclass
 class CFlowConfig(ModelConfig):
-    """CFLOW-AD: one decoder per scale for the vectors of single positions, conditioned on where they are."""
+    """CFLOW-AD: one decoder per scale for the vectors of single positions, conditioned on the position."""
 
     steps: int
     condition_channels: int
@@ -169,7 +169,7 @@ class CSFlowConfig(ModelConfig):
 
 @dataclass
 class FastFlowRow:
-    """What FastFlow's configuration takes from the backbone: one column of the table in the method's section 1."""
+    """Defaults that a backbone sets for FastFlow: one column of the table in the method's section 1."""
 
     steps: int
     conv3x3_only: bool
@@ -179,7 +179,7 @@ class FastFlowRow:
 
 @dataclass
 class LevelsTable:
-    """The stages that each choice of levels means for a backbone."""
+    """A backbone's stages for each choice of levels."""
 
     early: list[int]
     late: list[int]
@@ -214,7 +214,7 @@ class DatasetConfig:
 
 @dataclass
 class FolderConfig(DatasetConfig):
-    """Your own images: the folders below ``root/category`` that hold each kind."""
+    """Your own images: the names of their folders below ``root/category``."""
 
     train_dir: str
     normal_dir: str
@@ -224,7 +224,7 @@ class FolderConfig(DatasetConfig):
 
 @dataclass
 class SyntheticConfig(DatasetConfig):
-    """The built-in images: how many are drawn, how large, from which seed."""
+    """The built-in images: their number, size and seed."""
 
     size: int
     train_images: int
@@ -270,7 +270,7 @@ class TrainConfig:
 
 @dataclass
 class EvalConfig:
-    """When to evaluate, and the window of the stability statistics; epochs count from 1."""
+    """The evaluated epochs and the window of the stability statistics; epochs count from 1."""
 
     first_epoch: int
     last_epoch: int
@@ -280,7 +280,7 @@ class EvalConfig:
 
 @dataclass
 class TrackingConfig:
-    """Where MLflow records; the sweep that a run belongs to, and the code that the sweep was started with."""
+    """MLflow's store and experiment; the sweep that a run belongs to, and the code that the sweep was started with."""
 
     uri: str
     experiment: str
@@ -290,7 +290,7 @@ class TrackingConfig:
 
 @dataclass
 class CacheConfig:
-    """Where feature maps are kept for all runs, and how many GiB of them; without a folder they are not."""
+    """Folder and size in GiB of the feature cache that all runs share; without a folder nothing is cached."""
 
     dir: str | None
     max_gb: float
@@ -298,7 +298,7 @@ class CacheConfig:
 
 @dataclass
 class SweepConfig:
-    """What ``-m`` does."""
+    """Options of a sweep (``-m``)."""
 
     retry_failed: bool
     dry_run: bool
@@ -306,7 +306,7 @@ class SweepConfig:
 
 @dataclass
 class Config:
-    """Everything one run is made of."""
+    """The configuration of one run."""
 
     model: ModelConfig
     backbone: BackboneConfig
@@ -351,4 +351,4 @@ NEUTRAL = (
     "dataset.root",
     "dataset.categories",
 )
-"""The keys, and groups of keys, that change no number of a run, but where, when and how quickly it is computed."""
+"""Keys and groups of keys that change no result of a run, only the place, time and speed of its computation."""

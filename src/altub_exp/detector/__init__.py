@@ -1,1 +1,1 @@
-"""A detector as a whole: its parts as the configuration says, its evaluation, and its use on new images."""
+"""The whole detector: its parts made from the configuration, its evaluation, and its use on new images."""

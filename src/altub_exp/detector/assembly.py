@@ -1,4 +1,4 @@
-"""The parts of a run, made as the configuration says."""
+"""Construction of a run's parts from its configuration."""
 
 from __future__ import annotations
 
@@ -48,13 +48,12 @@ from altub_exp.method.scoring import CrossScaleEnergy, FibreProbability, Likelih
 
 @dataclass(frozen=True)
 class Family:
-    """What a flow needs beside itself.
+    """A kind of flow with its scoring and its learner.
 
     Attributes:
-        flow: its configuration (a ModelConfig of its own) and the shapes of the feature maps
-            → the flow.
-        scoring: its configuration → how it scores.
-        learner: how it learns from a batch.
+        flow: makes the flow from its configuration (a subclass of ModelConfig) and the shapes of the feature maps.
+        scoring: makes the scoring from the configuration.
+        learner: makes the learner from configuration, density, optimizer and learning rate.
     """
 
     flow: Callable[[Any, Sequence[Shape]], Flow]
@@ -120,16 +119,16 @@ def family(name: str) -> Family:
     """Return the family of flows with this name (``model.name``).
 
     Raises:
-        UserError: there is none.
+        UserError: there is no family of that name.
     """
     return cast("Family", _find("model.name", name, FAMILIES, plugins.FLOWS))
 
 
 def base(name: str) -> Callable[[Shape], nn.Module]:
-    """Return the constructor of the base distribution with this name (``altub.base``); it takes (C, H, W) of a latent.
+    """Return the factory of the base distribution with this name (``altub.base``); it takes a latent's (C, H, W).
 
     Raises:
-        UserError: there is none.
+        UserError: there is no base distribution of that name.
     """
     return cast("Callable[[Shape], nn.Module]", _find("altub.base", name, BASES, plugins.BASES))
 
@@ -143,7 +142,7 @@ def _find(key: str, name: str, own: Mapping[str, Any], of_plugins: Mapping[str, 
 
 
 def build_backbone(config: Config) -> Backbone:
-    """The frozen feature extractor that the configuration names."""
+    """Make the frozen feature extractor of the configuration."""
     return Backbone(
         config.backbone.name,
         config.backbone.stages,
@@ -156,13 +155,13 @@ def build_backbone(config: Config) -> Backbone:
 def build_features(
     config: Config, images: ImageSet, device: torch.device, weights_sha256: str | None
 ) -> tuple[FeatureMaps, FeatureMaps]:
-    """Feature maps of the training and of the test images; the backbone is built only if the cache lacks one of them.
+    """Make the feature maps of the training and test images; the backbone is built only if the cache lacks one.
 
     Args:
-        config: of the run.
-        images: of the category.
-        device: where to compute.
-        weights_sha256: of the backbone's weights, where they are a file.
+        config: configuration of the run.
+        images: images of the category.
+        device: the device that computes.
+        weights_sha256: SHA-256 of the backbone's weights if they are a file.
 
     Raises:
         UserError: weights or images cannot be read, or do not fit.
@@ -195,7 +194,7 @@ def build_features(
 def open_cache(
     config: Config, backbone: LateBackbone, device: torch.device, weights_sha256: str | None
 ) -> RecipeCache | None:
-    """The part of the feature cache for a run's recipe; None, with a warning, if it cannot be used."""
+    """Open the run's features in the cache; return None, with a warning, if the cache cannot be used."""
     final_norm = config.model.feature_norm is FeatureNorm.pretrained
     model = model_facts(config.backbone.name, config.backbone.stages, final_norm, device)
     weights = WeightsSource(config.backbone.weights, config.seed, config.backbone.name, weights_sha256)
@@ -210,14 +209,14 @@ def open_cache(
 
 
 def build_density(config: Config, shapes: Sequence[Shape]) -> Density:
-    """The flow and the base distributions that the configuration names, for feature maps of these shapes."""
+    """Make the flow and the base distributions of the configuration for feature maps of these shapes."""
     flow = family(config.model.name).flow(config.model, shapes)
     bases = [base(config.altub.base)(shape) for shape in flow.shapes]
     return Density(AutocastFlow(flow, torch.bfloat16) if config.precision is Precision.bf16 else flow, bases)
 
 
 def build_learner(config: Config, density: Density) -> Learner:
-    """The optimizers and the schedules that the configuration names."""
+    """Make the learner with the optimizers and schedules of the configuration."""
     train, altub = config.train, config.altub
     alternates = altub.alternating and altub.base != "fixed"
     optimizers = config.model.optimizers if isinstance(config.model, CFlowConfig) else None

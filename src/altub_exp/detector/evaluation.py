@@ -1,4 +1,4 @@
-"""One evaluation of a density: AUROC on the test images, normality of the latents of normal ones."""
+"""The evaluation of a density: AUROC on the test images, normality of the latents of normal images."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from altub_exp.metrics.auroc import auroc
 from altub_exp.metrics.kolmogorov import channel_ks
 from altub_exp.metrics.normality import UnitNormality
 
-IMAGES_AT_ONCE = 32  # maps are resized for so many images at a time
+IMAGES_AT_ONCE = 32  # images whose maps are resized at a time
 
 
 @dataclass
 class TestSet:
-    """What the density is judged on.
+    """The test images.
 
     Attributes:
-        features: of the test images.
-        defective: per image, bool [N].
-        masks: defective pixels, bool [N, S, S], or None where there are no masks.
+        features: feature maps of the test images.
+        defective: True for defective images, bool [N].
+        masks: defective pixels, bool [N, S, S], or None without masks.
         size: side S of the anomaly maps in pixels.
     """
 
@@ -46,12 +46,12 @@ class TestSet:
 
 
 class Scores(NamedTuple):
-    """How anomalous N images are.
+    """Anomaly scores of N images.
 
     Attributes:
         maps: one score per pixel, [N, S, S], on the density's device.
-        images: one per image, [N], on the CPU.
-        extremes: of the images that both are relative to, see :class:`~altub_exp.method.scoring.Scoring`.
+        images: one score per image, [N], on the CPU.
+        extremes: reference values of both, see :class:`~altub_exp.method.scoring.Scoring`.
     """
 
     maps: Tensor
@@ -63,7 +63,7 @@ class Scores(NamedTuple):
 def positions(
     density: Density, scoring: Scoring, features: FeatureMaps, graphs: CudaGraphs | None = None
 ) -> list[Tensor]:
-    """Return the numbers per position that the scores of all images are made of, [N, H, W] each, on the device."""
+    """Return the numbers per position from which all images are scored, [N, H, W] per scale, on the device."""
 
     def work(*maps: Tensor) -> list[Tensor]:
         return scoring.positions(density(maps))
@@ -78,7 +78,7 @@ def positions(
 def anomaly_scores(
     density: Density, scoring: Scoring, test: TestSet, train: FeatureMaps, graphs: CudaGraphs | None = None
 ) -> Scores:
-    """Score all test images; ``train`` is read only if the scores refer to it."""
+    """Score all test images; ``train`` is read only if the scores refer to the training images."""
     of_test = positions(density, scoring, test.features, graphs)
     reference = positions(density, scoring, train, graphs) if scoring.reference == "train" else of_test
     extremes = scoring.extremes(reference)
@@ -86,27 +86,27 @@ def anomaly_scores(
 
 
 def scores_from(positions: Sequence[Tensor], scoring: Scoring, extremes: list[float], size: int) -> Scores:
-    """Scores of N images of ``size`` pixels, from what they are made of, [N, H, W] per scale."""
+    """Compute the scores of N images of ``size`` pixels from their numbers per position, [N, H, W] per scale."""
     maps = torch.empty(len(positions[0]), size, size, device=positions[0].device)
     images = []
     for first in range(0, len(maps), IMAGES_AT_ONCE):
         rows = slice(first, first + IMAGES_AT_ONCE)
         chunk = [scale[rows] for scale in positions]
-        made = scoring.maps(chunk, size, extremes)
-        if made.dtype != maps.dtype:
-            maps = maps.to(torch.promote_types(maps.dtype, made.dtype))
-        maps[rows] = made
-        images.append(scoring.image_scores(chunk, made).cpu())
+        chunk_maps = scoring.maps(chunk, size, extremes)
+        if chunk_maps.dtype != maps.dtype:
+            maps = maps.to(torch.promote_types(maps.dtype, chunk_maps.dtype))
+        maps[rows] = chunk_maps
+        images.append(scoring.image_scores(chunk, chunk_maps).cpu())
     return Scores(maps, torch.cat(images), extremes)
 
 
 def detection(scores: Scores, test: TestSet) -> Iterator[tuple[str, float]]:
-    """``image_auroc`` and, where there are masks, ``pixel_auroc`` over all pixels of all test images; fractions.
+    """Yield ``image_auroc`` and, if there are masks, ``pixel_auroc`` over all pixels of all test images; fractions.
 
     Raises:
         Divergence: a score is NaN.
     """
-    if any(math.isnan(part.amax()) for part in (scores.maps, scores.images)):  # which NaN goes through
+    if any(math.isnan(part.amax()) for part in (scores.maps, scores.images)):  # the maximum with a NaN is NaN
         raise Divergence("an anomaly score became NaN")
     if test.masks is not None:
         if scores.maps.device.type == "cpu":
@@ -119,7 +119,7 @@ def detection(scores: Scores, test: TestSet) -> Iterator[tuple[str, float]]:
 def normality(
     density: Density, features: FeatureMaps, rows: Tensor | None = None, *, memory_gb: float
 ) -> dict[str, float]:
-    """How close the latents of the images ``rows`` come to N(0, 1), channel by channel.
+    """Compare the latents of the images ``rows`` to N(0, 1), channel by channel.
 
     Returns:
         ``ks``, the KS statistic's mean over the channels of all scales; ``ks_std``, its standard deviation over them
@@ -134,7 +134,7 @@ def normality(
     squares, count = 0.0, 0
     for _, _, q in latent_blocks(density, features, rows, memory_gb=memory_gb):
         statistics.append(channel_ks(q.numpy()) if q.device.type == "cpu" else on_device.channel_ks(q).cpu().numpy())
-        squares += float(sum(image.double().square().sum() for image in q))  # read once: a GPU waits for a reader
+        squares += float(sum(image.double().square().sum() for image in q))  # a single read: a GPU waits for it
         count += q.numel()
     ks = np.concatenate(statistics)
     return {
@@ -148,7 +148,7 @@ def normality(
 def unit_normality(
     density: Density, features: FeatureMaps, rows: Tensor | None = None, *, memory_gb: float
 ) -> UnitNormality:
-    """Shapiro-Wilk and KS tests of every unit (c, h, w) over the images ``rows`` (paper: Fig. 1).
+    """Run Shapiro-Wilk and KS tests of every unit (c, h, w) over the images ``rows`` (paper: Fig. 1).
 
     Raises:
         Divergence: a latent is not finite.
@@ -163,10 +163,10 @@ def unit_normality(
 def latent_blocks(
     density: Density, features: FeatureMaps, rows: Tensor | None = None, *, memory_gb: float
 ) -> Iterator[tuple[int, int, Tensor]]:
-    """Standardised latents of the images ``rows``, all of them at once, some channels at a time.
+    """Yield standardised latents of all images ``rows`` at once, some channels at a time.
 
-    The images go through the flow as often as it takes to hold no more than ``memory_gb`` GiB, on a GPU no more than a
-    quarter of what is free there either.
+    The images pass the flow several times if needed, so that at most ``memory_gb`` GiB are held, and on a GPU at most a
+    quarter of its free memory.
 
     Yields:
         Scale, first channel, and q [N, c, H, W] on the density's device.
@@ -197,7 +197,7 @@ def latent_blocks(
 
 
 def passes(shapes: Sequence[Shape], count: int, memory_gb: float) -> list[list[tuple[int, int, int]]]:
-    """Which channels (scale, first, last + 1) to hold in each pass over ``count`` images, at least one channel.
+    """Plan the channels (scale, first, last + 1) of each pass over ``count`` images, at least one channel per pass.
 
     >>> passes([(4, 8, 8), (2, 4, 4)], count=2**18, memory_gb=0.25)
     [[(0, 0, 4)], [(1, 0, 2)]]

@@ -1,4 +1,4 @@
-"""A trained detector: images in, anomaly maps out, as in the last evaluation of the run that trained it."""
+"""The trained detector, which scores new images as the last evaluation of its run scored the test images."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from altub_exp.runs.folder import RunFolder
 from altub_exp.runs.identity import weights_fingerprint
 from altub_exp.runs.states import RunState
 
-WARM_UP = 10  # images before the timed ones: caches, and on CUDA the choice of kernels
+WARM_UP = 10  # untimed images, which fill caches and on CUDA choose kernels
 
 
 @dataclass(frozen=True)
 class Detector:
-    """Backbone, flow, base distributions and scoring in one.
+    """Backbone, flow, base distributions and scoring of a trained model.
 
     Attributes:
-        backbone: on ``device``.
-        density: likewise.
-        scoring: how it scores.
-        extremes: what the maps are relative to, see :class:`~altub_exp.method.scoring.Scoring`.
+        backbone: the feature extractor, on ``device``.
+        density: flow and base distributions, on ``device``.
+        scoring: the scoring of the model.
+        extremes: reference values of the maps, see :class:`~altub_exp.method.scoring.Scoring`.
         limits: smallest and largest value of the anomaly maps of the run's own test images.
-        size: side S in pixels of the images it takes.
-        interpolation: how images are resized to it.
-        device: where it computes.
+        size: side S of the input images, in pixels.
+        interpolation: the resizing of images to S.
+        device: the device that computes.
     """
 
     backbone: Backbone
@@ -54,23 +54,23 @@ class Detector:
 
     @torch.no_grad()
     def scores(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 images [B, 3, S, S] → anomaly maps [B, S, S] and image scores [B], on the CPU; high is anomalous."""
+        """Return anomaly maps [B, S, S] and scores [B] of uint8 images [B, 3, S, S], on the CPU; high is anomalous."""
         positions = self.scoring.positions(self.density(self.backbone(images.to(self.device))))
         maps = self.scoring.maps(positions, self.size, self.extremes)
         return maps.cpu(), self.scoring.image_scores(positions, maps).cpu()
 
 
 def load_detector(path: Path, device: torch.device, weights: str | None = None) -> Detector:
-    """The detector of a finished run.
+    """Load the detector of a finished run.
 
     Args:
         path: the run's folder.
-        device: where to compute.
-        weights: the backbone's weights file, where it lies elsewhere than when the run was computed.
+        device: the device that computes.
+        weights: the backbone's weights file, if it has moved since the run was computed.
 
     Raises:
-        UserError: there is no finished run, a file of it is missing or damaged, or the backbone's weights are others
-            than those that it was trained with.
+        UserError: there is no finished run, a file of it is missing or damaged, or the run was trained with other
+            weights of the backbone.
     """
     discover()
     folder = RunFolder(path)
@@ -87,7 +87,7 @@ def load_detector(path: Path, device: torch.device, weights: str | None = None) 
             f"The backbone's weights {config.backbone.weights} are not those that the run in {path} was trained with: "
             "name that file with --weights."
         )
-    allow_tf32(config.precision is Precision.tf32)  # a CPU computes in float32 all the same
+    allow_tf32(config.precision is Precision.tf32)  # no effect on a CPU
     trained = load_trained(folder.checkpoint)
     density = build_density(config, trained.shapes)
     try:
@@ -107,13 +107,13 @@ def load_detector(path: Path, device: torch.device, weights: str | None = None) 
 
 
 def time_inference(detector: Detector, count: int) -> dict[str, float]:
-    """Time from an image in memory to its anomaly map in memory: backbone, flow and map, one image at a time.
+    """Measure the time from an image in memory to its anomaly map in memory, one image at a time.
 
-    Decoding is not part of it; the first :data:`WARM_UP` images are not counted (paper: Table 7, section 5.5).
+    It includes backbone, flow and map, not decoding; the first :data:`WARM_UP` images do not count (paper: Table 7).
 
     Args:
-        detector: what to time; on CUDA, the map's way back to the CPU waits for all kernels.
-        count: images to time, at least 1; random ones, since the time does not depend on what they show.
+        detector: the detector; on CUDA, copying the map to the CPU waits for all kernels.
+        count: number of images to time, at least 1; they are random, since the time does not depend on the content.
 
     Returns:
         ``inference_ms``, the mean in milliseconds, and ``inference_ms_std``, the standard deviation over the images.

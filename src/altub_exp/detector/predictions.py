@@ -1,4 +1,4 @@
-"""Scores of images by a trained detector, with anomaly maps and overlays beside them."""
+"""Scoring of image files by a trained detector, which also writes anomaly maps and overlays."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from altub_exp.runs.pictures import overlay, write_map
 
 
 class Item(NamedTuple):
-    """An image to score, and the path of what is written for it, relative to the output's folders, without suffix."""
+    """An image to score, and the path of its results, relative to the output's folders and without suffix."""
 
     file: Path
     name: Path
@@ -30,14 +30,14 @@ class Item(NamedTuple):
 def score(
     detector: Detector, items: Sequence[Item], output: Path, maps: str, overlays: bool
 ) -> Iterator[dict[str, str]]:
-    """Score image by image and write maps and overlays.
+    """Score the images and write maps and overlays.
 
     Args:
         detector: the trained detector.
-        items: what to score.
+        items: the images to score.
         output: folder for ``maps/`` and ``overlays/``.
         maps: ``png``, ``tiff`` or ``none``.
-        overlays: whether to write them.
+        overlays: True writes overlays.
 
     Yields:
         The row of each image.
@@ -60,7 +60,7 @@ def score(
 
 
 def _read(batch: Sequence[Item], detector: Detector) -> tuple[list[Tensor], list[str]]:
-    """The images of a batch that can be read, and for each of them all what is wrong with it, or nothing."""
+    """Return the readable images of a batch, and for every image an error or an empty string."""
     pixels: list[Tensor] = []
     errors = []
     for item in batch:
@@ -73,28 +73,28 @@ def _read(batch: Sequence[Item], detector: Detector) -> tuple[list[Tensor], list
 
 
 def find_images(places: Sequence[Path]) -> list[Item]:
-    """The images that files and folders name, those of a folder with what lies below it, in natural order.
+    """List the given images and those in and below the given folders, in natural order.
 
     Raises:
-        UserError: a place does not exist or holds no image, or two results would have the same name.
+        UserError: a path does not exist or has no image, or two results would have the same name.
     """
-    found: list[tuple[Path, Path]] = []
+    files: list[tuple[Path, Path]] = []
     for place in places:
         if place.is_dir():
             inside = list(_below(place))
             if not inside:
                 raise UserError(f"{place} holds no images.")
-            found += [(file, file.relative_to(place)) for file in inside]
+            files += [(file, file.relative_to(place)) for file in inside]
         elif place.is_file():
-            found.append((place, Path(place.name)))
+            files.append((place, Path(place.name)))
         else:
             raise UserError(f"There is no file or folder {place}.")
-    stems = Counter(name.with_suffix("") for _, name in found)
-    items = [Item(file, name.with_suffix("") if stems[name.with_suffix("")] == 1 else name) for file, name in found]
-    name, often = Counter(item.name for item in items).most_common(1)[0]
-    if often > 1:
-        twice = [str(item.file) for item in items if item.name == name][:2]
-        raise UserError(f"{' and '.join(twice)} would have one result {name}: score them in two commands.")
+    stems = Counter(name.with_suffix("") for _, name in files)
+    items = [Item(file, name.with_suffix("") if stems[name.with_suffix("")] == 1 else name) for file, name in files]
+    name, count = Counter(item.name for item in items).most_common(1)[0]
+    if count > 1:
+        same = [str(item.file) for item in items if item.name == name][:2]
+        raise UserError(f"{' and '.join(same)} would have one result {name}: score them in two commands.")
     return items
 
 

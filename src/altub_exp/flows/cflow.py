@@ -1,4 +1,4 @@
-"""CFLOW-AD (Gudovskiy et al. 2022): a conditional flow per scale for the feature vectors of single positions."""
+"""CFLOW-AD (Gudovskiy et al. 2022, arXiv 2107.12571): a conditional flow per scale over vectors of single positions."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from altub_exp.flows.coupling import CouplingBlock
 from altub_exp.flows.flow import Latent, Shape
 
-FIBRES_AT_ONCE = 16384  # without gradients; bounds the memory of an evaluation
+FIBRES_AT_ONCE = 16384  # bounds the memory of an evaluation
 
 
 def positional_encoding(channels: int, height: int, width: int) -> Tensor:
-    r"""Sine and cosine of column and row at geometrically falling frequencies (Vaswani et al. 2017, in two dimensions).
+    r"""Encode column and row by sines and cosines of falling frequencies (Vaswani et al. 2017, arXiv 1706.03762).
 
-    With D = channels / 2 and :math:`f_k = 10^{-8k/D}, k = 0, 1, …` channel 2k is :math:`\sin(f_k w)` and 2k + 1
-    :math:`\cos(f_k w)` of the column w; the second half of the channels encodes the row h likewise.
+    With D = channels / 2 and :math:`f_k = 10^{-8k/D}, k = 0, 1, …`, channel 2k is :math:`\sin(f_k w)` and channel
+    2k + 1 is :math:`\cos(f_k w)` of the column w; the second half of the channels encodes the row h in the same way.
 
     Args:
         channels: a multiple of 4.
@@ -45,9 +45,9 @@ def positional_encoding(channels: int, height: int, width: int) -> Tensor:
 
 
 class CFlow(nn.Module):
-    """One decoder per scale, shared by all its positions: the density of a fibre, given where it is.
+    """One decoder per scale, shared by all its positions: the density of a fibre, given its position.
 
-    A fibre is the C-vector of one position of a feature map. The subnets are Linear → ReLU → Linear.
+    A fibre is the C-vector at one position of a feature map. The subnets are Linear → ReLU → Linear.
 
     Args:
         shapes: (C, H, W) of each scale.
@@ -55,7 +55,7 @@ class CFlow(nn.Module):
         condition_channels: length of the encoded position.
         hidden_ratio: hidden units of a subnet per input.
         affine_clamping: α of the coupling.
-        permute_soft: mix the channels by orthogonal matrices instead of permutations.
+        permute_soft: True mixes the channels by orthogonal matrices instead of permutations.
 
     >>> blocks = {"steps": 2, "hidden_ratio": 2.0, "affine_clamping": 1.9, "permute_soft": True}
     >>> flow = CFlow([(4, 2, 3)], condition_channels=8, **blocks)
@@ -100,17 +100,17 @@ class CFlow(nn.Module):
             self.register_buffer(f"positions{number}", encoding, persistent=False)  # [H·W, condition_channels]
 
     def fibres(self, scale: int, x: Tensor, positions: Tensor) -> Latent:
-        """Fibres x [N, C] at the positions h·W + w [N] of a scale → z [N, C] and log|det ∂z/∂x| [N]."""
+        """Map fibres x [N, C] at the positions h·W + w [N] of a scale to z [N, C] and log|det ∂z/∂x| [N]."""
         condition = self.get_buffer(f"positions{scale}")[positions]
         z, log_det = self.scales[scale](x, c=[condition])
         return Latent(z, log_det, x)
 
     def forward(self, features: Sequence[Tensor]) -> list[Latent]:
-        """Feature maps [B, C, H, W] per scale → z of the same shape and log|det ∂z/∂x| per position, [B, H, W]."""
+        """Map one [B, C, H, W] per scale to z of the same shape and log|det ∂z/∂x| per position, [B, H, W]."""
         return [self._maps(scale, maps, rev=False) for scale, maps in enumerate(features)]
 
     def inverse(self, z: Sequence[Tensor]) -> list[Tensor]:
-        """z per scale → the feature maps."""
+        """Map z of each scale back to the feature maps."""
         return [self._maps(scale, maps, rev=True).z for scale, maps in enumerate(z)]
 
     def _maps(self, scale: int, maps: Tensor, rev: bool) -> Latent:

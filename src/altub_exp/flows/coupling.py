@@ -1,4 +1,4 @@
-"""The affine coupling block that the flows share: FrEIA 0.2's AllInOneBlock, with less work and memory."""
+"""The coupling block of FastFlow and CFLOW-AD: AllInOneBlock of FrEIA 0.2 (github.com/vislearn/FrEIA), but cheaper."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from altub_exp.machine.terminal import log
 Orders = tuple[Tensor, Tensor]
 
 CACHED = 2**20
-"""Elements of x coupled at a time on a CPU, so that what lies in between stays in its cache; all at once elsewhere."""
+"""Elements of x coupled at a time on a CPU, so that intermediate results stay in its cache; a GPU takes all at once."""
 
 
 class _Permute(torch.autograd.Function):
-    """Reorder dimension 1; the gradient is reordered back by the inverse instead of being scattered."""
+    """Reordering of dimension 1, whose gradient is reordered by the inverse instead of being scattered."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
@@ -38,11 +38,11 @@ class _Permute(torch.autograd.Function):
 
 
 def permuted(x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
-    """The channels of x [B, C, …] in another order.
+    """Return x [B, C, …] with its channels in another order.
 
     Args:
-        x: any tensor of at least two dimensions.
-        order: which channel comes at each place, [C].
+        x: a tensor of at least two dimensions.
+        order: index of the channel at each new position, [C].
         inverse: ``order.argsort()``.
 
     >>> permuted(torch.tensor([[5, 6, 7]]), torch.tensor([1, 2, 0]), torch.tensor([2, 0, 1]))
@@ -52,9 +52,9 @@ def permuted(x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
 
 
 class _Halves(torch.autograd.Function):
-    """x → its first ``channels`` channels, and x; the gradient of the part is added to that of the whole in place.
+    """Return the first ``channels`` channels of x, and x; the gradient of the part is added in place to that of x.
 
-    The whole must go into :class:`_Couple` alone, whose backward makes a gradient that nobody else holds.
+    The second output must enter only :class:`_Couple`, whose backward allocates the gradient that is changed here.
     """
 
     @staticmethod
@@ -70,11 +70,11 @@ class _Halves(torch.autograd.Function):
 
 
 class _Couple(torch.autograd.Function):
-    """Everything of a block but its subnet: x and the subnet's output a → z before mixing, or permuted, and Σ ln e(s).
+    """Map x and the subnet's output a to z, permuted if ``orders`` are given, and Σ ln e(s).
 
-    It takes the batch in pieces and keeps x and a alone for the gradient; a is overwritten by (tanh 0.1 s, 0.1 t), from
-    which the rest is computed again. FrEIA's operations in FrEIA's order: the same numbers. On a GPU two kernels
-    (:mod:`~altub_exp.flows.coupling_kernels`) compute all of it, the same up to rounding.
+    The batch is processed in pieces. Only x and a are kept for the gradient; a is overwritten by (tanh 0.1 s, 0.1 t),
+    from which the rest is computed again. The operations and their order are FrEIA's, and so are the numbers. On a GPU
+    two kernels (:mod:`~altub_exp.flows.coupling_kernels`) compute the same up to rounding.
     """
 
     @staticmethod
@@ -84,7 +84,8 @@ class _Couple(torch.autograd.Function):
         ctx.alpha, ctx.kernels = alpha, kernels_for(x)
         ctx.save_for_backward(x, a, scale, *(orders or ()))
         if ctx.kernels is not None:
-            return ctx.kernels.couple(x, a, scale, offset, alpha, orders and orders[1])  # type: ignore[no-any-return]
+            inverse = None if orders is None else orders[1]
+            return ctx.kernels.couple(x, a, scale, offset, alpha, inverse)  # type: ignore[no-any-return]
         z, log_det = torch.empty_like(x), x.new_empty(len(x))
         passive = x.shape[1] - a.shape[1] // 2
         scale1, scale2 = scale.tensor_split((passive,), dim=1)
@@ -121,7 +122,7 @@ class _Couple(torch.autograd.Function):
             x1, x2 = x[rows].tensor_split((passive,), dim=1)
             tanh, shift = a[rows].chunk(2, dim=1)
             factor = (ctx.alpha * tanh).exp_()
-            weighted = torch.empty_like(of_x[rows])  # g times what was scaled
+            weighted = torch.empty_like(of_x[rows])  # g times the input of the global scaling
             torch.mul(x1, g1, out=weighted[:, :passive])
             torch.mul(x2, factor, out=weighted[:, passive:]).add_(shift).mul_(g2)
             of_scale += weighted.sum(dim=summed, keepdim=True)
@@ -135,13 +136,13 @@ class _Couple(torch.autograd.Function):
 
 
 def kernels_for(x: Tensor) -> ModuleType | None:
-    """The fused kernels for maps x, where there are: float32 on a GPU; fibres, [N, C], are few and small."""
+    """Return the fused kernels for float32 maps on a GPU, otherwise None; fibres [N, C] are too small to gain."""
     return _kernels(x.device) if x.is_cuda and x.dim() > 2 and x.dtype == torch.float32 else None
 
 
 @functools.cache
 def _kernels(device: torch.device) -> ModuleType | None:
-    """They are built when they are first called, by a C compiler; without, a warning says so and they are not used."""
+    """Build the kernels by a first call, which needs a C compiler; without one, log a warning and return None."""
     try:
         from altub_exp.flows import coupling_kernels
 
@@ -165,27 +166,27 @@ def _pieces(x: Tensor) -> Iterator[slice]:
 
 
 class CouplingBlock(AllInOneBlock):  # type: ignore[misc]  # FrEIA has no types
-    r"""One step of the flow: affine coupling, global affine transformation, fixed random permutation of the channels.
+    r"""One step of the flow: affine coupling, global affine transformation, and a fixed random permutation of channels.
 
     With the input split into :math:`x_1, x_2` along the channels and :math:`(s, t)` the subnet's output,
 
     .. math:: u_1 = x_1, \quad u_2 = x_2 \odot \exp(\alpha \tanh(0.1\, s(x_1))) + 0.1\, t(x_1),
 
     then every channel is scaled by :math:`0.1\,\mathrm{softplus}_{0.5}` of a parameter, shifted, and permuted.
-    Later versions of FrEIA (from 2023-08) divide by α inside the tanh; FastFlow and CFLOW-AD were published with this
-    form. The permutation is drawn from numpy's global generator, as FrEIA does, so that a seed gives the same one;
-    it is applied by index, which equals FrEIA's product with a dense C × C permutation matrix bit for bit. Of what
-    FrEIA keeps for the gradient, in twelve maps, two are kept, and the rest is computed again piece by piece.
+    FrEIA divides by α inside the tanh since 2023-08; FastFlow and CFLOW-AD were published with this form. The
+    permutation is drawn from numpy's global generator, as in FrEIA, so that a seed gives the same one; it is applied by
+    index, which equals FrEIA's product with a dense C × C permutation matrix bit for bit. FrEIA keeps twelve maps for
+    the gradient; this block keeps two, and computes the rest again piece by piece.
 
-    With ``permute_soft`` a fixed random orthogonal matrix takes the permutation's place (as in CFLOW-AD), uniformly
-    distributed; drawn by a QR decomposition, since FrEIA's way takes minutes at C = 2048 with an older scipy.
+    With ``permute_soft`` a uniformly distributed, fixed orthogonal matrix replaces the permutation, as in CFLOW-AD. It
+    is drawn by a QR decomposition, since FrEIA's method takes minutes at C = 2048 with an older scipy.
 
     Args:
         dims_in: shape of the input without the batch, in a list: ``[(C, H, W)]`` or ``[(C,)]``.
-        dims_c: likewise the shape of the condition, or empty.
-        subnet_constructor: called as ``f(channels_in, channels_out)``; predicts (s, t).
+        dims_c: shape of the condition, likewise in a list; or empty.
+        subnet_constructor: called as ``f(channels_in, channels_out)``; makes the network that predicts (s, t).
         affine_clamping: α.
-        permute_soft: mix the channels by an orthogonal matrix.
+        permute_soft: True mixes the channels by an orthogonal matrix.
     """
 
     def __init__(
@@ -209,7 +210,7 @@ class CouplingBlock(AllInOneBlock):  # type: ignore[misc]  # FrEIA has no types
             self.w_perm.data = random_orthogonal(dims_in[0][0]).view_as(self.w_perm)
             del self.w_perm_inv  # its transpose
         else:
-            order = self.w_perm.flatten(1).argmax(1)  # row i of the matrix has its one in column order[i]
+            order = self.w_perm.flatten(1).argmax(1)  # row i of the matrix has its 1 in column order[i]
             del self.w_perm, self.w_perm_inv
             self.register_buffer("order", order)
             self.register_buffer("inverse_order", order.argsort())
@@ -217,13 +218,13 @@ class CouplingBlock(AllInOneBlock):  # type: ignore[misc]  # FrEIA has no types
     def forward(
         self, x: Sequence[Tensor], c: Sequence[Tensor] = (), rev: bool = False, jac: bool = True
     ) -> tuple[tuple[Tensor], Tensor]:
-        """(x,) and the condition in a sequence → (z,) and log|det ∂z/∂x| per item of the batch; ``rev`` inverts."""
+        """Map (x,) and (condition,) to (z,) and log|det ∂z/∂x| per item of the batch; ``rev`` inverts."""
         if rev:
             return cast("tuple[tuple[Tensor], Tensor]", super().forward(x, c, rev=True, jac=jac))
         passive, whole = _Halves.apply(x[0], self.splits[0])
         a = self.subnet(torch.cat([passive, *c], dim=1) if c else passive)
         if kernels_for(whole) is None:
-            a = a.to(whole.dtype)  # under autocast it is not
+            a = a.to(whole.dtype)  # autocast may have lowered it
         scale: Tensor = self.global_scale_activation(self.global_scale)
         orders = (self.order, self.inverse_order) if hasattr(self, "order") else None
         z, log_det = _Couple.apply(whole, a, scale, self.global_offset, self.clamp, orders)
@@ -239,19 +240,19 @@ class CouplingBlock(AllInOneBlock):  # type: ignore[misc]  # FrEIA has no types
 
     def _mix(self, x: Tensor, rev: bool) -> Tensor:
         if hasattr(self, "order"):
-            there, back = (self.inverse_order, self.order) if rev else (self.order, self.inverse_order)
-            return permuted(x, there, back)
-        with uncast(x.device):  # a latent is not to be rounded
+            order, inverse = (self.inverse_order, self.order) if rev else (self.order, self.inverse_order)
+            return permuted(x, order, inverse)
+        with uncast(x.device):  # a latent must not be rounded
             return cast("Tensor", self.permute_function(x, self.w_perm.transpose(0, 1) if rev else self.w_perm))
 
 
 def random_orthogonal(size: int) -> Tensor:
-    """A uniformly distributed orthogonal matrix [size, size], from PyTorch's global generator (Mezzadri 2007).
+    """Draw a uniformly distributed orthogonal matrix [size, size] (Mezzadri 2007, arXiv math-ph/0609050).
 
     >>> matrix = random_orthogonal(5)
     >>> torch.allclose(matrix @ matrix.T, torch.eye(5), atol=1e-6)
     True
     """
     q, r = torch.linalg.qr(torch.randn(size, size, dtype=torch.float64))
-    uniform: Tensor = q * r.diagonal().sign()  # without the signs it would not be
+    uniform: Tensor = q * r.diagonal().sign()  # only with the signs
     return uniform.float()

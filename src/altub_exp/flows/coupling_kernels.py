@@ -1,4 +1,4 @@
-"""A coupling block's element-wise work as two Triton kernels, for a GPU: each map is read once and written once."""
+"""Two Triton kernels for the element-wise work of a coupling block; each map is read once and written once."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import triton.language as tl
 from torch import Tensor
 
 TILE = tl.constexpr(8)
-"""Channels that a program takes at a time."""
+"""Channels that a program processes at a time."""
 WIDTH = tl.constexpr(128)
-"""Positions that it takes at a time."""
+"""Positions that a program processes at a time."""
 TURNS = tl.constexpr(4)
-"""How often it does so in the backward kernel, where it sums over them."""
+"""Blocks of positions that a program of the backward kernel sums over."""
 
 
 @triton.jit
@@ -41,10 +41,10 @@ def _coupled(
     image = tl.program_id(0).to(tl.int64)
     row = tl.program_id(1) * TILE + tl.arange(0, TILE)
     column = (tl.program_id(2) * WIDTH + tl.arange(0, WIDTH))[None, :]
-    there = row < channels
+    valid = row < channels
     channel = row[:, None]
-    place = (tl.load(inverse + row, mask=there, other=0) if PERMUTED else row)[:, None]
-    inside = there[:, None] & (column < positions)
+    place = (tl.load(inverse + row, mask=valid, other=0) if PERMUTED else row)[:, None]
+    inside = valid[:, None] & (column < positions)
     moved = inside & (channel >= passive)
     active = channels - passive
     start = image * channels * positions + column
@@ -53,7 +53,7 @@ def _coupled(
     tanh = _tanh(0.1 * tl.load(a + entry, mask=moved, other=0.0).to(tl.float32))  # 0 where nothing is coupled
     shift = 0.1 * tl.load(a + entry + active * positions, mask=moved, other=0.0).to(tl.float32)
     u = value * tl.exp(alpha * tanh) + shift
-    u = u * tl.load(scale + channel, mask=there[:, None]) + tl.load(offset + channel, mask=there[:, None])
+    u = u * tl.load(scale + channel, mask=valid[:, None]) + tl.load(offset + channel, mask=valid[:, None])
     tl.store(z + start + place * positions, u, mask=inside)
     part = (image * tl.num_programs(1) + tl.program_id(1)) * tl.num_programs(2) + tl.program_id(2)
     tl.store(log_scales + part, tl.sum(tl.sum(alpha * tanh, axis=1), axis=0))
@@ -78,17 +78,17 @@ def _gradients(
 ):
     image = tl.program_id(0).to(tl.int64)
     row = tl.program_id(1) * TILE + tl.arange(0, TILE)
-    there = row < channels
+    valid = row < channels
     channel = row[:, None]
-    place = (tl.load(inverse + row, mask=there, other=0) if PERMUTED else row)[:, None]
-    gain = tl.load(scale + channel, mask=there[:, None])
+    place = (tl.load(inverse + row, mask=valid, other=0) if PERMUTED else row)[:, None]
+    gain = tl.load(scale + channel, mask=valid[:, None])
     outer = tl.load(of_log_det + image)
     active = channels - passive
     of_offset = tl.zeros((TILE, WIDTH), tl.float32)
     of_scale = tl.zeros((TILE, WIDTH), tl.float32)
     for turn in range(TURNS):
         column = ((tl.program_id(2) * TURNS + turn) * WIDTH + tl.arange(0, WIDTH))[None, :]
-        inside = there[:, None] & (column < positions)
+        inside = valid[:, None] & (column < positions)
         moved = inside & (channel >= passive)
         start = image * channels * positions + column
         here = start + channel * positions
@@ -106,22 +106,22 @@ def _gradients(
         tl.store(of_a + entry, of_s, mask=moved)
         tl.store(of_a + entry + active * positions, 0.1 * of_u, mask=moved)
     part = (image * tl.num_programs(2) + tl.program_id(2)) * 2 * channels + row
-    tl.store(sums + part, tl.sum(of_scale, axis=1), mask=there)
-    tl.store(sums + part + channels, tl.sum(of_offset, axis=1), mask=there)
+    tl.store(sums + part, tl.sum(of_scale, axis=1), mask=valid)
+    tl.store(sums + part + channels, tl.sum(of_offset, axis=1), mask=valid)
 
 
 def couple(
     x: Tensor, a: Tensor, scale: Tensor, offset: Tensor, alpha: float, inverse: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    r"""Of :math:`u_1 = x_1, u_2 = x_2 \odot e(s) + 0.1\,t`: :math:`\mathrm{scale} \odot u + \mathrm{offset}`, permuted.
+    r"""Compute z = scale ⊙ u + offset, permuted, with :math:`u_1 = x_1` and :math:`u_2 = x_2 \odot e(s) + 0.1\,t`.
 
     Args:
         x: [B, C, …], float32; :math:`x_2` are its last channels, half as many as a has.
         a: s and t, [B, 2·C₂, …]; may be of a lower precision.
         scale: C numbers.
         offset: C numbers.
-        alpha: of :math:`\ln e(s) = \alpha \tanh(0.1\,s)`.
-        inverse: at which place each channel comes, [C]; None: each at its own.
+        alpha: α of :math:`\ln e(s) = \alpha \tanh(0.1\,s)`.
+        inverse: new position in z of each channel, [C]; None does not permute.
 
     Returns:
         z of x's shape, and Σ ln e(s) per item of the batch, [B].
@@ -137,16 +137,16 @@ def couple(
 def gradients(
     x: Tensor, a: Tensor, scale: Tensor, of_z: Tensor, of_log_det: Tensor, alpha: float, inverse: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The gradients of x, a, scale and offset, given those of what :func:`couple` returned.
+    """Return the gradients of x, a, scale and offset, given those of the outputs of :func:`couple`.
 
     Args:
-        x: as there.
+        x: as in :func:`couple`, like a, scale, alpha and inverse.
         a: s and t.
         scale: C numbers.
-        of_z: of x's shape.
-        of_log_det: [B].
+        of_z: gradient of z, in x's shape.
+        of_log_det: gradient of Σ ln e(s), [B].
         alpha: α.
-        inverse: as there.
+        inverse: new position of each channel, or None.
     """
     x, a, of_z = x.contiguous(), a.contiguous(), of_z.contiguous()
     sizes = _sizes(x, a)
@@ -160,5 +160,5 @@ def gradients(
 
 
 def _sizes(x: Tensor, a: Tensor) -> tuple[int, int, int]:
-    """Channels, those that pass, and positions."""
+    """Return the numbers of channels, of passive channels and of positions."""
     return x.shape[1], x.shape[1] - a.shape[1] // 2, x[0, 0].numel()

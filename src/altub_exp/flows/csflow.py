@@ -1,4 +1,4 @@
-"""CS-Flow (Rudolph et al. 2022): one flow for all scales at once, whose coupling subnets exchange between them."""
+"""CS-Flow (Rudolph et al. 2022, arXiv 2110.02855): one flow over all scales, whose coupling subnets connect them."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ LEAKY_SLOPE = 0.1  # as in the published code
 
 
 class CrossConvolutions(nn.Module):
-    r"""The subnet over all scales: two convolutions each, the second also of the neighbouring scales' hidden maps.
+    r"""The subnet over all scales: two convolutions each, the second also over the neighbouring scales' hidden maps.
 
-    With :math:`h_l = \mathrm{LeakyReLU}(\mathrm{conv}(x_l))`, scale :math:`l + 1` the next coarser and
-    :math:`\uparrow` bilinear upsampling, every sum of convolutions of its own,
+    With :math:`h_l = \mathrm{LeakyReLU}(\mathrm{conv}(x_l))`, scale :math:`l + 1` the next coarser one,
+    :math:`\uparrow` bilinear upsampling, and separate weights for every convolution,
 
     .. math:: r_l = \gamma_l\,[\mathrm{conv}(h_l) + \mathrm{conv}(\uparrow h_{l+1}) + \mathrm{conv}_{/2}(h_{l-1})];
 
     γ is learned and starts at zero. The stride of the last term is the ratio of the two resolutions, 2 in the published
-    code; where it does not lead to the coarser scale's size, its result is resized bilinearly.
+    code; if its result does not have the coarser scale's size, it is resized bilinearly.
 
     Args:
-        inputs: (C, H, W) that enters, of each scale.
-        outputs: channels that come out, of each scale.
-        hidden_channels: of every :math:`h_l`.
-        kernel_size: of every convolution; odd.
+        inputs: (C, H, W) of each scale's input.
+        outputs: channels of each scale's output.
+        hidden_channels: channels of every :math:`h_l`.
+        kernel_size: odd size of every convolution.
     """
 
     def __init__(
@@ -59,16 +59,15 @@ class CrossConvolutions(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(len(inputs)))
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """One map [B, C, H, W] per scale → one [B, outputs, H, W] per scale."""
+        """Map one [B, C, H, W] per scale to one [B, outputs, H, W] per scale."""
         hidden = [F.leaky_relu(convolve(x), LEAKY_SLOPE) for convolve, x in zip(self.inward, maps, strict=True)]
         out = [convolve(h) for convolve, h in zip(self.outward, hidden, strict=True)]
         for scale, convolve in enumerate(self.from_coarser):
             out[scale] = out[scale] + convolve(_resized(hidden[scale + 1], self._sizes[scale]))
         for scale, convolve in enumerate(self.from_finer, start=1):
             out[scale] = out[scale] + _resized(convolve(hidden[scale - 1]), self._sizes[scale])
-        return [
-            gamma * r.to(maps[0].dtype) for gamma, r in zip(self.gamma, out, strict=True)
-        ]  # under autocast it is not
+        dtype = maps[0].dtype  # autocast may have lowered that of out
+        return [gamma * r.to(dtype) for gamma, r in zip(self.gamma, out, strict=True)]
 
 
 def _resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
@@ -78,22 +77,22 @@ def _resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 class CrossScaleBlock(nn.Module):
-    r"""One step of the flow: a fixed random permutation of each scale's channels, then both halves coupled.
+    r"""One step of the flow: a fixed random permutation of each scale's channels, then a coupling of both halves.
 
-    With the permuted maps split into :math:`x_1` (the first ⌊C/2⌋ channels) and :math:`x_2`, all scales at once,
+    With the permuted maps of all scales split into :math:`x_1` (the first ⌊C/2⌋ channels) and :math:`x_2`,
 
     .. math::
         y_1 = e(s_2) \odot x_1 + t_2, \; (s_2, t_2) = r_2(x_2); \qquad
         y_2 = e(s_1) \odot x_2 + t_1, \; (s_1, t_1) = r_1(y_1); \qquad
         \ln e(s) = 0.636\,\alpha \arctan(s / \alpha).
 
-    The published code also clamps y to ±10⁶, beyond which it would be no bijection; here y is what the equations say.
-    It draws each block's permutations from a seed of its own, the same in every run; here they follow PyTorch's.
+    The published code also clamps y to ±10⁶, which is no bijection; this block does not. The published code draws the
+    permutations of each block from a fixed seed; this block draws them from PyTorch's global generator.
 
     Args:
         shapes: (C, H, W) of each scale.
-        hidden_channels: of the subnets.
-        kernel_size: of the subnets.
+        hidden_channels: hidden channels of the subnets.
+        kernel_size: kernel size of the subnets.
         affine_clamping: α.
     """
 
@@ -116,7 +115,7 @@ class CrossScaleBlock(nn.Module):
             self.register_buffer(f"inverse_order{scale}", order.argsort())
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """One map [B, C, H, W] per scale → y of the same shape, and the sum of ln e(s) [B], per scale."""
+        """Map one [B, C, H, W] per scale to y of the same shape and the sum of ln e(s) [B], per scale."""
         x1, x2 = self._halves([permuted(x, *self._orders(scale)) for scale, x in enumerate(maps)])
         y1, log_det2 = self._coupled(x1, self.of_second(x2))
         y2, log_det1 = self._coupled(x2, self.of_first(y1))
@@ -124,7 +123,7 @@ class CrossScaleBlock(nn.Module):
         return y, [a + b for a, b in zip(log_det2, log_det1, strict=True)]
 
     def inverse(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Y per scale → the maps."""
+        """Map y of each scale back to the maps."""
         y1, y2 = self._halves(maps)
         x2 = self._uncoupled(y2, self.of_first(y1))
         x1 = self._uncoupled(y1, self.of_second(x2))
@@ -144,7 +143,7 @@ class CrossScaleBlock(nn.Module):
 
     def _scales_and_shifts(self, parameters: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         s, t = zip(*(r.chunk(2, dim=1) for r in parameters), strict=True)
-        return [self._clamp * 0.636 * torch.atan(one / self._clamp) for one in s], list(t)
+        return [self._clamp * 0.636 * torch.atan(scale / self._clamp) for scale in s], list(t)
 
     def _orders(self, scale: int) -> tuple[Tensor, Tensor]:
         return self.get_buffer(f"order{scale}"), self.get_buffer(f"inverse_order{scale}")
@@ -156,18 +155,17 @@ class CrossScaleBlock(nn.Module):
 
 
 class CSFlow(nn.Module):
-    """Coupling blocks over all scales at once; at its start the flow is their permutations alone.
+    """Coupling blocks over all scales at once; an untrained flow only permutes the channels.
 
     The published code reads one stage of EfficientNet-B5 (304 channels) at three sizes of the image, each half the one
-    before; this reads the backbone's stages, whose numbers of channels differ, from the finest to the coarsest. With a
-    single scale nothing is exchanged.
+    before. This flow reads the backbone's stages, whose numbers of channels differ, from the finest to the coarsest.
 
     Args:
         shapes: (C, H, W) of each scale, at least two channels.
-        steps: coupling blocks.
-        hidden_channels: of the subnets.
-        kernel_size: of the subnets of all blocks but the last.
-        last_kernel_size: of the last block's.
+        steps: number of coupling blocks.
+        hidden_channels: hidden channels of the subnets.
+        kernel_size: kernel size of the subnets of all blocks but the last.
+        last_kernel_size: kernel size of the last block's subnets.
         affine_clamping: α of the coupling.
         feature_norm: as in :class:`~altub_exp.flows.fastflow.FastFlow`, outside the log-determinant.
 
@@ -200,19 +198,19 @@ class CSFlow(nn.Module):
         )
 
     def forward(self, features: Sequence[Tensor]) -> list[Latent]:
-        """Feature maps [B, C, H, W] per scale → z of the same shape and its part of the log-determinant [B].
+        """Map the features, one [B, C, H, W] per scale, to z of the same shape and a part of the log-determinant [B].
 
-        The Jacobian is that of all scales together; its log|det| is the sum of the parts, which mean nothing alone.
+        The parts add up to log|det| of the Jacobian of all scales together; a single part has no meaning.
         """
         entering = [norm(maps) for norm, maps in zip(self.norms, features, strict=True)]
         z, log_dets = entering, [maps.new_zeros(len(maps)) for maps in entering]
         for block in self.blocks:
             z, parts = block(z)
             log_dets = [log_det + part for log_det, part in zip(log_dets, parts, strict=True)]
-        return [Latent(*one) for one in zip(z, log_dets, entering, strict=True)]
+        return [Latent(*parts) for parts in zip(z, log_dets, entering, strict=True)]
 
     def inverse(self, z: Sequence[Tensor]) -> list[Tensor]:
-        """z per scale → what entered the flow (behind the normalisation)."""
+        """Map z of each scale back to the normalised features."""
         maps = list(z)
         for block in reversed(self.blocks):
             maps = block.inverse(maps)  # type: ignore[operator]

@@ -1,4 +1,4 @@
-"""FastFlow (Yu et al. 2021): one two-dimensional normalizing flow per scale of feature maps."""
+"""FastFlow (Yu et al. 2021, arXiv 2111.07677): one two-dimensional normalizing flow per scale of feature maps."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from altub_exp.flows.flow import Latent, Shape
 
 
 class FeatureNorm(nn.LayerNorm):
-    """LayerNorm; on a GPU, where PyTorch's takes one multiprocessor per image, by reductions that take them all."""
+    """LayerNorm that uses all multiprocessors of a GPU; PyTorch's uses one per image."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps [B, C, H, W] → each image's with mean 0 and variance 1, then the affine transformation."""
+        """Normalise maps [B, C, H, W] to mean 0 and variance 1 per image, then apply the affine transformation."""
         if not x.is_cuda:
             return super().forward(x)
         variance, mean = torch.var_mean(x, dim=(1, 2, 3), correction=0, keepdim=True)
@@ -34,7 +34,7 @@ NORMS: dict[str, Callable[[Shape], nn.Module]] = {
 
 
 def convolutional_subnet(channels_in: int, channels_out: int, *, kernel_size: int, hidden_ratio: float) -> nn.Module:
-    """Conv → ReLU → Conv with PyTorch's default initialisation, as in anomalib 0.3 (no zero-init of the last one)."""
+    """Make Conv → ReLU → Conv with PyTorch's default initialisation, as in anomalib 0.3 (the last is not zero)."""
     hidden = int(channels_in * hidden_ratio)
     return nn.Sequential(
         nn.Conv2d(channels_in, hidden, kernel_size, padding="same"),
@@ -44,14 +44,14 @@ def convolutional_subnet(channels_in: int, channels_out: int, *, kernel_size: in
 
 
 def normalised(latent: Latent, epsilon: float = 1e-5) -> Latent:
-    r"""LayerNorm([C, H, W]) without parameters on z, with the scale part of its log-determinant, :math:`-CHW \ln s`.
+    r"""Apply LayerNorm([C, H, W]) without parameters to z, and add :math:`-CHW \ln s` to the log-determinant.
 
-    Without that part the flow may grow |z| for nothing and the likelihood is ill-posed; the exact Jacobian is singular,
-    since mean and scale of each image are lost.
+    Without this term the flow could enlarge |z| at no cost, and the likelihood would be ill-posed. The exact Jacobian
+    is singular, since mean and scale of each image are lost.
 
     Args:
         latent: one scale of a batch.
-        epsilon: added to the variance s².
+        epsilon: constant added to the variance s².
     """
     z = latent.z
     variance, mean = torch.var_mean(z, dim=(1, 2, 3), correction=0, keepdim=True)
@@ -61,18 +61,18 @@ def normalised(latent: Latent, epsilon: float = 1e-5) -> Latent:
 
 
 class FastFlow(nn.Module):
-    """A sequence of coupling blocks per scale, behind a normalisation of the features.
+    """A sequence of coupling blocks per scale, after a normalisation of the features.
 
-    The normalisation is a preprocessing of what enters the flow: its Jacobian is not part of the log-determinant.
+    The normalisation is a preprocessing step: its Jacobian is not part of the log-determinant.
 
     Args:
         shapes: (C, H, W) of each scale.
         steps: coupling blocks per scale.
-        conv3x3_only: False makes every second step 1×1, beginning with the second.
+        conv3x3_only: False gives every second step, beginning with the second, 1×1 convolutions.
         hidden_ratio: hidden channels of a subnet per input channel.
         affine_clamping: α of the coupling.
-        feature_norm: ``trainable`` LayerNorm([C, H, W]), ``nonaffine``, or none here (``pretrained``, ``none``).
-        output_norm: ``none``, or ``layernorm``: :func:`normalised` on every scale's latent.
+        feature_norm: ``trainable`` LayerNorm([C, H, W]), ``nonaffine``, or no norm here (``pretrained``, ``none``).
+        output_norm: ``none``, or ``layernorm``, which applies :func:`normalised` to every scale's latent.
 
     >>> import torch
     >>> flow = FastFlow([(4, 8, 8)], steps=2, conv3x3_only=True, hidden_ratio=1.0, affine_clamping=2.0)
@@ -108,7 +108,7 @@ class FastFlow(nn.Module):
             self.flows.append(flow)
 
     def forward(self, features: Sequence[Tensor]) -> list[Latent]:
-        """Feature maps [B, C, H, W] per scale → z of the same shape and log|det ∂z/∂x| [B] per scale."""
+        """Map the features, one [B, C, H, W] per scale, to z of the same shape and log|det ∂z/∂x| [B] per scale."""
         entering = [norm(maps) for norm, maps in zip(self.norms, features, strict=True)]
         latents = []
         for flow, x in zip(self.flows, entering, strict=True):
@@ -118,10 +118,10 @@ class FastFlow(nn.Module):
         return latents
 
     def inverse(self, z: Sequence[Tensor]) -> list[Tensor]:
-        """z per scale → what entered the flow (behind the normalisation).
+        """Map z of each scale back to the normalised features.
 
         Raises:
-            ValueError: with ``output_norm="layernorm"``, which forgets mean and scale of each image.
+            ValueError: the flow has ``output_norm="layernorm"``, which loses mean and scale of each image.
         """
         if self.output_norm != "none":
             raise ValueError("a flow whose latents are normalised per image has no inverse")

@@ -1,4 +1,4 @@
-"""The contract of a flow: what it takes, what it returns for each scale, and what training on fibres needs."""
+"""The contract of a flow: its inputs, its outputs for each scale, and its methods for training on fibres."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Latent(NamedTuple):
 
     Attributes:
         z: latent [B, C, H, W], or of N single positions [N, C].
-        log_det: log|det ∂z/∂x| per image, [B]; or per position, [B, H, W] or [N], where the flow treats each alone.
+        log_det: log|det ∂z/∂x| per image, [B]; or, if the flow treats each position by itself, [B, H, W] or [N].
         x: the input of the flow, in z's shape; a conditional base distribution reads it.
     """
 
@@ -29,8 +29,8 @@ class Latent(NamedTuple):
 class Flow(Protocol):
     """A normalizing flow over the feature maps of all scales; every implementation is an ``nn.Module``.
 
-    A flow that repeats the same operations whatever its inputs hold, and reads none of them on the host, may set the
-    class attribute ``capturable = True``: its passes on a GPU are then recorded as CUDA graphs.
+    A flow may set the class attribute ``capturable = True`` if its operations do not depend on the values of its inputs
+    and it reads none of them on the host. Its passes on a GPU are then recorded as CUDA graphs.
 
     Attributes:
         shapes: (C, H, W) of the latent of each scale.
@@ -41,7 +41,7 @@ class Flow(Protocol):
     def __call__(self, features: Sequence[Tensor], /) -> list[Latent]:
         """Map the features, one [B, C, H, W] per scale, to a latent per scale.
 
-        Where scales are coupled, the log-determinants of the scales add up to that of the whole.
+        If the flow couples the scales, their log-determinants add up to that of the whole flow.
         """
 
     def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
@@ -49,7 +49,7 @@ class Flow(Protocol):
 
 
 class FibreFlow(Flow, Protocol):
-    """A flow that treats each position alone, so that it can be trained on single positions (fibres).
+    """A flow that treats each position by itself, so that it can be trained on single positions (fibres).
 
     Attributes:
         scales: the modules of each scale, which share no parameter.
@@ -88,7 +88,7 @@ class AutocastFlow(nn.Module):
 
     @property
     def scales(self) -> nn.ModuleList:
-        """The modules of each scale."""
+        """Return the modules of each scale."""
         return cast("FibreFlow", self.flow).scales
 
     def forward(self, features: Sequence[Tensor]) -> list[Latent]:

@@ -1,4 +1,4 @@
-"""The command lines beside ``train``: one kind of parser, and one way to end."""
+"""The parser and the exit statuses that all commands except ``train`` share."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Callable
 from altub_exp.errors import UserError
 
 INTERRUPTED = 130
-"""Exit status of the shell after Ctrl-C."""
+"""Exit status of a command that Ctrl-C ended, as in a shell."""
 
 
 def command_parser(command: str, description: str, epilog: str, package: str = "altub_exp") -> argparse.ArgumentParser:
-    """Make the parser of ``python -m PACKAGE.COMMAND``; the epilog is printed as it stands."""
+    """Make the parser of ``python -m PACKAGE.COMMAND``; the epilog keeps its line breaks."""
     return argparse.ArgumentParser(
         prog=f"python -m {package}.{command}",
         description=description,
@@ -23,7 +23,7 @@ def command_parser(command: str, description: str, epilog: str, package: str = "
 
 
 def run_command(work: Callable[[], int]) -> int:
-    """Return the exit status of ``work``; a mistake of the user ends in one sentence on stderr and status 1."""
+    """Return the exit status of ``work``; after a mistake of the user, print one sentence to stderr and return 1."""
     try:
         return work()
     except UserError as error:

@@ -12,15 +12,14 @@ from torch import Tensor, nn
 Work = Callable[..., Sequence[Tensor]]
 
 WARM_UP = 3
-"""Executions of each kind of pass before it is recorded: meanwhile libraries and kernels prepare themselves, and a pass
-that comes so rarely is not worth a recording."""
+"""Executions of each kind of pass before it is recorded: libraries and kernels initialise themselves in these, and a
+rarer pass is not worth recording."""
 
 
 class CudaGraphs:
-    """Passes on a GPU by kind; those of one kind must repeat the same operations whatever their tensors hold.
+    """Recorded passes on a GPU by kind; the passes of one kind must repeat the same operations for any values.
 
-    All recordings share their memory, which stays theirs: the outputs and gradients of a pass must be used before the
-    next one.
+    All recordings share one pool of memory: the next pass overwrites the outputs and gradients of the last one.
     """
 
     def __init__(self) -> None:
@@ -31,13 +30,13 @@ class CudaGraphs:
     def __call__(
         self, kind: Hashable, work: Work, inputs: Sequence[Tensor], parameters: Sequence[nn.Parameter] = ()
     ) -> Sequence[Tensor]:
-        """Return the outputs of ``work(*inputs)``, and leave the gradients that it gives the parameters.
+        """Return the outputs of ``work(*inputs)``, and set the gradients of the parameters.
 
         Args:
-            kind: tells passes on inputs of the same shapes apart.
-            work: calls ``backward`` itself, if there are gradients.
-            inputs: tensors on the GPU; a tensor that is given again must not have been changed.
-            parameters: parameters that may get a gradient; theirs were dropped or set to zero before.
+            kind: distinguishes passes on inputs of the same shapes.
+            work: the pass; it calls ``backward`` itself, if there are gradients.
+            inputs: tensors on the GPU; a tensor that is passed again must be unchanged.
+            parameters: parameters that may get a gradient; their gradients must be None or zero.
         """
         kind = (kind, tuple((tensor.shape, tensor.dtype) for tensor in inputs))
         recording = self._recordings.get(kind)
@@ -56,21 +55,21 @@ def cuda_graphs_for(device: torch.device, parts: Iterable[object]) -> CudaGraphs
 
 
 class _Recording:
-    """One pass, with memory of its own for its inputs."""
+    """One recorded pass and the memory of its inputs."""
 
     def __init__(self, work: Work, inputs: Sequence[Tensor], parameters: Sequence[nn.Parameter], pool: Any) -> None:
         self._held = [tensor.clone() for tensor in inputs]
-        self._copied = list(inputs)  # kept, so that no other tensor can be taken for one of them
+        self._copied = list(inputs)  # references, so that no new tensor can reuse their identity
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph, pool=pool):
             self._outputs = work(*self._held)
         self._gradients = [(parameter, parameter.grad) for parameter in parameters if parameter.grad is not None]
 
     def replay(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Run the pass on these inputs, and return its outputs; only inputs that have changed are copied."""
-        for held, copied, given in zip(self._held, self._copied, inputs, strict=True):
-            if given is not copied:
-                held.copy_(given)
+        """Run the pass on these inputs and return its outputs; an input is copied only if it is another tensor."""
+        for held, copied, tensor in zip(self._held, self._copied, inputs, strict=True):
+            if tensor is not copied:
+                held.copy_(tensor)
         self._copied = list(inputs)
         self._graph.replay()
         for parameter, gradient in self._gradients:

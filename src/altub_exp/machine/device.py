@@ -14,10 +14,10 @@ from altub_exp.machine.precision import allow_tf32
 def prepare_device(
     wanted: Device, threads: int | None = None, precision: Precision = Precision.float32
 ) -> torch.device:
-    """The device that was asked for, with TF32 only where ``precision`` says so, and on the CPU with so many threads.
+    """Set PyTorch's number of threads and its use of TF32, and return the device.
 
     Raises:
-        UserError: CUDA was asked for and there is none, or TF32, which a CPU does not have.
+        UserError: there is no CUDA device for ``device=cuda``, or TF32 is asked for on a CPU.
     """
     available = torch.cuda.is_available()
     if wanted is Device.cuda and not available:
@@ -27,7 +27,7 @@ def prepare_device(
     device = torch.device("cuda" if available and wanted is not Device.cpu else "cpu")
     if precision is Precision.tf32 and device.type != "cuda":
         raise UserError(
-            "precision=tf32 has no effect on a CPU: set precision=float32, or device=cuda where there is one."
+            "precision=tf32 has no effect on a CPU: set precision=float32, or device=cuda if there is a GPU."
         )
     allow_tf32(precision is Precision.tf32)
     if device.type == "cpu":
@@ -36,6 +36,6 @@ def prepare_device(
 
 
 def seed_everything(seed: int) -> None:
-    """Seed PyTorch, and numpy's global generator, from which FrEIA draws the permutations."""
+    """Seed PyTorch and numpy's global generator; from the latter the coupling blocks draw their permutations."""
     torch.manual_seed(seed)
     np.random.seed(seed)  # noqa: NPY002

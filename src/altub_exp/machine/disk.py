@@ -1,4 +1,4 @@
-"""Files that are replaced as a whole, and the errors of a full disk turned into one sentence."""
+"""Atomic replacement of files, and one sentence for the errors of a full disk."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from altub_exp.errors import UserError
 
 
 class DiskFull(UserError):
-    """No space, or no quota, is left; a launcher recognises it by its exit status (EX_IOERR)."""
+    """Error when no space or quota is left; a launcher recognises it by its exit status (EX_IOERR)."""
 
     status = 74
 
 
 def no_space(error: BaseException | None) -> OSError | None:
-    """Return the system's error that no space or quota is left, if it caused an error; libraries wrap it.
+    """Return the ENOSPC or EDQUOT error that caused an error, or None; libraries wrap it.
 
     >>> no_space(OSError(28, "No space left on device"))
     OSError(28, 'No space left on device')
@@ -33,23 +33,23 @@ def no_space(error: BaseException | None) -> OSError | None:
     return None
 
 
-def disk_full(path: Path, why: str) -> DiskFull:
-    """Return the sentence about the full disk of a file or folder, which need not exist.
+def disk_full(path: Path, reason: str) -> DiskFull:
+    """Return the error that a file or folder cannot be written; the path need not exist.
 
     >>> print(disk_full(Path("/proc/runs/a"), "no space left"))
-    /proc/runs/a cannot be written (no space left): free some space on /proc, then give the same command again.
+    /proc/runs/a cannot be written (no space left): free space on /proc, then give the same command again.
     """
     whole = path.absolute()
     mount = next(parent for parent in (whole, *whole.parents) if os.path.ismount(parent))
-    return DiskFull(f"{path} cannot be written ({why}): free some space on {mount}, then give the same command again.")
+    return DiskFull(f"{path} cannot be written ({reason}): free space on {mount}, then give the same command again.")
 
 
 @contextmanager
 def writing_to(path: Path) -> Iterator[None]:
-    """Turn the errors of a full disk into one sentence.
+    """Raise errors of a full disk as one sentence.
 
     Args:
-        path: the file or folder to name if the error itself names none.
+        path: the file or folder to report if the error itself names none.
 
     Raises:
         DiskFull: no space is left.
@@ -67,15 +67,15 @@ def writing_to(path: Path) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path, *, exclusive: bool = False) -> Iterator[Path]:
-    """Replace a file atomically: a reader, also one after a power cut, sees the old or the new content.
+    """Replace a file atomically: a reader sees the old or the new content, even after a power cut.
 
     Args:
         path: the file.
-        exclusive: True if only one process at a time replaces it: then a process that is killed leaves at most one
+        exclusive: True if only one process at a time replaces it; a process that is killed then leaves at most one
             unfinished file, which the next one overwrites.
 
     Yields:
-        The path to write the new content to. After an error that file is removed, and the old one stays.
+        The path for the new content. After an error this file is removed, and the old one stays.
     """
     unfinished = path.with_name(f".{path.name}.tmp" if exclusive else f".{path.name}.{os.getpid()}.tmp")
     try:

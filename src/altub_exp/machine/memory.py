@@ -1,4 +1,4 @@
-"""Memory: blocks that the C library keeps for PyTorch, and a garbage collector that pauses during large imports."""
+"""Memory management: the C library keeps freed blocks, and the garbage collector pauses during large imports."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # glibc's malloc.h
 
 
 def keep_freed_memory() -> None:
-    """Let glibc reuse large blocks instead of returning each to the system and asking for fresh pages in every step.
+    """Let glibc reuse large freed blocks instead of returning them to the system.
 
-    Every training step allocates and frees maps of many MiB; glibc maps those anew each time, and the system fills the
-    pages with zeros again. No number depends on it. Up to 2 GiB that are free stay with the process. Elsewhere than on
-    glibc nothing is changed.
+    Every training step allocates and frees maps of many MiB; by default glibc maps each again, and the system fills its
+    pages with zeros. The process keeps up to 2 GiB of free memory. Other C libraries stay unchanged.
     """
     if platform.libc_ver()[0] != "glibc":
         return
@@ -27,11 +26,10 @@ def keep_freed_memory() -> None:
 
 @contextmanager
 def collection_paused() -> Iterator[None]:
-    """Import without looking for garbage: PyTorch, timm and MLflow make a million objects, nearly all of which stay.
+    """Pause the garbage collector during imports: PyTorch, timm and MLflow make a million lasting objects.
 
-    Garbage is found afterwards: nothing is exempt from later collections (no ``gc.freeze``), since an earlier run of
-    the same process may lie there with its features. As a decorator, for the whole of a function that imports on its
-    way.
+    There is no ``gc.freeze``, since it would also keep the features of an earlier run of the same process. Also a
+    decorator, for a function that imports.
     """
     if not gc.isenabled():  # within another pause, or as the caller wants it
         yield

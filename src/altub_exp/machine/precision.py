@@ -1,4 +1,4 @@
-"""In what precision the flow's convolutions and matrix products are computed; all else is float32."""
+"""The precision of the flow's convolutions and matrix products; everything else is computed in float32."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import torch
 
 
 def allow_tf32(allowed: bool) -> None:
-    """Let CUDA round the factors of float32 convolutions and matrix products to TF32's 10 bits, or not."""
+    """Allow or forbid CUDA to round the factors of float32 convolutions and matrix products to TF32's 10 bits."""
     torch.backends.cudnn.allow_tf32 = allowed
     torch.backends.cuda.matmul.allow_tf32 = allowed
 
 
 @contextlib.contextmanager
 def without_tf32() -> Iterator[None]:
-    """Compute in float32 proper: the backbone's features are the same whatever the flow's precision is."""
+    """Forbid TF32, so that the backbone's features do not depend on the flow's precision."""
     before = torch.backends.cudnn.allow_tf32
     allow_tf32(False)
     try:
@@ -26,6 +26,6 @@ def without_tf32() -> Iterator[None]:
 
 
 def uncast(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """Inside, nothing is rounded that an autocast around it would; also on devices that have no autocast."""
-    known = torch.amp.is_autocast_available(device.type)
-    return torch.autocast(device.type, enabled=False) if known else contextlib.nullcontext()
+    """Disable a surrounding autocast; on a device without autocast, do nothing."""
+    available = torch.amp.is_autocast_available(device.type)
+    return torch.autocast(device.type, enabled=False) if available else contextlib.nullcontext()

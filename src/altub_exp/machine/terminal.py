@@ -1,4 +1,4 @@
-"""What a person sees of a run: a bar with the time left on a terminal, one line per epoch elsewhere."""
+"""The output of a run: a progress bar on a terminal, one line per epoch in a file or a pipe; and the log file."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ if not console.is_terminal:
 
 
 class LogFile(logging.Handler):
-    """A line per message, at the end of a file; what a full disk does not take is left out.
+    """Handler that appends one line per message to a file, and drops messages for which the disk has no space.
 
-    The run itself ends by that disk at its next line of numbers, and says so; logging's own handler would print a
-    traceback for each message.
+    The run itself reports the full disk at its next row of the journal; logging's own handler would print a traceback
+    for each message.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        self._file = path.open("ab", buffering=0)  # nothing is kept back that could fail once more at the end
+        self._file = path.open("ab", buffering=0)  # unbuffered: closing cannot fail again
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write it."""
+        """Write a message."""
         try:
             self._file.write(f"{self.format(record)}\n".encode())
         except OSError as error:
@@ -51,7 +51,7 @@ class LogFile(logging.Handler):
 
 @contextmanager
 def logging_to(path: Path | None) -> Iterator[None]:
-    """Send the program's log to the terminal, plainly, and to a file, if one is named, with dates."""
+    """Send the program's log to the terminal and, with dates, to a file if one is given."""
     file = logging.NullHandler() if path is None else LogFile(path)
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     screen = (
@@ -62,7 +62,7 @@ def logging_to(path: Path | None) -> Iterator[None]:
     before = log.handlers, log.level, log.propagate
     log.handlers, log.propagate = [file, screen], False
     screen.setLevel(logging.INFO)
-    log.setLevel(logging.DEBUG)  # the file has the traceback of a failure too
+    log.setLevel(logging.DEBUG)  # the file also gets tracebacks
     try:
         yield
     finally:
@@ -74,9 +74,9 @@ class EpochProgress:
     """Progress over the epochs of one run.
 
     Args:
-        name: what is being trained.
-        done: epochs finished before (of a resumed run).
-        total: epochs in all.
+        name: label of the run.
+        done: epochs that a resumed run has finished.
+        total: number of epochs.
     """
 
     def __init__(self, name: str, done: int, total: int) -> None:
@@ -103,7 +103,7 @@ class EpochProgress:
         self._bar.stop()
 
     def epoch(self, row: Mapping[str, float], note: str = "") -> None:
-        """Report a finished epoch and its metrics; the AUROCs are shown in percent."""
+        """Report a finished epoch and its metrics; AUROCs are printed in percent."""
         self._done += 1
         per_epoch = (time.monotonic() - self._began) / (self._done - self._start)
         left = duration(per_epoch * (self._total - self._done))
@@ -119,7 +119,7 @@ class EpochProgress:
 
 
 def duration(seconds: float) -> str:
-    """A length of time as a person says it.
+    """Format a length of time for a reader.
 
     >>> duration(42), duration(130), duration(3 * 3600 + 240)
     ('42 s', '2 min 10 s', '3 h 04 min')

@@ -18,7 +18,7 @@ from altub_exp.method.density import Density
 
 Clipping = Callable[[list[nn.Parameter], float], object]
 Part = tuple[list[nn.Parameter], list[nn.Parameter]]
-"""(θ, ψ): parameters of the flow and of the base distributions that have optimizers of their own."""
+"""(θ, ψ): parameters of the flow and of the base distributions that share optimizers."""
 
 CLIPPINGS: dict[str, Clipping] = {
     "value": nn.utils.clip_grad_value_,
@@ -80,23 +80,23 @@ class AlternatingOptimizer:
     η₂(t) = max_lr · η₁(t) / max η₁, so that its largest value is ``max_lr`` (paper: section 5.6).
 
     Args:
-        parts: (θ, ψ) of each part that has optimizers of its own, see :func:`parts_of`.
+        parts: (θ, ψ) of each part with separate optimizers, see :func:`parts_of`.
         lr: the largest η₁.
-        weight_decay: of the flow's parameters in Adam.
-        psi_weight_decay: of ψ in Adam; there is none in the ψ-only epochs.
-        alternation: the epochs that are ψ-only.
+        weight_decay: weight decay of θ in Adam.
+        psi_weight_decay: weight decay of ψ in Adam; the ψ-only epochs have none.
+        alternation: the schedule of ψ-only epochs.
         max_lr: the largest η₂.
-        momentum: of the SGD on ψ.
-        clip: ``value``, ``norm`` or ``none``: how ψ's gradient is bounded.
-        clip_value: the bound.
-        clip_jointly: bound ψ's gradient in joint epochs too.
-        betas: Adam's.
-        eps: Adam's.
-        grad_norm: bound on the norm of the flow's gradient, of a part; None: none.
+        momentum: momentum of the SGD on ψ.
+        clip: ``value``, ``norm`` or ``none``: the clipping of ψ's gradient.
+        clip_value: bound of the clipping.
+        clip_jointly: True clips ψ's gradient in joint epochs too.
+        betas: Adam's betas.
+        eps: Adam's ε.
+        grad_norm: bound on the norm of θ's gradient in each part; None does not clip it.
         keep_gradients: set gradients to zero instead of dropping them, so that every step also moves, by their
-            momentum, the parameters that its loss does not depend on. CFLOW-AD was published under a PyTorch that did.
-        graphs: records the passes as CUDA graphs; losses must repeat the same operations whatever their inputs hold.
-            None: passes are executed operation by operation.
+            momentum, parameters that its loss does not depend on, as in the PyTorch of CFLOW-AD's publication.
+        graphs: records the passes as CUDA graphs; losses must repeat the same operations for any values of their
+            inputs. None executes passes operation by operation.
     """
 
     def __init__(
@@ -185,7 +185,7 @@ class AlternatingOptimizer:
         return float(self._max_eta2 * (self.joint[0].param_groups[0]["lr"] / self._max_eta1))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the states of all optimizers, and which parameters have a gradient, be it zero."""
+        """Return the states of all optimizers, and for each parameter True if it has a gradient, also a zero one."""
         return {
             "joint": [adam.state_dict() for adam in self.joint],
             "alone": [sgd.state_dict() for sgd in self.alone],

@@ -60,7 +60,7 @@ class Density(nn.Module):
         """Standardise the latents of single positions of one scale, equal to :meth:`forward` at these positions.
 
         Args:
-            scale: its number.
+            scale: number of the scale.
             maps: features [B, C, H, W].
             rows: N of the B·H·W positions, [N].
             freeze_flow: as in :meth:`forward`.

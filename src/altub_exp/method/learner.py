@@ -22,7 +22,7 @@ class BatchLoss(NamedTuple):
 
     Attributes:
         loss: negative log-likelihood in nats per dimension, without the constant ½ ln 2π.
-        objective: the quantity that was minimised, where it is another.
+        objective: the quantity that was minimised, if it differs from the loss.
     """
 
     loss: Tensor
@@ -50,13 +50,12 @@ class ImageLearner:
     """Takes one step per batch on the mean negative log-likelihood of its images (paper: Eq. 5).
 
     Args:
-        density: of any flow.
-        optimizer: with one part.
+        density: density of any flow.
+        optimizer: optimizer with one part.
         rate: η₁.
         per_dimension: divide the loss of the joint epochs by the number of latent units, as CS-Flow's published code
-            does: its bound on the gradient's norm, its ε and its weight decay refer to that. The ψ-only epochs
-            minimise the loss in nats all the same, for which η₂ and the clipping of ψ were chosen (paper: section
-            5.6).
+            does: its bound on the gradient's norm, its ε and its weight decay refer to that. The ψ-only epochs still
+            minimise the loss in nats, for which η₂ and the clipping of ψ were chosen (paper: section 5.6).
     """
 
     def __init__(
@@ -87,8 +86,8 @@ class FibreLearner:
     incomplete last step is left out.
 
     Args:
-        density: of a FibreFlow.
-        optimizer: with one part, or one per scale.
+        density: density of a FibreFlow.
+        optimizer: optimizer with one part, or with one per scale.
         rate: η₁.
         fibre_batch: N.
     """

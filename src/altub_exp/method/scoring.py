@@ -18,7 +18,7 @@ class Scoring(Protocol):
     """The scores of a model; higher is more anomalous.
 
     Attributes:
-        reference: the images that a map is relative to, ``test`` or ``train``; None where it is absolute.
+        reference: the images that a map is relative to, ``test`` or ``train``; None if it is absolute.
     """
 
     reference: str | None

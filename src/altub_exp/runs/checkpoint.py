@@ -1,4 +1,4 @@
-"""A run's checkpoint: everything that the rest of the training depends on, random states included."""
+"""A run's checkpoint: everything that the rest of the training depends on, including the random states."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from altub_exp.method.density import Density
 
 
 def save_checkpoint(path: Path, epoch: int, density: Density, optimizer: AlternatingOptimizer) -> None:
-    """Write the state after ``epoch``; a kill in the middle leaves the previous checkpoint."""
+    """Write the state after ``epoch``; a process that is killed while writing leaves the previous checkpoint."""
     state = {
         "epoch": epoch,
         "density": density.state_dict(),
@@ -33,16 +33,16 @@ def load_checkpoint(path: Path, density: Density, optimizer: AlternatingOptimize
     """Restore the state of the checkpoint, if there is one.
 
     Returns:
-        The epoch after which it was written; 0 if there is no checkpoint.
+        The epoch after which the checkpoint was written; 0 if there is none.
 
     Raises:
         UserError: the file is damaged.
     """
     if not path.exists():
         return 0
-    state = _read(path, "set resume=never to put the run aside and start over")
+    state = _read(path, "set resume=never to archive the run and start over")
     density.load_state_dict(state["density"])
-    if "optimizer" in state:  # otherwise all epochs were done, and only the end of the run is repeated
+    if "optimizer" in state:  # otherwise all epochs are done, and only the end of the run is repeated
         optimizer.load_state_dict(state["optimizer"])
         _set_random_states(state["random"])
     return int(state["epoch"])
@@ -52,9 +52,9 @@ class Trained(NamedTuple):
     """The part of a finished run that scores new images.
 
     Attributes:
-        density: its parameters.
+        density: parameters of the density.
         shapes: (C, H, W) of the feature maps of each scale.
-        extremes: values that the maps refer to, see :class:`~altub_exp.method.scoring.Scoring`.
+        extremes: reference values of the anomaly maps, see :class:`~altub_exp.method.scoring.Scoring`.
         limits: smallest and largest value of the anomaly maps of the test images.
     """
 
@@ -65,20 +65,20 @@ class Trained(NamedTuple):
 
 
 def save_trained(path: Path, epoch: int, trained: Trained) -> None:
-    """Replace the checkpoint by the part that a finished run needs: a third of it, without the optimizers' states."""
+    """Replace the checkpoint by the third of it that a finished run needs, without the optimizers' states."""
     with replacing(path, exclusive=True) as unfinished:
         torch.save({"epoch": epoch} | trained._asdict(), unfinished)
 
 
 def load_trained(path: Path) -> Trained:
-    """Read the file that :func:`save_trained` has written.
+    """Read the file of :func:`save_trained`.
 
     Raises:
         UserError: the file is missing or damaged.
     """
     if not path.exists():
         raise UserError(f"{path} is missing: the run can only be used with its checkpoint.")
-    state = _read(path, "take the file from where the run was computed, or run it anew with resume=never")
+    state = _read(path, "copy the file from the machine of the run again, or repeat the run with resume=never")
     shapes = [(c, h, w) for c, h, w in state["shapes"]]
     return Trained(state["density"], shapes, state["extremes"], tuple(state["limits"]))
 

@@ -1,4 +1,4 @@
-"""A run's folder: its files, its status and its lock. A process that is killed while it writes damages nothing."""
+"""A run's folder: its files, its status and its lock. A process that is killed while writing damages nothing."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from altub_exp.machine.disk import write_json
 from altub_exp.runs.journal import Journal, now_ms
 from altub_exp.runs.states import FINAL, RunState
 
-DIED = "its process ended without a word (killed, out of memory, or the machine went down)"
+DIED = "its process ended without giving a reason (killed, out of memory, or the machine went down)"
 """The reason recorded for a run that could not record one itself, see :meth:`RunFolder.mark_dead`."""
 
 PATIENCE = 0.5
-"""Seconds to wait for a lock: far longer than a check of it takes, so that a check never stops a run that starts."""
+"""Seconds to wait for a lock: far longer than a check holds it, so that a check never stops a run that starts."""
 
 
 class RunLocked(UserError):
@@ -100,19 +100,19 @@ class RunFolder:
         return re.search(r"\.old-\d+$", self.path.name) is not None
 
     def artifacts(self) -> list[Path]:
-        """Return the files that belong into MLflow and exist: configuration, tests of normality, pictures."""
+        """Return the existing files that are uploaded to MLflow: configuration, tests of normality, pictures."""
         files = (self.config, self.normality, *sorted(self.path.glob("*.png")))
         return [path for path in files if path.is_file()]
 
     @contextlib.contextmanager
     def lock(self, patience: float = PATIENCE) -> Iterator[None]:
-        """Hold the run's lock, which the system frees when the process dies, however it dies.
+        """Hold the run's lock, which the system releases whenever the process ends.
 
         Args:
             patience: seconds to wait for another process to release it.
 
         Raises:
-            RunLocked: another process holds it.
+            RunLocked: another process holds the lock.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         try:
@@ -132,7 +132,7 @@ class RunFolder:
             lock.release()
 
     def is_locked(self) -> bool:
-        """Return True if a living process holds the run's lock; leaves nothing on the disk."""
+        """Return True if a living process holds the run's lock; write nothing to the disk."""
         if not (self.path / ".lock").exists():
             return False
         try:
@@ -153,9 +153,9 @@ class RunFolder:
             lock.release()
 
     def has_died(self) -> bool:
-        """Return True if the run's process has died: the status says running, and nobody holds the lock.
+        """Return True if the run's process has died: the status says running, and no process holds the lock.
 
-        A run takes its lock before it writes a status, so that one that is just starting is never taken for dead.
+        A run takes its lock before it writes a status, so a run that is just starting never counts as dead.
 
         Raises:
             UserError: the status is damaged.
@@ -165,7 +165,7 @@ class RunFolder:
     def mark_dead(self) -> bool:
         """Mark a run as failed if its process has died; call it while holding the lock, which proves the death.
 
-        The run ended when it last wrote a file; the same command resumes it.
+        The recorded end is the time of the last write to a file. The same command resumes the run.
 
         Returns:
             True if the status said running until now.
@@ -184,7 +184,7 @@ class RunFolder:
         return (self.status() or {}).get("state") == RunState.running
 
     def status(self) -> dict[str, Any] | None:
-        """Return the fields that :meth:`write_status` has written, or None.
+        """Return the fields of the status file, or None if there is no file.
 
         Raises:
             UserError: the file is damaged.
@@ -194,8 +194,8 @@ class RunFolder:
     def write_status(self, **fields: Any) -> None:
         """Merge fields into the status.
 
-        ``state`` sets further fields: ``running`` sets pid, host and since (of this process) and started (of the first
-        one), and drops ended and summary of an earlier attempt; the other states set ended when they are new.
+        ``state`` changes further fields: ``running`` sets pid, host and since of this process and, the first time,
+        started; it drops ended and summary of an earlier attempt. The other states set ended when they are new.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         status = self.status() or {}
@@ -218,13 +218,13 @@ class RunFolder:
         return str(uid)
 
     def last_final_epoch(self, state: RunState) -> int | None:
-        """Return the last epoch that no resumed run computes again; None if a run in this state is never resumed."""
+        """Return the last epoch that no resumed run repeats; None if a run in this state is never resumed."""
         if state in FINAL:
             return None
         return int((self.status() or {}).get("checkpoint_epoch", 0))
 
     def discard(self, keep: Path) -> None:
-        """Remove the folder of a run that recorded nothing, and the empty folders above it, up to ``keep``'s own."""
+        """Remove the folder of a run that recorded nothing, and the empty folders between it and ``keep``."""
         shutil.rmtree(self.path)
         for parent in self.path.parents:
             if parent == keep.parent or any(parent.iterdir()):
@@ -232,7 +232,7 @@ class RunFolder:
             parent.rmdir()
 
     def archive(self) -> Path:
-        """Rename the folder to ``NAME.old-1`` or the next free number, and return that: nothing recorded is lost."""
+        """Rename the folder to ``NAME.old-1`` or the next free number, and return the new path."""
         number = 1
         while (archived := self.path.with_name(f"{self.path.name}.old-{number}")).exists():
             number += 1
@@ -240,7 +240,7 @@ class RunFolder:
 
 
 def run_folders(root: Path) -> list[RunFolder]:
-    """Return every run below a folder, in order of their paths, archived ones too.
+    """Return every run below a folder, sorted by path, including archived runs.
 
     Raises:
         UserError: there is no such folder.

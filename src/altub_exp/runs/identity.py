@@ -1,4 +1,4 @@
-"""A run's identity: the hash of everything that can change its numbers, and the folder and name that follow."""
+"""A run's identity: the hash of everything that can change its numbers; its folder and its name."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from altub_exp.errors import UserError
 
 
 def run_path(config: Config, images: str) -> Path:
-    """Return ``runs/DATASET/CATEGORY/MODEL-BACKBONE/ALTUB/seedN-HASH``, hashing all that can change the numbers.
+    """Return ``runs/DATASET/CATEGORY/MODEL-BACKBONE/ALTUB/seedN-HASH``, where HASH is the run's identity.
 
-    Images and weights count by content, not by where they lie, so that a run is found again on another machine.
+    Images and weights are hashed by content, not by path, so that another machine finds the same run.
 
     Args:
-        config: of the run.
-        images: their :meth:`~altub_exp.data.samples.ImageSet.fingerprint`.
+        config: configuration of the run.
+        images: :meth:`~altub_exp.data.samples.ImageSet.fingerprint` of the images.
     """
     part: dict[str, Any] = asdict(config)
     for name in NEUTRAL:
@@ -59,24 +59,24 @@ def weights_fingerprint(weights: str) -> str | None:
 
 @functools.cache
 def _sha256(file: Path, size: int, modified_ns: int) -> str:
-    """Return the SHA-256 of a file, read once for all runs of a sweep as long as it stays as it is."""
+    """Return the SHA-256 of a file; an unchanged file is read once per process."""
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def run_name(config: Config) -> str:
-    """Return the name of a run on the terminal and in MLflow; the seed is added there."""
+    """Return the name of a run on the terminal and in MLflow, without the seed."""
     label = backbone_label(config.backbone)
     return f"{config.dataset.name}/{config.dataset.category} {config.model.name}-{label} {config.altub.name}"
 
 
 def identity(part: Mapping[str, Any]) -> str:
-    """Return eight hex digits that are equal whenever all keys and values are equal, in any order of the keys.
+    """Return a hash of eight hex digits over all keys and values, independent of the order of the keys.
 
     Args:
         part: values that can change a run's numbers: mappings, sequences, enums, strings, numbers, booleans and None.
 
     Raises:
-        TypeError: another type, or a key that is not a string.
+        TypeError: a value has another type, or a key is not a string.
 
     >>> identity({"seed": 25, "model": {"lr": 1e-3}}) == identity({"model": {"lr": 0.001}, "seed": 25})
     True

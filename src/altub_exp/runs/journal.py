@@ -1,4 +1,4 @@
-"""A run's metric journal, one JSON line per epoch, which a kill in mid-write does not damage."""
+"""A run's metric journal: one JSON line per epoch. A process that is killed while writing does not damage it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from altub_exp.machine.disk import write_text
 
 
 def now_ms() -> int:
-    """The time in Unix milliseconds, as MLflow counts it."""
+    """Return the time in Unix milliseconds, MLflow's unit."""
     return time.time_ns() // 1_000_000
 
 
@@ -26,20 +26,20 @@ class Journal:
     file: Path
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Add one epoch to the journal: ``epoch`` (from 1), the metrics, and ``time``, which is now unless given."""
+        """Add one epoch: ``epoch`` (from 1), the metrics, and optionally ``time`` (now by default)."""
         line = json.dumps({**row, "time": row.get("time", now_ms())}).encode() + b"\n"
         with self.file.open("ab+") as file:
-            if rest := self._tail():  # a torn line would damage this one as well
+            if rest := self._tail():  # an incomplete line would damage the new one as well
                 file.truncate(file.seek(0, os.SEEK_END) - len(rest))
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
 
     def rows(self) -> list[dict[str, Any]]:
-        """The journal, oldest first. A last line that was torn by a kill in mid-write is left out.
+        """Return the rows, oldest first, without a last line that is incomplete after a kill.
 
         Raises:
-            UserError: another line is damaged.
+            UserError: a line is damaged.
         """
         try:
             lines = self.file.read_bytes().split(b"\n")
@@ -55,7 +55,7 @@ class Journal:
         return rows
 
     def _tail(self) -> bytes:
-        """What follows the last newline: nothing, or a torn line."""
+        """Return the bytes after the last newline: an incomplete line, or none."""
         return self.file.read_bytes().rpartition(b"\n")[2]
 
     def truncate(self, last_epoch: int) -> None:

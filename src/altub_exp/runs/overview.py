@@ -1,4 +1,4 @@
-"""Where runs stand: one row per run, read from its folder, and the table of them."""
+"""An overview of runs: one row per run, read from its folder, and a table of the rows."""
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ __all__ = ["DAMAGED", "STATES", "Row", "counts", "read", "table"]
 DAMAGED = "damaged"
 STYLES = {"running": "cyan", "finished": "green", "failed": "red", "crashed": "yellow", DAMAGED: "bold red"}
 STATES = tuple(STYLES)
-"""What :attr:`Row.state` may be, in the order of their counts."""
+"""The values of :attr:`Row.state`, in the order of :func:`counts`."""
 
 RECENT = 40
-"""Epochs whose mean duration is that of the coming ones: whole cycles of evaluations, statistics and freezing."""
+"""Epochs whose mean duration predicts the next ones: whole cycles of evaluations, statistics and freezing."""
 
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where libyaml is
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is ten times as fast
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One run. None stands for what is not known, not reached yet, or damaged.
+    """One run. A value that is unknown, not reached yet or damaged is None.
 
     Attributes:
         folder: path of the run's folder.
         backbone: the group's name, or timm's.
-        sweep: the sweep that it belongs to.
+        sweep: the sweep that the run belongs to.
         state: one of :data:`STATES`.
-        epoch: the last one in the journal, from 1; 0: none yet.
-        epochs: how many it is to have.
-        pixel_auroc: of the last epoch that was evaluated, a fraction.
-        image_auroc: likewise.
-        seconds_left: of a running one.
-        started: Unix milliseconds, as ``ended``.
-        reason: why it failed or crashed.
-        damage: what could not be read of its folder.
+        epoch: the last epoch in the journal, from 1; 0 before the first.
+        epochs: number of epochs of the training.
+        pixel_auroc: pixel AUROC of the last evaluated epoch, a fraction.
+        image_auroc: image AUROC of the last evaluated epoch, a fraction.
+        seconds_left: estimated seconds until a running run ends.
+        started: Unix milliseconds, like ``ended``.
+        reason: the reason why the run failed or crashed.
+        damage: the errors of files that cannot be read.
     """
 
     folder: str
@@ -76,7 +76,7 @@ class Row:
 
 
 def read(folder: RunFolder) -> Row:
-    """Where a run stands, as its files say; what is damaged is left out and named in ``damage``."""
+    """Read the row of a run from its files; damaged files are reported in ``damage``."""
     damage: list[str] = []
 
     def readable(content: Callable[[], T]) -> T | None:
@@ -97,6 +97,9 @@ def read(folder: RunFolder) -> Row:
     model, key = _at(config, "model.name", str), _at(config, "backbone.key", str)
     named_by_key = folder.path.absolute().parent.parent.name == f"{model}-{key}"  # else by timm's name, see run_path
     epochs = _at(config, "train.epochs", int)
+    epoch = None
+    if journal is not None:
+        epoch = journal[-1]["epoch"] if journal else 0
     return Row(
         folder=str(folder.path),
         dataset=_at(config, "dataset.name", str),
@@ -107,7 +110,7 @@ def read(folder: RunFolder) -> Row:
         seed=_at(config, "seed", int),
         sweep=_at(config, "tracking.sweep", str),
         state=state,
-        epoch=None if journal is None else journal[-1]["epoch"] if journal else 0,
+        epoch=epoch,
         epochs=epochs,
         pixel_auroc=_last(journal or (), "pixel_auroc"),
         image_auroc=_last(journal or (), "image_auroc"),
@@ -121,7 +124,7 @@ def read(folder: RunFolder) -> Row:
 
 
 def _configuration(file: Path) -> Mapping[str, Any]:
-    # without the schema and its types: a run of another version of the program has its row too
+    # without the schema and its types, so that runs of other versions of the program have a row too
     try:
         config = yaml.load(file.read_bytes(), LOADER)
     except yaml.YAMLError:
@@ -132,7 +135,7 @@ def _configuration(file: Path) -> Mapping[str, Any]:
 
 
 def _at(node: Any, key: str, kind: type[T]) -> T | None:
-    """The value at a dotted key, where it is there and of this kind."""
+    """Return the value at a dotted key if it exists and has this type, otherwise None."""
     for part in key.split("."):
         node = node.get(part) if isinstance(node, Mapping) else None
     return node if isinstance(node, kind) else None
@@ -144,7 +147,7 @@ def _last(journal: Sequence[Mapping[str, Any]], metric: str) -> float | None:
 
 
 def _left(journal: Sequence[Mapping[str, Any]], epochs: int) -> float | None:
-    """Seconds until the last epoch ends."""
+    """Estimate the seconds until the last epoch ends."""
     seconds = [row["seconds"] for row in journal[-RECENT:] if isinstance(row.get("seconds"), int | float)]
     if not seconds:
         return None
@@ -154,7 +157,7 @@ def _left(journal: Sequence[Mapping[str, Any]], epochs: int) -> float | None:
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """A line per run; AUROC in percent."""
+    """Make a table with one line per run; AUROC in percent."""
     columns = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     for name in ("run", "model", "base", "seed", "state", "epoch", "pixel", "image", "left", "host", "why"):
         number = name in ("seed", "epoch", "pixel", "image", "left")
@@ -178,10 +181,10 @@ def table(rows: Sequence[Row]) -> Table:
 
 
 def counts(rows: Sequence[Row]) -> str:
-    """How many runs there are in each state."""
+    """Return one line with the number of runs in each state."""
     number = Counter(row.state for row in rows)
-    found = ", ".join(f"{number[state]} {state}" for state in STATES if number[state])
-    return f"{len(rows)} run{'s' * (len(rows) != 1)}: {found}"
+    states = ", ".join(f"{number[state]} {state}" for state in STATES if number[state])
+    return f"{len(rows)} {'run' if len(rows) == 1 else 'runs'}: {states}"
 
 
 def _joined(between: str, *parts: str | None) -> str:

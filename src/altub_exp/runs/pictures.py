@@ -22,7 +22,7 @@ from altub_exp.data import Sample
 from altub_exp.data.images import read_rgb
 from altub_exp.metrics.stability import stability
 
-COLOURS = {"pixel_auroc": "#0072B2", "image_auroc": "#D55E00"}  # Okabe and Ito's, told apart by the colour-blind too
+COLOURS = {"pixel_auroc": "#0072B2", "image_auroc": "#D55E00"}  # Okabe and Ito's, distinct also for the colour-blind
 MAX_ROWS = 6
 DPI = 120
 COLUMNS = ("image", "mask", "map")
@@ -30,15 +30,15 @@ PANELS = "panels"
 
 
 def auroc_curve(rows: Sequence[Mapping[str, float]], window: tuple[int, int], title: str, path: Path) -> None:
-    """AUROC in percent against the epoch, the window of the statistics shaded, mean ± sd in the legend."""
+    """Plot AUROC in percent against the epoch, with the window of the statistics shaded and mean ± sd in the legend."""
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     for metric, colour in COLOURS.items():
         series = {int(row["epoch"]): row[metric] for row in rows if metric in row}
         if not series:
             continue
         label = metric.replace("_auroc", " AUROC")
-        if found := stability(series, *window):
-            label += f": {100 * found.mean:.2f} ± {100 * found.std:.2f}, best {100 * found.best:.2f}"
+        if statistics := stability(series, *window):
+            label += f": {100 * statistics.mean:.2f} ± {100 * statistics.std:.2f}, best {100 * statistics.best:.2f}"
         axes.plot(list(series), [100 * value for value in series.values()], color=colour, label=label, linewidth=1.5)
     axes.axvspan(*window, color="0.92", zorder=0, label=f"epochs {window[0]} to {window[1]}")
     axes.set(xlabel="epoch", ylabel="AUROC (%)", title=title)
@@ -48,7 +48,7 @@ def auroc_curve(rows: Sequence[Mapping[str, float]], window: tuple[int, int], ti
 
 
 def shown_rows(samples: Sequence[Sample]) -> list[int]:
-    """Which test images are shown: the first of each kind."""
+    """Return the indices of the test images on the sheet: the first of each kind."""
     kinds: dict[str, int] = {}
     for row, sample in enumerate(samples):
         kinds.setdefault(sample.kind, row)
@@ -58,16 +58,16 @@ def shown_rows(samples: Sequence[Sample]) -> list[int]:
 def map_sheet(
     samples: Sequence[Sample], images: Mapping[int, Tensor], masks: NDArray[np.bool_] | None, maps: Tensor, path: Path
 ) -> None:
-    """One test image of each kind, with its mask and its anomaly map on the test set's common scale.
+    """Draw one test image of each kind, its mask, and its anomaly map on the test set's common scale.
 
-    The PNG's text ``panels`` says where each picture lies, for those who arrange them anew: see :func:`read_panels`.
+    The PNG's text ``panels`` has the positions of the pictures, from which :func:`read_panels` cuts them out.
 
     Args:
-        samples: of the test set.
-        images: those of :func:`shown_rows`, by their indices, uint8 [3, S, S].
+        samples: samples of the test set.
+        images: the images of :func:`shown_rows`, by their indices, uint8 [3, S, S].
         masks: bool [N, S, S], or None.
-        maps: [N, S, S].
-        path: where the PNG goes.
+        maps: anomaly maps [N, S, S].
+        path: the PNG to write.
     """
     chosen = [(samples[row].kind, row) for row in shown_rows(samples)]
     low, high = np.percentile(maps.numpy(), [1, 99.9])
@@ -79,20 +79,20 @@ def map_sheet(
         axes[0].set_ylabel(f"{kind}\n{samples[row].image.name}")
         if masks is not None:
             axes[1].imshow(masks[row], cmap="gray", vmin=0, vmax=1)
-        shown = axes[2].imshow(maps[row].numpy(), cmap="viridis", vmin=low, vmax=high)
-        figure.colorbar(shown, ax=axes[2], fraction=0.046)
-        for one in axes:
-            one.set(xticks=[], yticks=[])
+        heat_map = axes[2].imshow(maps[row].numpy(), cmap="viridis", vmin=low, vmax=high)
+        figure.colorbar(heat_map, ax=axes[2], fraction=0.046)
+        for panel in axes:
+            panel.set(xticks=[], yticks=[])
     for axis, title in zip(grid[0], ("image", "mask" if masks is not None else "no mask", "anomaly map"), strict=True):
         axis.set_title(title)
-    figure.draw_without_rendering()  # only then the layout is known …
-    figure.set_layout_engine("none")  # … and saving would move it again
-    there = [column for column in COLUMNS if column != "mask" or masks is not None]
+    figure.draw_without_rendering()  # computes the layout, …
+    figure.set_layout_engine("none")  # … which saving would change again
+    columns = [column for column in COLUMNS if column != "mask" or masks is not None]
     panels = [
         {
             "kind": kind,
             "name": samples[row].image.name,
-            "boxes": {column: _box(axes[COLUMNS.index(column)]) for column in there},
+            "boxes": {column: _box(axes[COLUMNS.index(column)]) for column in columns},
         }
         for axes, (kind, row) in zip(grid, chosen, strict=True)
     ]
@@ -101,9 +101,9 @@ def map_sheet(
 
 
 def _box(axes: Axes) -> list[float]:
-    """Left, upper, right and lower edge as fractions of the picture's width and height."""
-    place = axes.get_position()
-    return [place.x0, 1 - place.y1, place.x1, 1 - place.y0]
+    """Return the left, upper, right and lower edge as fractions of the picture's width and height."""
+    position = axes.get_position()
+    return [position.x0, 1 - position.y1, position.x1, 1 - position.y0]
 
 
 @dataclass(frozen=True)
@@ -111,9 +111,9 @@ class Panels:
     """One row of a sheet of anomaly maps.
 
     Attributes:
-        kind: of defect, or the normal one.
-        name: of the image's file.
-        pictures: ``image``, ``map`` and, where there are masks, ``mask``.
+        kind: kind of defect, or the normal kind.
+        name: file name of the image.
+        pictures: ``image``, ``map`` and, if there are masks, ``mask``.
     """
 
     kind: str
@@ -122,16 +122,16 @@ class Panels:
 
 
 def read_panels(path: Path) -> list[Panels]:
-    """The pictures of a sheet that :func:`map_sheet` wrote, row by row.
+    """Cut out the pictures of a sheet of :func:`map_sheet`, row by row.
 
     Raises:
         ValueError: the file is no such sheet.
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     with Image.open(path) as opened:
         sheet = opened.convert("RGB")
         if PANELS not in opened.info:
-            raise ValueError(f"{path.name} does not say where its pictures lie: this program did not draw it")
+            raise ValueError(f"{path.name} lacks the positions of its pictures: this program did not draw it")
     return [
         Panels(row["kind"], row["name"], {name: _cut(sheet, box) for name, box in row["boxes"].items()})
         for row in json.loads(opened.info[PANELS])
@@ -139,7 +139,7 @@ def read_panels(path: Path) -> list[Panels]:
 
 
 def _cut(sheet: Image.Image, box: Sequence[float]) -> Image.Image:
-    """The part within a box of :func:`_box`, without its frame."""
+    """Cut out a box of :func:`_box`, without its frame."""
     left, upper, right, lower = (part * side for part, side in zip(box, 2 * sheet.size, strict=True))
     return sheet.crop((math.ceil(left) + 2, math.ceil(upper) + 2, math.floor(right) - 2, math.floor(lower) - 2))
 
@@ -148,11 +148,11 @@ def write_map(values: Tensor, path: Path, kind: str, limits: tuple[float, float]
     """Write one anomaly map.
 
     Args:
-        values: [S, S].
-        path: without a suffix.
-        kind: ``png``: 16 bits, 0 and 65535 standing for the limits, which also cut off; they are the file's texts
-            ``minimum`` and ``maximum``. ``tiff``: the values in 32-bit floating point.
-        limits: the smallest and the largest value of the scale.
+        values: the map [S, S].
+        path: the file without its suffix.
+        kind: ``png`` has 16 bits: 0 and 65535 are the limits, at which values are cut off, and the file's texts
+            ``minimum`` and ``maximum`` name them. ``tiff`` has the values in 32-bit floating point.
+        limits: smallest and largest value of the scale.
 
     Returns:
         The file.
@@ -171,24 +171,24 @@ def write_map(values: Tensor, path: Path, kind: str, limits: tuple[float, float]
 
 
 def overlay(image: Path, values: Tensor, limits: tuple[float, float], path: Path) -> Path:
-    """Write an image with its anomaly map as colours over it, in the image's own size.
+    """Write an image of unchanged size with its anomaly map in colours over it.
 
-    The more anomalous, the more opaque, so that a normal image stays as it is.
+    More anomalous pixels are more opaque, so that a normal image stays almost unchanged.
 
     Args:
-        image: its file.
+        image: file of the image.
         values: the map [S, S].
-        limits: of the scale of colours.
-        path: without a suffix.
+        limits: smallest and largest value of the scale of colours.
+        path: the file without its suffix.
 
     Returns:
-        The file, a PNG.
+        The PNG file.
     """
     picture = read_rgb(image)
     scale = Image.fromarray(_on_scale(values, limits).astype(np.float32))
     heat = np.asarray(scale.resize(picture.size, Image.Resampling.BILINEAR))[..., None]
     colours = 255 * matplotlib.colormaps["inferno"](heat[..., 0])[..., :3]
-    opacity = 0.8 * heat**3  # what most pixels show, the middle of the scale, stays all but clear
+    opacity = 0.8 * heat**3  # most pixels, in the middle of the scale, stay almost clear
     blended = (1 - opacity) * np.asarray(picture) + opacity * colours
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.with_name(f"{path.name}.png")
@@ -197,6 +197,6 @@ def overlay(image: Path, values: Tensor, limits: tuple[float, float], path: Path
 
 
 def _on_scale(values: Tensor, limits: tuple[float, float]) -> NDArray[np.float64]:
-    """The map from 0 to 1 between the limits."""
+    """Scale a map so that the limits become 0 and 1."""
     low, high = limits
     return np.clip((values.double().numpy() - low) / (high - low or 1.0), 0, 1)

@@ -1,4 +1,4 @@
-"""Which software computes a run: versions of the packages, and the commit of this checkout."""
+"""The software that computes a run: versions of the packages, and the commit of the checkout."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ PACKAGES = ("altub-exp", "torch", "timm", "FrEIA", "numpy", "mlflow")
 
 
 def versions() -> dict[str, str]:
-    """The versions of Python, of the packages that can change a run's numbers (absent ones left out), of plug-ins."""
-    found = {"python": platform.python_version()}
+    """Return the versions of Python, of plug-ins, and of the installed packages that can change a run's numbers."""
+    installed = {"python": platform.python_version()}
     for package in PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found | discover()
+            installed[package] = metadata.version(package)
+    return installed | discover()
 
 
 def code_fingerprint(package: Path = Path(__file__).parents[1]) -> str:
-    """Sixteen hex digits over this package's Python files, wherever it is installed."""
+    """Return a hash of sixteen hex digits over this package's Python files."""
     digest = hashlib.blake2b(digest_size=8)
     for file in sorted(package.rglob("*.py")):
         digest.update(f"{file.relative_to(package)}\0".encode() + file.read_bytes())
@@ -33,13 +33,13 @@ def code_fingerprint(package: Path = Path(__file__).parents[1]) -> str:
 
 
 def git_state(package: Path = Path(__file__).parents[1]) -> tuple[str | None, bool | None]:
-    """Commit of the checkout that this package's source lies in, and whether files differ from it.
+    """Return the commit of this package's checkout, and True if files differ from it.
 
-    Different means: a tracked file is changed, or a file below ``src`` or ``conf`` is neither tracked nor ignored.
+    Files differ if a tracked file is changed, or a file below ``src`` or ``conf`` is neither tracked nor ignored.
 
     Returns:
-        ``(None, None)`` without git, outside of a checkout, and where the package is not tracked (an installation
-        below somebody's own repository).
+        Commit and difference; ``(None, None)`` without git, outside of a checkout, or if the package is not tracked (an
+        installation inside another repository).
     """
     root = package.parents[1]
     # git's own variables, set inside a hook, would point to another repository

@@ -1,4 +1,4 @@
-"""The states of a run: those that its process writes, and those that a sweep sees from outside.
+"""The states of a run: RunState is written by its process, JobState is what a sweep sees from outside.
 
 | ``status.json`` and MLflow: RunState | further facts            | a sweep: JobState |
 |--------------------------------------|--------------------------|-------------------|
@@ -12,7 +12,7 @@
 | crashed                              |                          | crashed           |
 | finished                             |                          | finished          |
 
-A table's cell adds its own states where several runs or none are behind it (``analysis``: CellState).
+The cell of a table, which may have several runs or none, has further states (``analysis``: CellState).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 
 
 class RunState(StrEnum):
-    """The progress of a run: ``failed`` ended by an error, ``crashed`` by a divergence, which is a result."""
+    """The state of a run: ``failed`` after an error, ``crashed`` after a divergence, which is a result."""
 
     running = "running"
     finished = "finished"
@@ -50,7 +50,7 @@ def job_state(status: Mapping[str, Any] | None, locked: bool) -> JobState:
     """Return the state of a run by the table above.
 
     Args:
-        status: content of its ``status.json``; None if there is none.
+        status: content of the run's ``status.json``; None if there is none.
         locked: True if a living process holds the run's lock.
 
     >>> job_state({"state": "running"}, locked=False)

@@ -1,1 +1,1 @@
-"""Sweeps: many runs at once, of which only the missing ones are computed."""
+"""Sweeps: many runs from one command, which computes only the missing ones."""

@@ -26,9 +26,9 @@ class Job:
     """One run of a sweep.
 
     Attributes:
-        overrides: of the command line, for the launcher.
-        config: the configuration that they compose.
-        folder: the folder of its run, which need not exist.
+        overrides: overrides of the command line, for the launcher.
+        config: the configuration composed from them.
+        folder: folder of the run, which need not exist.
     """
 
     overrides: list[str]
@@ -37,7 +37,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        """Name that tells it from the other jobs."""
+        """Name of the job in messages."""
         return f"{run_name(self.config)} seed{self.config.seed}"
 
     def state(self) -> JobState:
@@ -47,15 +47,15 @@ class Job:
             UserError: its status is damaged.
         """
         status = self.folder.status()
-        final = status is not None and status["state"] in FINAL  # spares a look at the lock
+        final = status is not None and status["state"] in FINAL  # then the lock need not be checked
         return job_state(status, locked=not final and self.folder.is_locked())
 
 
 def compose_jobs(products: Sequence[list[str]], compose: Compose) -> list[Job]:
-    """Compose the jobs; ``all`` becomes the categories of each job's own data set, and equal jobs are taken once.
+    """Compose the jobs; ``all`` becomes the categories of each job's data set, and equal jobs become one.
 
     Raises:
-        UserError: a configuration cannot work, or its images are not there.
+        UserError: a configuration cannot work, or its images are missing.
     """
     images: dict[str, ImageSet] = {}
     jobs: dict[str, Job] = {}
@@ -63,22 +63,22 @@ def compose_jobs(products: Sequence[list[str]], compose: Compose) -> list[Job]:
         composed = compose(overrides)
         with read_write(composed), open_dict(composed):
             del composed["hydra"]
-        for chosen, config in expanded(overrides, composed):
+        for job_overrides, config in expanded(overrides, composed):
             check(config)
             key = repr(config.dataset)
             if key not in images:
                 images[key] = open_category(config.dataset)
             path = run_path(config, images[key].fingerprint())
-            jobs.setdefault(str(path), Job(chosen, config, RunFolder(path)))
+            jobs.setdefault(str(path), Job(job_overrides, config, RunFolder(path)))
     return list(jobs.values())
 
 
 def expanded(overrides: list[str], composed: DictConfig) -> Iterator[tuple[list[str], Config]]:
-    """Compose a job, or one per category of its data set if it says ``all``.
+    """Compose one job, or for the category ``all`` one per category of the data set.
 
     Args:
-        overrides: of the job.
-        composed: the configuration that they compose, without Hydra's own part.
+        overrides: overrides of the job.
+        composed: the configuration composed from them, without Hydra's own part.
 
     Yields:
         The overrides and the configuration of each job.
@@ -93,7 +93,7 @@ def expanded(overrides: list[str], composed: DictConfig) -> Iterator[tuple[list[
     if not categories:
         raise UserError(f"{composed.dataset.root} holds no category for dataset.category=all.")
     for category in categories:
-        composed.dataset.category = category  # what depends on it is resolved by _typed
+        composed.dataset.category = category  # _typed resolves the values that depend on it
         others = [override for override in overrides if override.partition("=")[0] != CATEGORY]
         yield [*others, f"{CATEGORY}={quoted(category)}"], _typed(composed)
 
@@ -105,7 +105,7 @@ def _typed(composed: DictConfig) -> Config:
 
 
 def quoted(value: str) -> str:
-    r"""Write a string as Hydra's overrides do, in quotes where it would be read as something else.
+    r"""Write a string as a value of Hydra's overrides, in quotes if Hydra would read it as something else.
 
     >>> quoted("screw"), quoted("01"), quoted("metal nut"), quoted("it's")
     ('screw', "'01'", "'metal nut'", "'it\\'s'")

@@ -1,4 +1,4 @@
-"""The jobs that a file of ``sweeps/`` stands for, composed as ``python -m altub_exp.train -m +sweeps=NAME`` does."""
+"""The jobs of a file of ``sweeps/``, composed as in ``python -m altub_exp.train -m +sweeps=NAME``."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from altub_exp.sweep.jobs import Job, expanded
 
 
 def names() -> list[str]:
-    """All sweeps, the paper's tables first."""
-    found = sorted(path.stem for path in (Path(conf_dir()) / "sweeps").glob("*.yaml"))
-    return sorted(found, key=lambda name: (not name.startswith("table"), name))
+    """List the names of all sweeps, the paper's tables first."""
+    stems = [path.stem for path in (Path(conf_dir()) / "sweeps").glob("*.yaml")]
+    return sorted(stems, key=lambda name: (not name.startswith("table"), name))
 
 
 def header(name: str) -> str:
-    """The comment that a sweep's file opens with."""
+    """Return the comment at the beginning of a sweep's file."""
     lines = (Path(conf_dir()) / "sweeps" / f"{name}.yaml").read_text().splitlines()
     opening = []
-    for line in lines[1:]:  # behind the directive of its package
+    for line in lines[1:]:  # the first line is Hydra's @package
         if not line.startswith("#"):
             break
         opening.append(line.removeprefix("#").strip())
@@ -33,10 +33,9 @@ def header(name: str) -> str:
 
 
 def jobs(name: str, *arguments: str) -> list[Job]:
-    """The jobs of a sweep, with further arguments of the command line, in the order in which they run.
+    """Return the jobs of a sweep, with further arguments of the command line, in the order in which they run.
 
-    The images are not read: a job's folder is the one that it would have with no images, so that jobs of several
-    sweeps that are computed once have the same folder.
+    The images are not read. A job's folder is that of a run without images: equal jobs of several sweeps share it.
     """
     register_schema()
     with initialize_config_dir(conf_dir(), version_base="1.3"):
@@ -45,10 +44,11 @@ def jobs(name: str, *arguments: str) -> list[Job]:
 
 def _jobs(*arguments: str) -> Iterator[Job]:
     parser = OverridesParser.create()
-    single = [one.input_line for one in parser.parse_overrides(list(arguments)) if not one.is_sweep_override()]
-    params = compose("train", [str(one) for one in single], return_hydra_config=True).hydra.sweeper.params
+    parsed = parser.parse_overrides(list(arguments))
+    single = [str(override.input_line) for override in parsed if not override.is_sweep_override()]
+    params = compose("train", single, return_hydra_config=True).hydra.sweeper.params
     every = [*(f"{key}={value}" for key, value in params.items()), *arguments]
     ((*products,),) = BasicSweeper.split_arguments(parser.parse_overrides(every), max_batch_size=None)
     for overrides in products:
-        for chosen, config in expanded(overrides, compose("train", overrides)):
-            yield Job(chosen, config, RunFolder(run_path(config, images="")))
+        for job_overrides, config in expanded(overrides, compose("train", overrides)):
+            yield Job(job_overrides, config, RunFolder(run_path(config, images="")))

@@ -1,4 +1,4 @@
-"""A pool of slots on one machine: commands in a queue, each a process of its own on its share of GPUs or cores."""
+"""A pool of slots on one machine: queued commands run as processes, each on its share of GPUs or cores."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Slot:
     """A place for one process at a time.
 
     Attributes:
-        number: counted from 0.
-        gpu: what CUDA_VISIBLE_DEVICES names it, as it was given; None: the CPU alone.
+        number: number of the slot, from 0.
+        gpu: name of its GPU for CUDA_VISIBLE_DEVICES; None uses only the CPU.
         threads: its share of the cores.
     """
 
@@ -37,7 +37,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Command:
-    """A command line with a name, and the file that its output goes to; the file is kept if the command fails."""
+    """A command line with a name, and the file for its output, which is kept if the command fails."""
 
     name: str
     arguments: Sequence[str]
@@ -47,9 +47,9 @@ class Command:
 
 @dataclass
 class Outcome:
-    """How a job ended: ``error`` is None where all went well, else one sentence.
+    """The end of a command: ``error`` is one sentence, or None after success.
 
-    ``status`` is the process's as Python gives it: negative after a signal; None where it could not be started.
+    ``status`` is the exit status of the process: negative after a signal, None if it could not be started.
     """
 
     seconds: float
@@ -58,9 +58,9 @@ class Outcome:
 
 
 def slots(gpus: Sequence[str], jobs_per_gpu: int, cpu_slots: int | None) -> list[Slot]:
-    """The slots of this machine: ``jobs_per_gpu`` on every GPU; without a GPU ``cpu_slots``, or one per four cores.
+    """Make the slots: ``jobs_per_gpu`` on every GPU; without a GPU ``cpu_slots``, by default one per four cores.
 
-    The first jobs go to different GPUs. The cores are divided among all slots.
+    The first jobs use different GPUs. The cores are divided among all slots.
     """
     cores = len(os.sched_getaffinity(0))
     if gpus:
@@ -71,18 +71,18 @@ def slots(gpus: Sequence[str], jobs_per_gpu: int, cpu_slots: int | None) -> list
 
 
 def environment(slot: Slot, needs_gpu: bool = True) -> dict[str, str]:
-    """The environment of a process in this slot; OMP_NUM_THREADS stays as a person has set it."""
+    """Return the environment of a process in this slot; OMP_NUM_THREADS is kept if it is set."""
     changed = dict(os.environ)
     changed.setdefault("OMP_NUM_THREADS", str(slot.threads))
-    changed.setdefault("PYTHONUNBUFFERED", "1")  # what a full disk refuses is not tried again at the end
+    changed.setdefault("PYTHONUNBUFFERED", "1")  # no second attempt to write to a full disk at the end
     if "CUDA_VISIBLE_DEVICES" not in os.environ:
-        changed.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # so that numbers are those of nvidia-smi
+        changed.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # the numbers of nvidia-smi
     changed["CUDA_VISIBLE_DEVICES"] = slot.gpu if slot.gpu is not None and needs_gpu else ""
     return changed
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM: the queue was dropped and the processes have ended. Its argument is the signal's number."""
+    """Ctrl-C or SIGTERM, after which the queue was dropped and the processes have ended; argument: the signal."""
 
 
 @dataclass
@@ -94,28 +94,28 @@ class _Running:
 
 
 class Pool:
-    """Runs commands on slots, in the order given, whatever becomes of one of them.
+    """Runs all commands on slots in the given order, also after one of them has failed.
 
-    Each process has a session of its own: it outlives this one, however that ends, unless by Ctrl-C or SIGTERM, which
-    pass SIGINT on to all and wait for them.
+    Each process has its own session and outlives this process, unless Ctrl-C or SIGTERM ends it: then all get SIGINT,
+    and the pool waits for them.
     """
 
     def __init__(self, slots: Sequence[Slot], poll_seconds: float) -> None:
         self._slots, self._poll_seconds = list(slots), poll_seconds
 
     def run(self, commands: Sequence[Command]) -> list[Outcome]:
-        """Run all commands to their ends.
+        """Run all commands until they end.
 
         Returns:
-            One outcome per command, in the order given.
+            One outcome per command, in the given order.
 
         Raises:
-            Interrupted: see there.
+            Interrupted: after Ctrl-C or SIGTERM.
         """
         queue, free = deque(range(len(commands))), deque(self._slots)
         running: list[_Running] = []
         outcomes: dict[int, Outcome] = {}
-        told = 0  # signals that were passed on
+        passed_on = 0  # number of signals
         with _signals() as received:
             while running or (queue and not received):
                 while queue and free and not received:
@@ -123,17 +123,17 @@ class Pool:
                     try:
                         running.append(_Running(number, free[0], _start(commands[number], free[0])))
                         log.info("%s: started (%s)", commands[number].name, free.popleft())
-                    except OSError as error:  # the machine's, such as too many processes
+                    except OSError as error:  # such as too many processes
                         outcomes[number] = Outcome(0.0, None, f"{commands[number].name} cannot be started: {error}.")
                 time.sleep(self._poll_seconds)
-                if len(received) > told:
-                    _pass_on(signal.SIGKILL if told else signal.SIGINT, running)
-                    told = len(received)
-                for one in [one for one in running if one.process.poll() is not None]:
-                    running.remove(one)
-                    free.append(one.slot)
-                    command, outcome = commands[one.number], _outcome(commands[one.number], one)
-                    outcomes[one.number] = outcome
+                if len(received) > passed_on:
+                    _pass_on(signal.SIGKILL if passed_on else signal.SIGINT, running)
+                    passed_on = len(received)
+                for ended in [item for item in running if item.process.poll() is not None]:
+                    running.remove(ended)
+                    free.append(ended.slot)
+                    command = commands[ended.number]
+                    outcome = outcomes[ended.number] = _outcome(command, ended)
                     spent = duration(outcome.seconds)
                     state = f"done in {spent}" if outcome.error is None else f"failed after {spent}"
                     state += f", see {command.log}" if command.log.exists() else ""
@@ -146,7 +146,7 @@ class Pool:
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM. One that is ignored stays so here, but not in the processes started meanwhile."""
+    """Collect SIGINT and SIGTERM; an ignored signal stays ignored here, but not in processes started meanwhile."""
     received: list[int] = []
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -164,7 +164,7 @@ def _signals() -> Iterator[list[int]]:
 
 
 def _start(command: Command, slot: Slot) -> subprocess.Popen[bytes]:
-    command.log.unlink(missing_ok=True)  # an older process that still writes there keeps its file
+    command.log.unlink(missing_ok=True)  # a process that still writes to it keeps its file
     with command.log.open("wb") as output:
         return subprocess.Popen(
             command.arguments,
@@ -179,28 +179,26 @@ def _start(command: Command, slot: Slot) -> subprocess.Popen[bytes]:
 def _pass_on(number: signal.Signals, running: Sequence[_Running]) -> None:
     if number is signal.SIGINT:
         log.warning("interrupted: waiting for the %d that run to stop; once more kills them", len(running))
-    for one in running:
-        one.process.send_signal(number)
+    for item in running:
+        item.process.send_signal(number)
 
 
 def _left(outcomes: Iterable[Outcome], running: Sequence[_Running], queued: int, slots: int) -> str:
-    """The time left, if those to come take as long as those that went well."""
+    """Estimate the time left from the mean duration of the successful commands."""
     spent = [outcome.seconds for outcome in outcomes if outcome.error is None]
     if not spent or not (running or queued):
         return ""
     mean, now = sum(spent) / len(spent), time.monotonic()
-    work = queued * mean + sum(max(0.0, mean - (now - one.began)) for one in running)
+    work = queued * mean + sum(max(0.0, mean - (now - item.began)) for item in running)
     return f", about {duration(work / min(slots, queued + len(running)))} left"
 
 
-def _outcome(command: Command, one: _Running) -> Outcome:
-    seconds, status = time.monotonic() - one.began, one.process.returncode
+def _outcome(command: Command, ended: _Running) -> Outcome:
+    seconds, status = time.monotonic() - ended.began, ended.process.returncode
     if status in (0, 130, -signal.SIGINT):
-        error = (
-            None if status == 0 else f"{command.name} was interrupted: the same command goes on from its checkpoint."
-        )
+        interrupted = f"{command.name} was interrupted: the same command resumes it from its checkpoint."
         command.log.unlink(missing_ok=True)
-        return Outcome(seconds, status, error)
+        return Outcome(seconds, status, interrupted if status else None)
     lines = [line.strip() for line in _end_of(command.log).splitlines() if line.strip()]
     sentences = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     if sentences:
@@ -209,7 +207,7 @@ def _outcome(command: Command, one: _Running) -> Outcome:
         return Outcome(seconds, status, str(disk_full(command.log.parent, "no space left")))
     if status < 0:
         why = f"was ended by signal {-status} ({signal.strsignal(-status)})"
-        why += ", perhaps for want of memory" if -status == signal.SIGKILL else ""
+        why += ", perhaps out of memory" if -status == signal.SIGKILL else ""
     else:
         why = f"ended with exit status {status}" + (f" ({lines[-1]})" if lines else "")
     return Outcome(seconds, status, f"{command.name} {why}; see {command.log}.")
@@ -218,5 +216,5 @@ def _outcome(command: Command, one: _Running) -> Outcome:
 def _end_of(path: Path, size: int = 65536) -> str:
     try:
         return path.read_bytes()[-size:].decode(errors="replace")
-    except OSError:  # removed by somebody
+    except OSError:  # deleted meanwhile
         return ""

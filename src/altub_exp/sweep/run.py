@@ -1,4 +1,4 @@
-"""A sweep: many runs of which only the missing ones are computed, and of which one failing stops no other."""
+"""A sweep: computes the missing ones of many runs; a run that fails does not stop the others."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def run_sweep(arguments: Sequence[str], products: Sequence[list[str]], compose: 
 
     Args:
         arguments: the command line.
-        products: the overrides of each job; ``dataset.category=all`` may be among them.
-        compose: composes the configuration of overrides.
+        products: the overrides of each job, which may include ``dataset.category=all``.
+        compose: composes the configuration from overrides.
         launch: Hydra's launcher.
 
     Raises:
-        UserError: an input of any of the jobs needs a person's attention; nothing was started.
+        UserError: the input of a job is wrong; nothing was started.
         SystemExit: 1, after the summary, if a run has failed.
     """
     jobs = compose_jobs(products, compose)
@@ -60,7 +60,7 @@ def run_sweep(arguments: Sequence[str], products: Sequence[list[str]], compose: 
         with writing_to(runs_dir):
             prepare_store(uri)
             with SweepRun(uri, experiment, name, runs_dir, arguments) as sweep:
-                errors = compute(jobs, due, lambda some: launch([[*job.overrides, *extra] for job in some], 0))
+                errors = compute(jobs, due, lambda batch: launch([[*job.overrides, *extra] for job in batch], 0))
                 finish_sweep(folders, sweep)
     if sum_up(jobs, errors):
         sys.exit(1)
@@ -69,15 +69,15 @@ def run_sweep(arguments: Sequence[str], products: Sequence[list[str]], compose: 
 def compute(
     jobs: Sequence[Job], due: set[JobState], launch: Callable[[Sequence[Job]], Sequence[JobReturn]]
 ) -> dict[Job, str]:
-    """Launch the missing jobs, and wait for those that other processes compute; theirs may become missing too.
+    """Launch the missing jobs, and wait for jobs of other processes, which may become missing when those end.
 
     Args:
         jobs: all jobs.
-        due: the states of jobs that are to be computed.
+        due: the states of jobs that count as missing.
         launch: computes jobs.
 
     Returns:
-        The error of each job that ended by one.
+        The errors by failed job.
     """
     errors: dict[Job, str] = {}
     begun: set[Job] = set()
@@ -90,7 +90,7 @@ def compute(
                 if result.status is not JobStatus.FAILED:
                     continue
                 if isinstance(result._return_value, RunLocked):
-                    begun.discard(job)  # another process has begun it
+                    begun.discard(job)  # another process computes it
                 else:
                     errors[job] = str(result._return_value)
             continue
@@ -104,7 +104,7 @@ def compute(
 
 
 def sweep_name(arguments: Sequence[str]) -> str:
-    """Return the name of a sweep: that of its file, or else a hash of its command line.
+    """Return the name of a sweep: that of its file, or a hash of its command line.
 
     >>> sweep_name(["+sweeps=table_a1", "seed=1"])
     'table_a1'

@@ -44,7 +44,7 @@ def kind(job: Job) -> tuple[str, str, str, int]:
 
 
 def seconds_per_epoch(jobs: Sequence[Job]) -> dict[tuple[str, str, str, int], float]:
-    """Return the median over the epochs of the runs of each kind that have begun."""
+    """Return the median duration of an epoch by kind of run, over the runs that have begun."""
     seconds: dict[tuple[str, str, str, int], list[float]] = {}
     for job in jobs:
         rows = job.folder.journal.rows()
@@ -58,20 +58,21 @@ def epochs_left(job: Job) -> int:
 
 
 def sum_up(jobs: Sequence[Job], errors: Mapping[Job, str]) -> int:
-    """Print the state of all runs, and the errors of those that failed; return the number of failed ones."""
+    """Print the state of all runs and the errors of failed runs, and return the number of failed runs."""
     console.print(table([read(job.folder) for job in jobs if job.folder.status_file.exists()]), highlight=False)
     counts: Counter[JobState] = Counter()
-    kept = 0  # failed by themselves: a sweep leaves them as they are, unless asked
+    kept = 0  # runs that failed by an error, which a sweep repeats only with sweep.retry_failed
     for job in jobs:
         state = job.state()
-        kept += state is JobState.failed
+        if state is JobState.failed:
+            kept += 1
         if job in errors and state not in (JobState.finished, JobState.crashed):
             state = JobState.failed
             console.print(f"{job.name}: {errors[job]}", highlight=False, markup=False)
         counts[state] += 1
     console.print(f"{_listed(counts)}.", highlight=False)
     if counts[JobState.failed] > kept:
-        console.print("The same command goes on with what was stopped or could not begin.", highlight=False)
+        console.print("The same command resumes what was stopped and starts what could not begin.", highlight=False)
     if kept and not all(job.config.sweep.retry_failed for job in jobs):
         console.print("The same command with sweep.retry_failed=true tries the failed ones again.", highlight=False)
     return counts[JobState.failed]

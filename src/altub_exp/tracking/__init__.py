@@ -1,1 +1,1 @@
-"""What MLflow is told: a run's record, a sweep's own run, the store behind an address, and what is sent later."""
+"""Tracking with MLflow: the record of a run, the run of a sweep, the store, and later synchronisation."""

@@ -25,14 +25,14 @@ from altub_exp.tracking.tracker import Tracker
 
 
 def start_status(folder: RunFolder, config: Config, images: str, device: torch.device, done: int) -> None:
-    """Write the configuration of a run that starts, and its status: where, when and with which versions it runs.
+    """Write the configuration and the status of a run that starts: its machine, its time and its versions.
 
     Args:
-        folder: of the run.
-        config: of the run.
-        images: fingerprint of its images.
-        device: where it computes.
-        done: epochs that an earlier process has computed.
+        folder: folder of the run.
+        config: configuration of the run.
+        images: fingerprint of the images.
+        device: the device that computes.
+        done: number of epochs that an earlier process has computed.
     """
     write_text(folder.config, OmegaConf.to_yaml(OmegaConf.create(plain(asdict(config)))))
     commit, dirty = git_state()
@@ -60,13 +60,13 @@ def start_status(folder: RunFolder, config: Config, images: str, device: torch.d
 
 
 def slurm_job() -> str | None:
-    """Return the id by which Slurm's commands know this job, such as ``7_3`` of an array; None outside of Slurm."""
+    """Return this job's id for Slurm's commands, such as ``7_3`` of an array; None outside of Slurm."""
     array, task = (os.environ.get(f"SLURM_ARRAY_{part}_ID") for part in ("JOB", "TASK"))
     return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
 
 
 def build_tracker(folder: RunFolder, config: Config, uri: str) -> Tracker:
-    """Make the tracker of a run that has a status, with the tags and params of the contract."""
+    """Make the tracker, with its tags and params, of a run that has a status."""
     status = folder.status()
     assert status is not None
     tags = {
@@ -96,7 +96,7 @@ def build_tracker(folder: RunFolder, config: Config, uri: str) -> Tracker:
 
 
 def finish(folder: RunFolder, tracker: Tracker, window: EvalConfig, state: RunState, reason: str | None) -> RunState:
-    """Compute the summary over the window of epochs, draw the curve, and close the record."""
+    """Compute the summary over the window of epochs, draw the curve, and end the run in MLflow."""
     rows = folder.journal.rows()
     epochs = (window.first_epoch, window.last_epoch)
     summary: dict[str, float] = {}
@@ -121,7 +121,7 @@ def finish(folder: RunFolder, tracker: Tracker, window: EvalConfig, state: RunSt
 
 
 def add_to_summary(folder: RunFolder, measured: dict[str, float]) -> None:
-    """Add measurements to the summary of a finished run, and send MLflow what it lacks of the run."""
+    """Add measurements to the summary of a finished run, and send the missing parts of the run to MLflow."""
     summary = (folder.status() or {}).get("summary", {}) | measured
     folder.write_status(summary=summary)
     if tracker := Tracker.from_record(folder):
@@ -129,32 +129,34 @@ def add_to_summary(folder: RunFolder, measured: dict[str, float]) -> None:
 
 
 def fail(folder: RunFolder, error: BaseException) -> None:
-    """Record the reason why a run ended before its time; it can be resumed.
+    """Record the reason why a run ended early; it can be resumed.
 
-    A keyboard, a cluster or a full disk that stopped it is no fault of its own: a sweep resumes it unasked.
+    A run that Ctrl-C, a cluster or a full disk has stopped counts as interrupted: a sweep resumes it.
     """
     full = no_space(error)
-    interrupted = full is not None or was_interrupted(error)
-    reason = full.strerror if full else "interrupted" if interrupted else f"{type(error).__name__}: {error}"
-    if full is None:  # otherwise the caller reports it
-        log.error("failed: %s; the same command goes on from the checkpoint.", reason)
-    log.debug("where it happened:", exc_info=full is not None or not interrupted)
+    stopped = was_interrupted(error)
+    reason = "interrupted" if stopped else f"{type(error).__name__}: {error}"
+    if full is None:
+        log.error("failed: %s; the same command resumes it from the checkpoint.", reason)
+    else:  # the caller reports it
+        reason = full.strerror or "no space left"
+    log.debug("traceback:", exc_info=full is not None or not stopped)
     try:
         if folder.status() is not None:
-            folder.write_status(state=RunState.failed, reason=reason, interrupted=interrupted)
+            folder.write_status(state=RunState.failed, reason=reason, interrupted=stopped or full is not None)
             if tracker := Tracker.from_record(folder):
                 tracker.finish(RunState.failed, {}, folder.artifacts())
     except OSError as refusal:
         if full is None:
-            log.error("that could not be written down either (%s).", refusal)
-        # on a full disk not even this fits: the run looks like one that was killed, until there is space again
+            log.error("The reason could not be recorded either (%s).", refusal)
+        # on a full disk the run looks like one that was killed
 
 
 def report_done(folder: RunFolder, status: dict[str, Any], tracker: Tracker) -> RunState:
-    """Report that there is nothing to do, and send MLflow what it lacks."""
+    """Report that there is nothing to do, and send the missing parts of the run to MLflow."""
     state = RunState(status["state"])
     why = f" ({status['reason']})" if status.get("reason") else ""
-    log.info("%s already%s in %s: nothing to do (resume=never puts it aside and starts over).", state, why, folder.path)
+    log.info("%s already%s in %s: nothing to do (resume=never archives it and starts over).", state, why, folder.path)
     tracker.finish(state, status.get("summary", {}), folder.artifacts())
     return state
 

@@ -1,4 +1,4 @@
-"""The MLflow store behind a tracking URI: its preparation, and a quiet client that never hangs."""
+"""The MLflow store of a tracking URI: its preparation, and a quiet client with short time-outs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ENVIRONMENT = {
 
 @collection_paused()
 def import_mlflow() -> type[MlflowClient]:
-    """Import MLflow (2–3 s) without its chatter, with short time-outs; the user's environment wins."""
+    """Import MLflow (2–3 s) with fewer log messages and short time-outs; the user's environment wins."""
     for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
     from mlflow import MlflowClient
@@ -64,7 +64,7 @@ def prepare_store(uri: str) -> None:
         uri: the return value of :func:`altub_exp.tracking.uri.resolve_uri`.
 
     Raises:
-        UserError: the file is no MLflow store, one of a newer MLflow, locked by another process, or its disk is full.
+        UserError: the file is no MLflow store, or of a newer MLflow, or locked by another process; or its disk is full.
     """
     path = database(uri)
     if path is None:
@@ -120,7 +120,7 @@ def _revision(path: Path) -> str | None:
 
 
 def _create(path: Path) -> None:
-    """Create a new store beside its place: an unfinished one (killed, disk full) could never be used again."""
+    """Create a new store under another name first: an unfinished store (killed, disk full) would stay unusable."""
     with replacing(path, exclusive=True) as unfinished:
         journal = unfinished.with_name(f"{unfinished.name}-journal")
         for left_behind in (unfinished, journal):
@@ -132,7 +132,7 @@ def _create(path: Path) -> None:
 
 
 def _upgrade(uri: str) -> None:
-    # in a process of its own: the migration takes over the logging of the process that it runs in
+    # in another process, since the migration changes the logging of its process
     command = [sys.executable, "-m", "mlflow", "db", "upgrade", uri]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PREPARE_WAIT)
     if done.returncode:
@@ -145,14 +145,14 @@ def connect(uri: str) -> MlflowClient:
     """Return a client of the store, after checking that a SQLite store exists and can be written.
 
     Raises:
-        ConnectionError: a SQLite store cannot be used; for a server this shows at the first request.
+        ConnectionError: a SQLite store cannot be used; a server is not checked before the first request.
     """
     client = import_mlflow()
     try:
         if uri not in _prepared:
             prepare_store(uri)
         if path := database(uri):
-            # MLflow would wait 20 s for a locked database and retry for hours where it cannot be opened
+            # MLflow would wait 20 s for a locked database, and retry for hours to open a damaged one
             with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=SQLITE_WAIT)) as probe:
                 probe.execute("BEGIN IMMEDIATE")
                 probe.rollback()
@@ -162,7 +162,7 @@ def connect(uri: str) -> MlflowClient:
 
 
 def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
-    """Return the id of an experiment, which is created if it is missing; several processes may ask at once.
+    """Return the id of an experiment, and create a missing one; several processes may call this at once.
 
     Raises:
         UserError: the experiment was deleted.
@@ -209,17 +209,17 @@ def parent_run(client: MlflowClient, experiment: str, sweep: str) -> str | None:
     Raises:
         MlflowException: the server cannot be reached.
     """
-    found = client.search_runs([experiment], f"tags.sweep_parent = '{sweep}'", max_results=1)
-    return str(found[0].info.run_id) if found else None
+    runs = client.search_runs([experiment], f"tags.sweep_parent = '{sweep}'", max_results=1)
+    return str(runs[0].info.run_id) if runs else None
 
 
 def full(error: BaseException) -> bool:
-    """Return True if a SQLite store has no space left, by the system's error or by SQLite's own."""
+    """Return True if the error, the system's or SQLite's, says that no space is left."""
     return no_space(error) is not None or "disk is full" in str(error)
 
 
 class Unreachable(Exception):
-    """MLflow at ``uri`` does not record; the message gives the reason."""
+    """Error when MLflow at ``uri`` does not record; the message gives the reason."""
 
     def __init__(self, uri: str, error: Exception):
         super().__init__(f"MLflow at {redacted(uri)} does not record ({reason(error)}).")

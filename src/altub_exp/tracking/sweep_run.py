@@ -1,4 +1,4 @@
-"""The MLflow run of a sweep: the parent of its runs, found again by its name when the sweep is resumed."""
+"""The MLflow run of a sweep: the parent of its runs, found by the sweep's name when the sweep is resumed."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from altub_exp.tracking.tracker import recorded
 from altub_exp.tracking.uri import resolve_uri
 
 LOCK_WAIT = 60.0
-"""Seconds to wait for another caller that looks for the same run."""
+"""Seconds to wait for another process that creates the same run."""
 
 
 @dataclass
 class SweepRun:
-    """A sweep's run in MLflow, as a context: created or found when the sweep begins, ended when it ends.
+    """A sweep's run in MLflow, as a context manager: created or found at the sweep's start, ended at its end.
 
-    If MLflow cannot be reached the sweep goes on without it; :meth:`open` and :meth:`close` may be called again later.
+    If MLflow cannot be reached, the sweep runs without it; :meth:`open` and :meth:`close` may be called again later.
 
     Args:
         uri: the return value of :func:`altub_exp.tracking.uri.resolve_uri`.
         experiment: name of the MLflow experiment.
-        name: the sweep's.
-        runs_dir: folder of its runs; two callers at once meet there, so that only one creates the MLflow run.
-        arguments: the command line, for the note that MLflow shows.
+        name: name of the sweep.
+        runs_dir: folder of its runs; its lock file makes sure that only one process creates the MLflow run.
+        arguments: the command line, which MLflow shows as the run's note.
     """
 
     uri: str
@@ -47,14 +47,14 @@ class SweepRun:
         """Find the run, or create it.
 
         Args:
-            started: start of the sweep, Unix milliseconds; None: now.
+            started: start of the sweep in Unix milliseconds, by default now.
 
         Returns:
             True if MLflow shows it as running.
 
         Raises:
             UserError: the experiment was deleted.
-            Unreachable: MLflow does not record it.
+            Unreachable: MLflow does not record.
         """
         lock = self.runs_dir / ".sweeps" / ".lock"
         with unreachable(self.uri):
@@ -73,7 +73,7 @@ class SweepRun:
                 return True
 
     def open(self) -> None:
-        """Find or create the run, and mark it as running; do nothing if that has been done. Raises as :meth:`find`."""
+        """Find or create the run and mark it as running, unless that has been done. Raises as :meth:`find`."""
         if self._run_id is None and not self.find():
             with unreachable(self.uri):
                 connect(self.uri).update_run(self._run_id, status="RUNNING")
@@ -90,7 +90,7 @@ class SweepRun:
         try:
             self.open()
         except Unreachable as error:
-            console.print(f"{error} The sweep's runs go on.", highlight=False, markup=False)
+            console.print(f"{error} The sweep's runs continue.", highlight=False, markup=False)
         return self
 
     def __exit__(
@@ -99,7 +99,9 @@ class SweepRun:
         """Close the run if it was opened and is not closed yet; an interrupted sweep's run counts as killed."""
         if self._closed or self._run_id is None:
             return
-        status = "FINISHED" if error is None else "KILLED" if was_interrupted(error) else "FAILED"
+        failure = "KILLED" if was_interrupted(error) else "FAILED"
+        status = "FINISHED" if error is None else failure
+
         try:
             self.close(status=status)
         except (Unreachable, UserError) as refusal:
@@ -107,7 +109,7 @@ class SweepRun:
 
 
 class SweepRuns:
-    """The sweeps of runs that are synchronised: found or created before their runs are sent, ended after them.
+    """The MLflow runs of sweeps during a synchronisation: found or created before their runs are sent, ended after.
 
     Args:
         root: the folder of the runs.
@@ -120,11 +122,11 @@ class SweepRuns:
         self._sweeps: dict[tuple[str, str, str], tuple[SweepRun, bool, list[RunFolder]]] = {}
 
     def prepare(self, folder: RunFolder) -> None:
-        """Find or create the sweep's run of a run that is about to be sent, if it belongs to a sweep.
+        """Find or create the MLflow run of a run's sweep, before the run is sent; without a sweep do nothing.
 
         Raises:
             UserError: a file of the run is damaged, or its experiment was deleted.
-            Unreachable: the server does not record.
+            Unreachable: MLflow does not record.
         """
         record = recorded(folder)
         if record is None or "sweep" not in record["tags"]:
@@ -137,7 +139,7 @@ class SweepRuns:
         self._sweeps[key][2].append(folder)
 
     def end(self) -> list[str]:
-        """Mark the sweeps as ended of which no run is computed any more; return their names. Raises as prepare."""
+        """Mark the sweeps without a computing run as ended, and return their names. Raises as :meth:`prepare`."""
         names = []
         for sweep, running, folders in self._sweeps.values():
             if running and not any(folder.is_locked() for folder in folders):

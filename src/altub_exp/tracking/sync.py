@@ -1,4 +1,4 @@
-"""Sends to MLflow what it lacks of a run, and of a sweep's runs when the sweep ends; marks runs that died."""
+"""Synchronisation with MLflow: sends the missing parts of a run or of a sweep, and marks runs that died."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from altub_exp.tracking.tracker import Tracker, recorded
 from altub_exp.tracking.uri import redacted
 
 NOTHING = "nothing missing"
-"""The answer of :func:`sync_run` for a run that MLflow has completely."""
+"""The report of :func:`sync_run` for a run that is complete in MLflow."""
 
 PATIENCE = 120.0
-"""Seconds that the end of a sweep waits for a server that is away: longer than its restart takes."""
+"""Seconds to wait for a server at the end of a sweep: longer than a restart of the server takes."""
 
 PAUSE = 5.0
-"""Seconds between its attempts."""
+"""Seconds between attempts."""
 
 
 def sync_run(folder: RunFolder, uri: str | None = None, experiment: str | None = None) -> str:
-    """Send what MLflow lacks of one run; return a short report.
+    """Send the missing parts of one run to MLflow, and return a short report.
 
-    A run whose process has died is marked as failed. MLflow gets the points of a failed run up to its checkpoint: a
-    resumed run computes the later ones again.
+    A run whose process has died is marked as failed. MLflow gets the points of a failed run up to its checkpoint, since
+    a resumed run computes the later ones again.
 
     Raises:
         RunLocked: another process computes this run.
-        UserError: a file of it is damaged, or its experiment was deleted.
-        Unreachable: the server does not record.
+        UserError: a file of the run is damaged, or its experiment was deleted.
+        Unreachable: MLflow does not record.
     """
     with folder.lock(patience=0):
         died = folder.mark_dead()
@@ -45,12 +45,12 @@ def sync_run(folder: RunFolder, uri: str | None = None, experiment: str | None =
         state = RunState(status["state"])
         with unreachable(tracker.uri):
             tracker.send(folder.last_final_epoch(state), state, status.get("summary", {}), folder.artifacts())
-    done = f"{tracker.sent} points sent" if tracker.sent else NOTHING
-    return done + ("; its process has died: marked as failed, the same command goes on" if died else "")
+    report = f"{tracker.sent} points sent" if tracker.sent else NOTHING
+    return f"{report}; its process has died: marked as failed, the same command resumes it" if died else report
 
 
 def incomplete_runs(folders: Sequence[RunFolder], uri: str, experiment: str) -> list[RunFolder]:
-    """Return the runs recorded there that nobody computes and that MLflow lacks a part of; reads the folders only.
+    """Return the runs that are incomplete in an experiment and not being computed, without asking MLflow.
 
     Raises:
         UserError: a file of a run is damaged.
@@ -65,9 +65,9 @@ def incomplete_runs(folders: Sequence[RunFolder], uri: str, experiment: str) -> 
 
 
 def finish_sweep(folders: Sequence[RunFolder], sweep: SweepRun) -> None:
-    """Send what a sweep's runs could not send, mark those that died, and end the sweep's own run.
+    """Send the missing parts of a sweep's runs, mark runs that died, and end the sweep's own run.
 
-    Waits for a while for a server that is away. Failures are reported, and left to ``python -m altub_exp.sync``.
+    Waits up to :data:`PATIENCE` for the server. Failures are reported and left to ``python -m altub_exp.sync``.
     """
     deadline, waited, late = time.monotonic() + PATIENCE, False, set[Path]()
     while True:
@@ -78,14 +78,14 @@ def finish_sweep(folders: Sequence[RunFolder], sweep: SweepRun) -> None:
                     if sync_run(folder, sweep.uri, sweep.experiment) != NOTHING:
                         late.add(folder.path)
                 except RunLocked:
-                    pass  # begun again by another process
-                except (UserError, OSError) as error:  # a damaged file, a full disk: of this run only
+                    pass  # another process has resumed it
+                except (UserError, OSError) as error:  # a damaged file or a full disk concerns this run only
                     _report(f"{folder.path} is not all in MLflow: {error}")
             sweep.close()
         except Unreachable as error:
             if time.monotonic() < deadline and not full(error):
                 if not waited:
-                    _report(f"{error} Waiting up to {duration(PATIENCE)} to send what it lacks …")
+                    _report(f"{error} Waiting up to {duration(PATIENCE)} to send the missing parts …")
                 waited = True
                 time.sleep(PAUSE)
                 continue

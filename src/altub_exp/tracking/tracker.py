@@ -1,4 +1,4 @@
-"""Sends a run's journal to MLflow: every point arrives once, and no failure of the server stops the training."""
+"""The tracker, which sends a run's journal to MLflow: every point arrives once, and no failure stops the training."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 METRICS_PER_CALL = 1000
 PARAMS_PER_CALL = 100
 PARAM_LENGTH = 6000
-"""MLflow's own limits; a longer value is cut."""
+"""MLflow's limits; a longer value is cut."""
 
 PARENT = "mlflow.parentRunId"
-"""The tag by which MLflow shows a run below another."""
+"""MLflow's tag for the parent of a run."""
 
 FIRST_PAUSE = 5.0
 LONGEST_PAUSE = 60.0
@@ -36,7 +36,7 @@ log = logging.getLogger("altub_exp")
 
 
 def recorded(folder: RunFolder) -> dict[str, Any] | None:
-    """What a run's :class:`Tracker` was made of (uri, experiment, name, tags, params, start_time); None: it had none.
+    """Return the arguments of a run's :class:`Tracker` (uri, experiment, name, tags, params, start_time), or None.
 
     Raises:
         UserError: the file is damaged.
@@ -46,21 +46,21 @@ def recorded(folder: RunFolder) -> dict[str, Any] | None:
 
 @dataclass
 class Tracker:
-    """One run's way to MLflow.
+    """The tracker of one run.
 
-    The folder's ``record.json`` keeps what a later ``python -m altub_exp.sync`` needs, its ``tracking.json`` where the
-    run stands in MLflow.
+    The folder's ``record.json`` has the arguments for a later ``python -m altub_exp.sync``; its ``tracking.json`` has
+    the id and the completeness of the run in each store.
 
     Args:
-        uri: what :func:`altub_exp.tracking.uri.resolve_uri` returned.
-        experiment: name of the MLflow experiment; created where it is missing.
+        uri: the return value of :func:`altub_exp.tracking.uri.resolve_uri`.
+        experiment: name of the MLflow experiment; a missing one is created.
         name: name of the MLflow run.
         tags: tags of the run; ``status`` and ``run_uid`` are added.
         params: the flattened configuration.
-        folder: where the journal lies.
-        start_time: when the run began, Unix milliseconds.
-        clock: seconds that never go back.
-        keep_record: False leaves ``record.json`` as it is.
+        folder: folder of the run.
+        start_time: start of the run, Unix milliseconds.
+        clock: monotonic clock, in seconds.
+        keep_record: False leaves ``record.json`` unchanged.
 
     Attributes:
         sent: number of points that this object has sent.
@@ -79,7 +79,7 @@ class Tracker:
     _run_id: str = field(default="", init=False)
     _arrived: set[tuple[str, int]] | None = field(default=None, init=False)  # None: ask the server
     _outage: bool = field(default=False, init=False)
-    _whole: bool = field(default=False, init=False)  # tied to its sweep's run, where it has one
+    _whole: bool = field(default=False, init=False)  # linked to its sweep's run, if it has one
     _pause: float = field(default=FIRST_PAUSE, init=False)
     _retry_at: float = field(default=float("-inf"), init=False)
 
@@ -92,7 +92,7 @@ class Tracker:
 
     @classmethod
     def from_record(cls, folder: RunFolder, uri: str | None = None, experiment: str | None = None) -> Tracker | None:
-        """The tracker that recorded a folder, or None where none did; ``uri`` and ``experiment`` replace its own."""
+        """Make the tracker of a folder from its record, or return None; ``uri`` and ``experiment`` replace its own."""
         record = recorded(folder)
         if record is None:
             return None
@@ -105,13 +105,13 @@ class Tracker:
         return self.folder.path / "record.json"
 
     def flush(self, last_epoch: int) -> bool:
-        """Send the journal's rows up to an epoch, as far as the server lacks them.
+        """Send the rows of the journal up to an epoch that the server lacks.
 
-        Call it for epochs that no resumed run computes again: up to the checkpoint. While the server cannot be reached
-        it returns at once, apart from one attempt after each pause.
+        Call it for epochs that no resumed run computes again, that is, up to the checkpoint. While the server cannot be
+        reached it returns at once, apart from one attempt after each pause.
 
         Returns:
-            Whether all of them have arrived.
+            True if all of them have arrived.
         """
         if self.clock() < self._retry_at:
             return False
@@ -122,19 +122,18 @@ class Tracker:
         )
 
     def finish(self, status: RunState, summary: Mapping[str, float], artifacts: Sequence[Path]) -> bool:
-        """Send all that is missing of a run that has ended, and mark it as ended; may be called again.
+        """Send the missing parts of a run that has ended, and mark it as ended; may be called again.
 
-        Of a failed run, what follows the checkpoint stays in the journal: a resumed run computes it again.
-
-        State, summary and end time are kept in the folder's status.
+        The epochs of a failed run after its checkpoint are not sent: a resumed run computes them again. State, summary
+        and end time are also written to the folder's status.
 
         Args:
-            status: how it ended.
+            status: final state of the run.
             summary: metrics of the whole run, recorded at the last epoch.
             artifacts: files to upload.
 
         Returns:
-            Whether all has arrived.
+            True if everything has arrived.
         """
         self.folder.write_status(state=status, summary=dict(summary))
         return self._attempt(
@@ -151,11 +150,11 @@ class Tracker:
         summary: Mapping[str, float] | None = None,
         artifacts: Sequence[Path] = (),
     ) -> None:
-        """One attempt of :meth:`flush` (``running``) or :meth:`finish` (another state): rows up to an epoch, or all.
+        """Try once to send the rows up to an epoch, or all; a state other than ``running`` also ends the run.
 
         Raises:
             UserError: the experiment was deleted, or a file of the run is damaged.
-            Exception: whatever kept a point or a file from arriving.
+            Exception: any error of MLflow, its database or the network.
         """
         client = connect(self.uri)
         from mlflow.entities import Metric
@@ -183,22 +182,22 @@ class Tracker:
                 self._remember({"complete": self._end()})
 
     def complete(self) -> bool:
-        """Whether all of the run, as it has ended, is in MLflow: what its folder remembers, without asking the server.
+        """Return True if the ended run is complete in MLflow according to its folder, without asking the server.
 
-        The child of a sweep is complete when it is tied to the sweep's own run.
+        The child of a sweep is complete only if it is linked to the sweep's own run.
         """
         place = self._places().get(redacted(self.uri), {})
         return (place.get("experiment"), place.get("complete")) == (self.experiment, self._end())
 
     def _end(self) -> list[Any]:
-        """What tells one end of the run from another."""
+        """Return a key that distinguishes one end of the run from another."""
         status = self.folder.status() or {}
         return [status.get("ended"), *sorted(status.get("summary", {}))]
 
     def _attempt(self, work: Callable[[], None], consequence: str, quiet: bool = False) -> bool:
         try:
             work()
-        except Exception as error:  # whatever MLflow, its database or the network raise: training goes on
+        except Exception as error:  # no error of MLflow, its database or the network may stop the training
             self._arrived = None  # a request may have arrived although its reply did not
             self._retry_at = self.clock() + self._pause
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
@@ -213,14 +212,14 @@ class Tracker:
 
     def _log_metrics(self, client: MlflowClient, metrics: list[Metric]) -> None:
         assert self._arrived is not None
-        # Equal points are stored once: so a request that the server only seemed to drop, and then carries out after the
-        # reconciliation, doubles nothing. That is why a point's time is the journal's and not the time of sending.
+        # MLflow stores equal points once, so a request that the server seemed to drop, but executes after the
+        # reconciliation, doubles nothing. For this a point has the journal's time, not the time of sending.
         client.log_batch(self._run_id, metrics=metrics, synchronous=True)
         self._arrived |= {(metric.key, metric.step) for metric in metrics}
         self.sent += len(metrics)
 
     def _register(self, client: MlflowClient) -> Run:
-        """The run in MLflow: the one in ``tracking.json``, else the one with our ``run_uid``, else a new one."""
+        """Return the run in MLflow: that of ``tracking.json``, or the one with our ``run_uid``, or a new one."""
         from mlflow.entities import ViewType
 
         place = self._places().get(redacted(self.uri), {})
@@ -228,9 +227,9 @@ class Tracker:
         if run is None:
             uid = self.folder.run_uid()
             parent = experiment_id(client, self.uri, self.experiment)
-            # a creation whose reply was lost is found again by its uid
-            found = client.search_runs([parent], f"tags.run_uid = '{uid}'", ViewType.ACTIVE_ONLY)
-            run = found[0] if found else self._create(client, parent, uid)
+            # the reply to an earlier creation may have been lost
+            runs = client.search_runs([parent], f"tags.run_uid = '{uid}'", ViewType.ACTIVE_ONLY)
+            run = runs[0] if runs else self._create(client, parent, uid)
             self._remember(
                 {"experiment": self.experiment, "experiment_id": parent, "run_id": run.info.run_id, "complete": None}
             )
@@ -241,7 +240,7 @@ class Tracker:
         return read_json(self.folder.path / "tracking.json") or {}
 
     def _remember(self, facts: Mapping[str, Any]) -> None:
-        """Keep where, and how, the run stands in this store."""
+        """Record id and completeness of the run in this store."""
         places = self._places()
         places[redacted(self.uri)] = {**places.get(redacted(self.uri), {}), **facts}
         write_json(self.folder.path / "tracking.json", places)
@@ -251,10 +250,10 @@ class Tracker:
         return client.create_run(parent, start_time=self.start_time, tags=tags, run_name=self.name)
 
     def _reconcile(self, client: MlflowClient, run: Run, state: RunState) -> set[tuple[str, int]]:
-        """Bring params, tags and status of the run up to date; returns the points (metric, step) that are there."""
+        """Bring params, tags and status of the run up to date, and return its points (metric, step) in MLflow."""
         from mlflow.entities import Param, RunTag
 
-        # a param can never be changed: those of the first attempt stay
+        # MLflow never changes a param: those of the first attempt stay
         params = [Param(key, value[:PARAM_LENGTH]) for key, value in self.params.items() if key not in run.data.params]
         for start in range(0, len(params), PARAMS_PER_CALL):
             client.log_batch(self._run_id, params=params[start : start + PARAMS_PER_CALL], synchronous=True)
@@ -273,7 +272,7 @@ class Tracker:
     def _upload(self, client: MlflowClient, artifacts: Sequence[Path]) -> None:
         if not artifacts:
             return
-        there = {file.path: file.file_size for file in client.list_artifacts(self._run_id)}
+        sizes = {file.path: file.file_size for file in client.list_artifacts(self._run_id)}
         for path in artifacts:
-            if there.get(path.name) != path.stat().st_size:
+            if sizes.get(path.name) != path.stat().st_size:
                 client.log_artifact(self._run_id, str(path))

@@ -1,4 +1,4 @@
-"""Tracking URIs: the one that applies, the SQLite file behind it, and how it is shown without its password."""
+"""Tracking URIs: the URI that applies, the file of a SQLite store, and redaction of passwords."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def resolve_uri(uri: str, environment: bool = True, write: bool = True) -> str:
         write: False if the store is only read.
 
     Raises:
-        UserError: MLflow can record nothing there.
+        UserError: MLflow cannot record at this URI.
     """
     uri = (os.environ.get("MLFLOW_TRACKING_URI") if environment else None) or uri
     if _SERVERS.fullmatch(uri):
@@ -60,6 +60,6 @@ def database(uri: str) -> Path | None:
 
 
 def artifact_location(uri: str, experiment: str) -> str | None:
-    """Return the place of a new experiment's files, beside a SQLite store; None leaves the choice to the server."""
+    """Return the folder for a new experiment's files, beside a SQLite store; None leaves the choice to the server."""
     path = database(uri)
     return (path.parent / "mlartifacts" / re.sub(r"[^\w.-]+", "-", experiment)).as_uri() if path else None

@@ -1,1 +1,1 @@
-"""Hydra's launcher ``gpu_pool``: a queue of jobs on the GPUs, or the cores, of one machine."""
+"""Hydra's launcher ``gpu_pool``: a queue of jobs on the GPUs or cores of one machine."""

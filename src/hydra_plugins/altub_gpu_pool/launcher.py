@@ -1,7 +1,7 @@
-"""The launcher ``hydra/launcher=gpu_pool``: each job of a sweep is a fresh process on a slot of this machine.
+"""The launcher ``hydra/launcher=gpu_pool``: each job of a sweep is a new process on a slot of this machine.
 
-Hydra imports this module at every start of every program of the environment: what is heavy is imported where it is
-used. Postponed annotations would keep Hydra from finding the dataclass: there are none.
+Hydra imports this module at every start of every program in the environment, so slow imports are inside the functions.
+Hydra does not support postponed annotations in the module of a dataclass.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ PROGRAM = "altub_exp.train"
 
 @dataclass
 class GpuPoolConfig:
-    """The types of ``conf/hydra/launcher/gpu_pool.yaml``, where the values stand."""
+    """The types of ``conf/hydra/launcher/gpu_pool.yaml``, which has the values."""
 
     gpus: list[str] | None
     jobs_per_gpu: int
@@ -38,10 +38,10 @@ class GpuPool(Launcher):
     """Runs the jobs on slots, each as ``python -m altub_exp.train OVERRIDES``.
 
     Args:
-        gpus: the GPUs to use, as CUDA_VISIBLE_DEVICES names them; None: all that may be used.
-        jobs_per_gpu: how many jobs share a GPU.
-        cpu_slots: how many jobs run at once where no GPU is used; None: one per four cores.
-        poll_seconds: how often the processes are looked at.
+        gpus: names of the GPUs to use, in the form of CUDA_VISIBLE_DEVICES; None uses all visible GPUs.
+        jobs_per_gpu: number of jobs that share a GPU.
+        cpu_slots: number of jobs at once if no GPU is used; None means one per four cores.
+        poll_seconds: seconds between two checks of the processes.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class GpuPool(Launcher):
         self._context: HydraContext | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Take what Hydra gives; the task itself is found by the processes.
+        """Check the launcher's values, and keep Hydra's configuration and context.
 
         Raises:
             UserError: the launcher's values are wrong.
@@ -76,11 +76,11 @@ class GpuPool(Launcher):
         """Run the jobs of one batch.
 
         Returns:
-            One per job, in the order given; that of a failed one raises when its value is asked for: ``RunLocked`` if
-            another process computes this run, otherwise a ``UserError``.
+            One per job, in the given order; reading the value of a failed job raises ``RunLocked`` if another process
+            computes this run, otherwise a ``UserError``.
 
         Raises:
-            UserError: a job wants a GPU and there is none; nothing was started.
+            UserError: a job needs a GPU and there is none; nothing was started.
             SystemExit: after Ctrl-C (130) or SIGTERM (143), when all processes have ended.
         """
         from altub_exp.errors import UserError
@@ -95,7 +95,7 @@ class GpuPool(Launcher):
         setup_globals()
         configure_log(self._config.hydra.hydra_logging, self._config.hydra.verbose)
         returns = [self._compose(overrides, initial_job_idx + n) for n, overrides in enumerate(job_overrides)]
-        devices = [str(one.cfg.device) for one in returns if one.cfg is not None]
+        devices = [str(job_return.cfg.device) for job_return in returns if job_return.cfg is not None]
         gpus = [] if set(devices) == {"cpu"} else visible_gpus(self._gpus)
         if "cuda" in devices and not gpus:
             raise UserError("device=cuda was asked for, but there is no GPU here to use: set device=cpu or auto.")
@@ -106,7 +106,7 @@ class GpuPool(Launcher):
         commands = []
         for number, (overrides, device) in enumerate(zip(job_overrides, devices, strict=True), start=initial_job_idx):
             name = " ".join([f"#{number}", *(override for override in overrides if override not in common)])
-            # the digest, because other sweeps keep their logs in the same folder
+            # with a digest, since other sweeps write their logs to the same folder
             digest = hashlib.blake2b("\n".join(overrides).encode(), digest_size=4).hexdigest()
             stem = re.sub(r"[^\w.=,+-]", "_", name.removeprefix("#")[:100], flags=re.ASCII)
             log_file = logs / f"{stem}_{digest}.log"
@@ -116,11 +116,12 @@ class GpuPool(Launcher):
             try:
                 outcomes = Pool(places, self._poll_seconds).run(commands)
             except Interrupted as interrupt:
-                sys.exit(128 + interrupt.args[0])  # the shell's status for it
-        for one, outcome in zip(returns, outcomes, strict=True):
-            one.status = JobStatus.COMPLETED if outcome.error is None else JobStatus.FAILED
+                sys.exit(128 + interrupt.args[0])  # the shell's status after a signal
+        for job_return, outcome in zip(returns, outcomes, strict=True):
+            job_return.status = JobStatus.COMPLETED if outcome.error is None else JobStatus.FAILED
             if outcome.error is not None:
-                one.return_value = (RunLocked if outcome.status == RunLocked.status else UserError)(outcome.error)
+                error_type = RunLocked if outcome.status == RunLocked.status else UserError
+                job_return.return_value = error_type(outcome.error)
         return returns
 
     def _compose(self, overrides: Sequence[str], number: int) -> JobReturn:
@@ -139,19 +140,19 @@ class GpuPool(Launcher):
         )
 
     def _command(self, overrides: Sequence[str]) -> list[str]:
-        """The command of one job: where the sweep found its configuration, the job finds it too."""
+        """Return the command of one job, which reads its configuration from the same folders as the sweep."""
         assert self._config is not None
         hydra = self._config.hydra
         flags = {"main": "--config-path", "command-line": "--config-dir"}
-        where = [
+        folders = [
             part
-            for one in hydra.runtime.config_sources
-            if one.provider in flags
-            for part in (flags[one.provider], one.path)
+            for source in hydra.runtime.config_sources
+            if source.provider in flags
+            for part in (flags[source.provider], source.path)
         ]
         other = ("hydra.launcher", "hydra/launcher", "hydra.sweep", "hydra/sweeper", "hydra.mode", "hydra.run")
         kept = [override for override in hydra.overrides.hydra if not override.lstrip("+~").startswith(other)]
         return [
-            *(sys.executable, "-m", PROGRAM, *where, "--config-name", hydra.job.config_name),
-            *(*kept, "hydra.mode=RUN", *filter_overrides(overrides)),  # the mode, lest a recipe's own starts a sweep
+            *(sys.executable, "-m", PROGRAM, *folders, "--config-name", hydra.job.config_name),
+            *(*kept, "hydra.mode=RUN", *filter_overrides(overrides)),  # a recipe's own mode could start a sweep
         ]

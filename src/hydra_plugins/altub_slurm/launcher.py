@@ -1,7 +1,7 @@
-"""The launcher ``hydra/launcher=slurm``: submitit's, waiting for its jobs in a way that loses none of them.
+"""The launcher ``hydra/launcher=slurm``: submitit's launcher with another way of waiting, which loses no job.
 
-Hydra imports this module at every start of every program of the environment: what is heavy is imported where it is
-used. Postponed annotations would keep Hydra from finding the dataclass: there are none.
+Hydra imports this module at every start of every program in the environment, so slow imports are inside the functions.
+Hydra does not support postponed annotations in the module of a dataclass.
 """
 
 import hashlib
@@ -19,13 +19,13 @@ from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf, SlurmQue
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmititLauncher
 from omegaconf import MISSING, OmegaConf
 
-CLIENT_SECONDS = "60"  # the longest that squeue may take
-QUEUE_OF_SUBMITIT = set(OmegaConf.structured(BaseQueueConf).keys())  # what is not Slurm's alone
+CLIENT_SECONDS = "60"  # time-out of squeue
+QUEUE_OF_SUBMITIT = set(OmegaConf.structured(BaseQueueConf).keys())  # options of every cluster, not only Slurm's
 
 
 @dataclass
 class SlurmConfig(SlurmQueueConf):  # type: ignore[misc]  # submitit's launcher has no types
-    """The types of ``conf/hydra/launcher/slurm.yaml``, where the values stand; submitit's and two of our own."""
+    """The types of ``conf/hydra/launcher/slurm.yaml``, which has the values: submitit's options and two more."""
 
     _target_: str = "hydra_plugins.altub_slurm.launcher.SlurmLauncher"
     poll_seconds: float = MISSING
@@ -36,18 +36,19 @@ ConfigStore.instance().store(group="hydra/launcher/schema", name="slurm", node=S
 
 
 class SlurmLauncher(BaseSubmititLauncher):  # type: ignore[misc]
-    """Submits the jobs of a sweep as one array, and waits until each has a result or is gone from the queue.
+    """Submits the jobs of a sweep as one array, and waits until each has a result or has left the queue.
 
-    What an earlier caller has submitted, and is still in the queue, is not submitted again but waited for.
+    Jobs that an earlier caller has submitted and that are still in the queue are not submitted again, only waited for.
 
-    Submitit's own launcher asks sacct whether a job has ended. Where a cluster keeps no accounts it would wait for a
-    killed job for ever, and at the first job that ended without a result it gives up the results of all others.
+    Submitit's own launcher asks sacct for the end of a job. On a cluster without accounting it would wait for a killed
+    job for ever, and at the first job without a result it gives up the results of all others.
+
 
     Args:
-        poll_seconds: how often to look.
-        lost_seconds: a job that is neither in the queue nor has a result is given up after so long; shared file
+        poll_seconds: seconds between two looks at the queue.
+        lost_seconds: seconds after which a job that has left the queue without a result counts as lost; shared file
             systems show a result late.
-        params: submitit's.
+        params: submitit's options.
     """
 
     _EXECUTOR = "slurm"
@@ -57,14 +58,14 @@ class SlurmLauncher(BaseSubmititLauncher):  # type: ignore[misc]
         self._poll_seconds, self._lost_seconds = poll_seconds, lost_seconds
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Submit what an earlier caller has not left in the queue, wait for all, collect.
+        """Submit the jobs that are not in the queue yet, wait for all, and collect their results.
 
         Returns:
-            One per job, in the order given; that of a failed or lost one raises when its value is asked for.
+            One per job, in the given order; reading the value of a failed or lost job raises ``UserError``.
 
         Raises:
-            UserError: Slurm does not take the jobs.
-            KeyboardInterrupt: the caller leaves; the jobs run on.
+            UserError: Slurm rejects the jobs.
+            KeyboardInterrupt: Ctrl-C ended the waiting; the jobs run on.
         """
         from altub_exp.machine.disk import write_text
         from altub_exp.machine.terminal import console
@@ -79,8 +80,8 @@ class SlurmLauncher(BaseSubmititLauncher):  # type: ignore[misc]
                 jobs[number] = job
                 write_text(notes[number], job.job_id)
             first = submitted[0]
-            said = f"Slurm has taken {len(missing)} jobs as {_array(first)}; logs in {first.paths.folder}."
-            console.print(said, highlight=False)
+            message = f"Slurm has taken {len(missing)} jobs as {_array(first)}; logs in {first.paths.folder}."
+            console.print(message, highlight=False)
         arrays = sorted({_array(job) for job in jobs}, key=int)
         if len(missing) < len(jobs):
             console.print(f"{len(jobs) - len(missing)} jobs are in Slurm's queue already.", highlight=False)
@@ -91,20 +92,20 @@ class SlurmLauncher(BaseSubmititLauncher):  # type: ignore[misc]
             raise
 
     def _note(self, overrides: Sequence[str]) -> Path:
-        """The file that says under which id a job was submitted last, for all callers with the same overrides."""
+        """Return the file with the id of a job's last submission; callers with the same overrides share it."""
         from submitit.core.utils import JobPaths
 
         assert self.config is not None
         hydra = self.config.hydra
-        same = [one for one in overrides if not one.startswith(("tracking.sweep=", "tracking.code="))]
-        words = [hydra.job.config_name, *(source.path for source in hydra.runtime.config_sources), *same]
+        kept = [override for override in overrides if not override.startswith(("tracking.sweep=", "tracking.code="))]
+        words = [hydra.job.config_name, *(source.path for source in hydra.runtime.config_sources), *kept]
         digest = hashlib.blake2b("\n".join(map(str, words)).encode(), digest_size=8).hexdigest()
         folder = Path(JobPaths.get_first_id_independent_folder(str(self.params["submitit_folder"]))) / "queue"
         folder.mkdir(parents=True, exist_ok=True)
         return folder / digest
 
     def _left_by_an_earlier_caller(self, note: Path, queued: Mapping[str, str]) -> Any:
-        """The job that waits or runs already; None where there is none."""
+        """Return the job of an earlier caller that is still in the queue, or None."""
         import submitit
 
         name = note.read_text() if note.exists() else ""
@@ -115,12 +116,12 @@ class SlurmLauncher(BaseSubmititLauncher):  # type: ignore[misc]
 
         from altub_exp.errors import UserError
 
-        given = dict(self.params)
-        folder, timeouts = given.pop("submitit_folder"), given.pop("max_num_timeout")
+        params = dict(self.params)
+        folder, timeouts = params.pop("submitit_folder"), params.pop("max_num_timeout")
         try:
             executor = submitit.AutoExecutor(folder=folder, cluster="slurm", slurm_max_num_timeout=timeouts)
             executor.update_parameters(
-                **{name if name in QUEUE_OF_SUBMITIT else f"slurm_{name}": value for name, value in given.items()}
+                **{name if name in QUEUE_OF_SUBMITIT else f"slurm_{name}": value for name, value in params.items()}
             )
             numbers = range(initial_job_idx, initial_job_idx + len(job_overrides))
             jobs: list[Any] = executor.map_array(
@@ -141,7 +142,7 @@ class SlurmLauncher(BaseSubmititLauncher):  # type: ignore[misc]
 
         results: dict[str, JobReturn] = {}
         absent_since: dict[str, float] = {}
-        said = ""
+        printed = ""
         while len(results) < len(jobs):
             queued = self._queued()
             for job in jobs:
@@ -157,18 +158,18 @@ class SlurmLauncher(BaseSubmititLauncher):  # type: ignore[misc]
                         "or the disk is full"
                     )
             running = sum((queued or {}).get(job.job_id, "PENDING") != "PENDING" for job in jobs)
-            now = f"{arrays}: {len(results)} of {len(jobs)} jobs have ended, {running} are running"
+            message = f"{arrays}: {len(results)} of {len(jobs)} jobs have ended, {running} are running"
             if queued is None:
-                now = f"{arrays}: squeue does not answer; waiting"
-            if now != said:
-                console.print(now, highlight=False)
-                said = now
+                message = f"{arrays}: squeue does not answer; waiting"
+            if message != printed:
+                console.print(message, highlight=False)
+                printed = message
             if len(results) < len(jobs):
                 time.sleep(self._poll_seconds)
         return [results[job.job_id] for job in jobs]
 
     def _queued(self) -> dict[str, str] | None:
-        """{job: state} of this user's jobs in the queue; None where the controller does not answer."""
+        """Return the states of this user's jobs in the queue by job id; None if the controller does not answer."""
         command = ["timeout", CLIENT_SECONDS, "squeue", "--me", "--noheader", "--array", "--format=%i %T"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -181,7 +182,7 @@ def _array(job: Any) -> str:
 
 
 def _result(job: Any) -> JobReturn:
-    """What a job has left; it may be a traceback."""
+    """Read the result of a job: its return value, or the last line of its traceback as an error."""
     from submitit.core.utils import pickle_load
 
     outcome, value = pickle_load(job.paths.result_pickle)

@@ -1,7 +1,7 @@
-"""The sweeper behind ``-m``: Hydra's basic one, with ``dataset.category=all`` and without what is finished."""
+"""The sweeper of ``-m``: Hydra's basic sweeper with ``dataset.category=all``, which launches only missing runs."""
 
-# No torch here, which every start would import; and no `from __future__ import annotations`, which Hydra's dataclasses
-# do not survive.
+# Hydra imports this module at every start: no torch here. Hydra's dataclasses do not support
+# `from __future__ import annotations`.
 from dataclasses import dataclass
 from typing import Any, Dict, List, Optional  # noqa: UP035
 
@@ -12,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 @dataclass
 class AltubSweeperConf:
-    """``hydra/sweeper=altub``; params: what is swept, as on the command line."""
+    """The configuration of ``hydra/sweeper=altub``; ``params`` are the swept overrides, as on the command line."""
 
     _target_: str = "hydra_plugins.altub_sweeper.AltubSweeper"
     max_batch_size: Optional[int] = None  # noqa: UP045
@@ -23,7 +23,7 @@ ConfigStore.instance().store(group="hydra/sweeper", name="altub", node=AltubSwee
 
 
 class AltubSweeper(BasicSweeper):
-    """Composes every job and launches what is missing, see :mod:`altub_exp.sweep.run`."""
+    """Composes every job and launches the missing ones, see :mod:`altub_exp.sweep.run`."""
 
     def sweep(self, arguments: List[str]) -> Any:  # noqa: UP006
         """Run the product of all overrides."""
