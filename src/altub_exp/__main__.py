@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import runpy
 import sys
 from collections.abc import Sequence
+
+from altub_exp.errors import did_you_mean
 
 COMMANDS = {
     "train": ("altub_exp.train", "train one model on one category, and record every number"),
@@ -39,8 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"\n{EPILOG}")
         return 0
     if name not in COMMANDS:
-        close = difflib.get_close_matches(name, COMMANDS, n=1)
-        meant = f" (did you mean {close[0]}?)" if close else ""
+        meant = did_you_mean(name, COMMANDS)
         print(f"error: there is no command {name!r}{meant}: choose one of {', '.join(COMMANDS)}.", file=sys.stderr)
         return 1
     module, _ = COMMANDS[name]

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from altub_exp.config.compose import cache_defaults
+from altub_exp.machine.command_line import command_parser
 from altub_exp.machine.terminal import duration
 
 EPILOG = """examples:
@@ -60,12 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m altub_exp.cache",
-        description="Show what the feature cache holds, or prune it.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("cache", "Show what the feature cache holds, or prune it.", EPILOG)
     default = cache_defaults().dir
     parser.add_argument("folder", type=Path, nargs="?", default=default, help="default: %(default)s")
     parser.add_argument("--prune", type=gib, metavar="GIB", help="remove the least recently used maps beyond this")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -101,12 +102,8 @@ def write_normality(folder: RunFolder, detector: Detector, device: torch.device,
             raise UserError(f"The latent units of {folder.path} cannot be tested for normality: {error}.") from error
         tested[name] = units.to_json()
     write_json(folder.normality, tested)
-    return f"normality of {sum(density_units(detector)):,} latent units in {folder.normality.name}{''.join(left_out)}"
-
-
-def density_units(detector: Detector) -> list[int]:
-    """Return the number of latent units of each scale."""
-    return [channels * height * width for channels, height, width in detector.density.flow.shapes]
+    count = sum(math.prod(shape) for shape in detector.density.flow.shapes)
+    return f"normality of {count:,} latent units in {folder.normality.name}{''.join(left_out)}"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -9,6 +9,7 @@ from typing import cast, get_type_hints
 
 from altub_exp.config.compose import options
 from altub_exp.config.schema import Config
+from altub_exp.errors import did_you_mean
 
 
 def explain(error: Exception) -> str:
@@ -71,9 +72,7 @@ def _unknown_key(key: str) -> str:
 
 
 def _choose(problem: str, option: str, options: list[str]) -> str:
-    close = difflib.get_close_matches(option, options, n=1)
-    meant = f" (did you mean {close[0]}?)" if close else ""
-    return f"{problem}: choose one of {', '.join(options)}{meant}."
+    return f"{problem}: choose one of {', '.join(options)}{did_you_mean(option, options)}."
 
 
 def _hint(key: str) -> str:

@@ -5,107 +5,49 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+FeatureNorm = StrEnum("FeatureNorm", "trainable nonaffine pretrained none")
+"""Normalisation of the feature maps before they enter the flow: LayerNorm([C, H, W]) or the backbone's own."""
 
-class FeatureNorm(StrEnum):
-    """Normalisation of the feature maps before they enter the flow: LayerNorm([C, H, W]) or the backbone's own."""
+OutputNorm = StrEnum("OutputNorm", "none layernorm")
+"""Normalisation of the latents after the flow."""
 
-    trainable = "trainable"
-    nonaffine = "nonaffine"
-    pretrained = "pretrained"
-    none = "none"
+Levels = StrEnum("Levels", "early late")
+"""Choice of a backbone's feature maps; for a ResNet, early means layers 1 to 3 and late layers 2 to 4."""
 
+ScoreReference = StrEnum("ScoreReference", "test train")
+"""The images over which CFLOW-AD takes the largest likelihood of each scale."""
 
-class OutputNorm(StrEnum):
-    """Normalisation of the latents after the flow."""
+Optimizers = StrEnum("Optimizers", "joint per_decoder")
+"""Optimisation of CFLOW-AD's decoders: one Adam that moves all of them in every step, or one Adam each."""
 
-    none = "none"
-    layernorm = "layernorm"
+Clip = StrEnum("Clip", "value norm none")
+"""Clipping of the gradient of ψ."""
 
+ClipPhase = StrEnum("ClipPhase", "psi_only every")
+"""The steps in which the gradient of ψ is clipped."""
 
-class Levels(StrEnum):
-    """Choice of a backbone's feature maps; for a ResNet, early means layers 1 to 3 and late layers 2 to 4."""
+Layout = StrEnum("Layout", "mvtec btad visa folder synthetic")
+"""Directory layout of a dataset."""
 
-    early = "early"
-    late = "late"
+Interpolation = StrEnum("Interpolation", "bilinear antialias lanczos")
+"""Resizing of images to the square input; ``bilinear`` takes two taps, the other two average (antialias)."""
 
+Device = StrEnum("Device", "auto cpu cuda")
+"""Device of the tensors; ``auto`` takes CUDA if it is available."""
 
-class ScoreReference(StrEnum):
-    """The images over which CFLOW-AD takes the largest likelihood of each scale."""
+Precision = StrEnum("Precision", "float32 tf32 bf16")
+"""Precision of the flow's convolutions and matrix products; all other work, also the backbone's, is in float32."""
 
-    test = "test"
-    train = "train"
-
-
-class Optimizers(StrEnum):
-    """Optimisation of CFLOW-AD's decoders: one Adam that moves all of them in every step, or one Adam each."""
-
-    joint = "joint"
-    per_decoder = "per_decoder"
-
-
-class Clip(StrEnum):
-    """Clipping of the gradient of ψ."""
-
-    value = "value"
-    norm = "norm"
-    none = "none"
-
-
-class ClipPhase(StrEnum):
-    """The steps in which the gradient of ψ is clipped."""
-
-    psi_only = "psi_only"
-    every = "every"
-
-
-class Layout(StrEnum):
-    """Directory layout of a dataset."""
-
-    mvtec = "mvtec"
-    btad = "btad"
-    visa = "visa"
-    folder = "folder"
-    synthetic = "synthetic"
-
-
-class Interpolation(StrEnum):
-    """Resizing of images to the square input; ``bilinear`` takes two taps, the other two average (antialias)."""
-
-    bilinear = "bilinear"
-    antialias = "antialias"
-    lanczos = "lanczos"
-
-
-class Device(StrEnum):
-    """Device of the tensors; ``auto`` takes CUDA if it is available."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-
-
-class Precision(StrEnum):
-    """Precision of the flow's convolutions and matrix products; all other work, also the backbone's, is in float32."""
-
-    float32 = "float32"
-    tf32 = "tf32"
-    bf16 = "bf16"
-
-
-class Resume(StrEnum):
-    """Treatment of an unfinished run: continue from its checkpoint (``auto``), or archive it and start over."""
-
-    auto = "auto"
-    never = "never"
+Resume = StrEnum("Resume", "auto never")
+"""Treatment of an unfinished run: continue from its checkpoint (``auto``), or archive it and start over."""
 
 
 @dataclass
-class ProtocolConfig:
-    """Defaults that a model sets for ``train``, ``eval``, ``dataset``, ``backbone`` and ``altub``."""
+class OptimisationConfig:
+    """The optimisation of the flow: Adam, its learning rate a cosine in steps of ``cycle`` epochs, with a warm-up."""
 
     epochs: int
     cycle: int
-    first_epoch: int
     batch_size: int
     drop_last: bool
     lr: float
@@ -115,6 +57,13 @@ class ProtocolConfig:
     betas: list[float]
     eps: float
     grad_norm: float | None
+
+
+@dataclass
+class ProtocolConfig(OptimisationConfig):
+    """Defaults that a model sets for ``train``, ``eval``, ``dataset``, ``backbone`` and ``altub``."""
+
+    first_epoch: int
     psi_clip: Clip
     levels: Levels
     image_sizes: dict[str, dict[str, int]]
@@ -252,20 +201,8 @@ class AltubConfig:
 
 
 @dataclass
-class TrainConfig:
-    """The optimisation of the flow: Adam, its learning rate a cosine in steps of ``cycle`` epochs, with a warm-up."""
-
-    epochs: int
-    cycle: int
-    batch_size: int
-    drop_last: bool
-    lr: float
-    final_lr: float
-    warmup_epochs: int
-    weight_decay: float
-    betas: list[float]
-    eps: float
-    grad_norm: float | None
+class TrainConfig(OptimisationConfig):
+    """The optimisation of a run; its defaults are those of the model's protocol."""
 
 
 @dataclass

@@ -19,6 +19,7 @@ from altub_exp.data.images import unreadable
 from altub_exp.data.layout import DiskLayout
 from altub_exp.data.samples import ImageSet, image_files
 from altub_exp.errors import UserError
+from altub_exp.machine.command_line import command_parser, run_command
 
 EPILOG = """examples:
   python -m altub_exp.data data/mvtec
@@ -31,19 +32,19 @@ differ from those of the published data set."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print counts and findings; returns the exit status."""
+    """Verify the folder that the command line names; return the exit status."""
     options = _parser().parse_args(arguments)
+    return run_command(lambda: _verify(options))
+
+
+def _verify(options: argparse.Namespace) -> int:
+    """Print counts and findings; return 1 if there are findings."""
     root, console = options.root.expanduser(), Console()
     if not console.is_terminal:
         console.width = 160
-    try:
-        layout = choose_layout(
-            root, options.layout, Folders(options.train_dir, options.normal_dir, options.defect_dir, options.mask_dir)
-        )
-        categories = choose_categories(root, layout, options.category)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    folders = Folders(options.train_dir, options.normal_dir, options.defect_dir, options.mask_dir)
+    layout = choose_layout(root, options.layout, folders)
+    categories = choose_categories(root, layout, options.category)
     published = layout.published.counts if layout.published else {}
     table = Table("category", "train", "test good", "test defective", "kinds", "masks", "verdict", box=box.SIMPLE_HEAD)
     findings: list[str] = []
@@ -128,12 +129,7 @@ def _row(images: ImageSet) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m altub_exp.data",
-        description="Verify a dataset folder: counts per split and class, images without masks, unreadable files.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("data", "Verify a dataset folder: counts, images without masks, unreadable files.", EPILOG)
     parser.add_argument("root", type=Path, help="the folder that holds a folder for each category")
     parser.add_argument("--layout", choices=[*LAYOUTS, "folder"], default="mvtec", help="default: %(default)s")
     parser.add_argument("--category", help="verify this category only")

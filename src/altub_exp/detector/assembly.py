@@ -17,8 +17,6 @@ from altub_exp.config.schema import (
     Clip,
     ClipPhase,
     Config,
-    CSFlowConfig,
-    FastFlowConfig,
     FeatureNorm,
     Optimizers,
     Precision,
@@ -63,52 +61,24 @@ class Family:
     )
 
 
-def _fastflow(model: FastFlowConfig, shapes: Sequence[Shape]) -> Flow:
-    return FastFlow(
-        shapes,
-        steps=model.steps,
-        conv3x3_only=model.conv3x3_only,
-        hidden_ratio=model.hidden_ratio,
-        affine_clamping=model.affine_clamping,
-        feature_norm=model.feature_norm,
-        output_norm=model.output_norm,
-    )
+def _built(flow: Callable[..., Flow], *keys: str) -> Callable[[Any, Sequence[Shape]], Flow]:
+    """Return the builder of a flow whose options are these keys of its configuration."""
+    return lambda model, shapes: flow(shapes, **{key: getattr(model, key) for key in keys})
 
 
-def _cflow(model: CFlowConfig, shapes: Sequence[Shape]) -> Flow:
-    return CFlow(
-        shapes,
-        steps=model.steps,
-        condition_channels=model.condition_channels,
-        hidden_ratio=model.hidden_ratio,
-        affine_clamping=model.affine_clamping,
-        permute_soft=model.permute_soft,
-    )
-
-
-def _csflow(model: CSFlowConfig, shapes: Sequence[Shape]) -> Flow:
-    return CSFlow(
-        shapes,
-        steps=model.steps,
-        hidden_channels=model.hidden_channels,
-        kernel_size=model.kernel_size,
-        last_kernel_size=model.last_kernel_size,
-        affine_clamping=model.affine_clamping,
-        feature_norm=model.feature_norm,
-    )
-
-
-def _fibre_learner(
-    model: CFlowConfig, density: Density, optimizer: AlternatingOptimizer, rate: LearningRate
-) -> Learner:
-    return FibreLearner(density, optimizer, rate, fibre_batch=model.fibre_batch)
-
+BLOCKS = ("steps", "affine_clamping")
 
 FAMILIES: dict[str, Family] = {
-    "fastflow": Family(_fastflow),
-    "cflow": Family(_cflow, lambda model: FibreProbability(model.score_reference), _fibre_learner),
+    "fastflow": Family(
+        _built(FastFlow, *BLOCKS, "conv3x3_only", "hidden_ratio", "feature_norm", "output_norm"),
+    ),
+    "cflow": Family(
+        _built(CFlow, *BLOCKS, "condition_channels", "hidden_ratio", "permute_soft"),
+        lambda model: FibreProbability(model.score_reference),
+        lambda model, density, optimizer, rate: FibreLearner(density, optimizer, rate, fibre_batch=model.fibre_batch),
+    ),
     "csflow": Family(
-        _csflow,
+        _built(CSFlow, *BLOCKS, "hidden_channels", "kernel_size", "last_kernel_size", "feature_norm"),
         lambda model: CrossScaleEnergy(),
         lambda model, density, optimizer, rate: ImageLearner(density, optimizer, rate, per_dimension=True),
     ),
@@ -156,12 +126,6 @@ def build_features(
     config: Config, images: ImageSet, device: torch.device, weights_sha256: str | None
 ) -> tuple[FeatureMaps, FeatureMaps]:
     """Make the feature maps of the training and test images; the backbone is built only if the cache lacks one.
-
-    Args:
-        config: configuration of the run.
-        images: images of the category.
-        device: the device that computes.
-        weights_sha256: SHA-256 of the backbone's weights if they are a file.
 
     Raises:
         UserError: weights or images cannot be read, or do not fit.

@@ -63,11 +63,6 @@ class Detector:
 def load_detector(path: Path, device: torch.device, weights: str | None = None) -> Detector:
     """Load the detector of a finished run.
 
-    Args:
-        path: the run's folder.
-        device: the device that computes.
-        weights: the backbone's weights file, if it has moved since the run was computed.
-
     Raises:
         UserError: there is no finished run, a file of it is missing or damaged, or the run was trained with other
             weights of the backbone.

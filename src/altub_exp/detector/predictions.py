@@ -32,13 +32,6 @@ def score(
 ) -> Iterator[dict[str, str]]:
     """Score the images and write maps and overlays.
 
-    Args:
-        detector: the trained detector.
-        items: the images to score.
-        output: folder for ``maps/`` and ``overlays/``.
-        maps: ``png``, ``tiff`` or ``none``.
-        overlays: True writes overlays.
-
     Yields:
         The row of each image.
     """

@@ -71,13 +71,7 @@ def logging_to(path: Path | None) -> Iterator[None]:
 
 
 class EpochProgress:
-    """Progress over the epochs of one run.
-
-    Args:
-        name: label of the run.
-        done: epochs that a resumed run has finished.
-        total: number of epochs.
-    """
+    """Progress over the epochs of one run."""
 
     def __init__(self, name: str, done: int, total: int) -> None:
         self._done, self._start, self._total = done, done, total

@@ -19,11 +19,7 @@ from altub_exp.errors import UserError
 def run_path(config: Config, images: str) -> Path:
     """Return ``runs/DATASET/CATEGORY/MODEL-BACKBONE/ALTUB/seedN-HASH``, where HASH is the run's identity.
 
-    Images and weights are hashed by content, not by path, so that another machine finds the same run.
-
-    Args:
-        config: configuration of the run.
-        images: :meth:`~altub_exp.data.samples.ImageSet.fingerprint` of the images.
+    Images (by their ``fingerprint``) and weights count by content, not by path, so that another machine finds the run.
     """
     part: dict[str, Any] = asdict(config)
     for name in NEUTRAL:

@@ -49,10 +49,6 @@ class JobState(StrEnum):
 def job_state(status: Mapping[str, Any] | None, locked: bool) -> JobState:
     """Return the state of a run by the table above.
 
-    Args:
-        status: content of the run's ``status.json``; None if there is none.
-        locked: True if a living process holds the run's lock.
-
     >>> job_state({"state": "running"}, locked=False)
     <JobState.half_done: 'half-done'>
     """

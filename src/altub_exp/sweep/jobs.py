@@ -76,10 +76,6 @@ def compose_jobs(products: Sequence[list[str]], compose: Compose) -> list[Job]:
 def expanded(overrides: list[str], composed: DictConfig) -> Iterator[tuple[list[str], Config]]:
     """Compose one job, or for the category ``all`` one per category of the data set.
 
-    Args:
-        overrides: overrides of the job.
-        composed: the configuration composed from them, without Hydra's own part.
-
     Yields:
         The overrides and the configuration of each job.
 

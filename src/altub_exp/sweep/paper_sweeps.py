@@ -21,17 +21,6 @@ def names() -> list[str]:
     return sorted(stems, key=lambda name: (not name.startswith("table"), name))
 
 
-def header(name: str) -> str:
-    """Return the comment at the beginning of a sweep's file."""
-    lines = (Path(conf_dir()) / "sweeps" / f"{name}.yaml").read_text().splitlines()
-    opening = []
-    for line in lines[1:]:  # the first line is Hydra's @package
-        if not line.startswith("#"):
-            break
-        opening.append(line.removeprefix("#").strip())
-    return "\n".join(opening)
-
-
 def jobs(name: str, *arguments: str) -> list[Job]:
     """Return the jobs of a sweep, with further arguments of the command line, in the order in which they run.
 

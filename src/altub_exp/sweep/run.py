@@ -30,12 +30,6 @@ POLL_SECONDS = 2.0
 def run_sweep(arguments: Sequence[str], products: Sequence[list[str]], compose: Compose, launch: Launch) -> None:
     """Compose all jobs, print the plan, launch the missing ones, and print a summary.
 
-    Args:
-        arguments: the command line.
-        products: the overrides of each job, which may include ``dataset.category=all``.
-        compose: composes the configuration from overrides.
-        launch: Hydra's launcher.
-
     Raises:
         UserError: the input of a job is wrong; nothing was started.
         SystemExit: 1, after the summary, if a run has failed.
@@ -70,11 +64,6 @@ def compute(
     jobs: Sequence[Job], due: set[JobState], launch: Callable[[Sequence[Job]], Sequence[JobReturn]]
 ) -> dict[Job, str]:
     """Launch the missing jobs, and wait for jobs of other processes, which may become missing when those end.
-
-    Args:
-        jobs: all jobs.
-        due: the states of jobs that count as missing.
-        launch: computes jobs.
 
     Returns:
         The errors by failed job.

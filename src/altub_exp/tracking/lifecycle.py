@@ -25,15 +25,7 @@ from altub_exp.tracking.tracker import Tracker
 
 
 def start_status(folder: RunFolder, config: Config, images: str, device: torch.device, done: int) -> None:
-    """Write the configuration and the status of a run that starts: its machine, its time and its versions.
-
-    Args:
-        folder: folder of the run.
-        config: configuration of the run.
-        images: fingerprint of the images.
-        device: the device that computes.
-        done: number of epochs that an earlier process has computed.
-    """
+    """Write the configuration and the status of a run that starts: its machine, its time and its versions."""
     write_text(folder.config, OmegaConf.to_yaml(OmegaConf.create(plain(asdict(config)))))
     commit, dirty = git_state()
     code = code_fingerprint()

@@ -60,9 +60,6 @@ def prepare_store(uri: str) -> None:
     MLflow itself does not guard this: several processes that open a fresh store at once leave it broken. A store of an
     older MLflow is copied to ``NAME.before-upgrade-REVISION`` first.
 
-    Args:
-        uri: the return value of :func:`altub_exp.tracking.uri.resolve_uri`.
-
     Raises:
         UserError: the file is no MLflow store, or of a newer MLflow, or locked by another process; or its disk is full.
     """

@@ -109,13 +109,7 @@ class SweepRun:
 
 
 class SweepRuns:
-    """The MLflow runs of sweeps during a synchronisation: found or created before their runs are sent, ended after.
-
-    Args:
-        root: the folder of the runs.
-        uri: replaces the runs' own tracking URIs.
-        experiment: replaces the runs' own experiments.
-    """
+    """The sweeps of runs that are sent to MLflow, to the given place if there is one; see :meth:`prepare`."""
 
     def __init__(self, root: Path, uri: str | None, experiment: str | None) -> None:
         self._root, self._uri, self._experiment = root, uri, experiment

@@ -127,11 +127,6 @@ class Tracker:
         The epochs of a failed run after its checkpoint are not sent: a resumed run computes them again. State, summary
         and end time are also written to the folder's status.
 
-        Args:
-            status: final state of the run.
-            summary: metrics of the whole run, recorded at the last epoch.
-            artifacts: files to upload.
-
         Returns:
             True if everything has arrived.
         """
