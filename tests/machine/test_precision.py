@@ -1,12 +1,10 @@
 """The precision of the flow: its effects, their limits, and devices without it."""
 
-import json
 
 import pytest
 import torch
 from omegaconf import OmegaConf
 
-from altub_exp.config.compose import load_config
 from altub_exp.config.schema import Device, Precision
 from altub_exp.detector.assembly import build_density
 from altub_exp.errors import UserError
@@ -65,15 +63,6 @@ def test_bf16_is_a_run_of_its_own_and_float32_has_the_name_it_always_had(tmp_pat
         assert ours["loss"] != theirs["loss"]
         assert theirs["loss"] == pytest.approx(ours["loss"], abs=2e-3)
     run(tmp_path, str(found["bf16"]), str(next(tmp_path.glob("data/**/*.png"))), module="altub_exp.predict")
-
-
-def test_the_configuration_of_an_earlier_run_is_float32(compose, tmp_path):
-    written = OmegaConf.structured(compose("dataset.category=bottle"))
-    file = tmp_path / "config.yaml"
-    plain = OmegaConf.to_container(written)
-    del plain["precision"]
-    OmegaConf.save(json.loads(json.dumps(plain)), file)
-    assert load_config(file).precision is Precision.float32
 
 
 def test_tf32_on_a_cpu_is_one_sentence(tmp_path):
