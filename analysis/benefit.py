@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from analysis import provenance
 from analysis.cells import Cell
 from analysis.layout import label
 from analysis.published import BACKBONES, Key, Value, categories, values
-from analysis.records import Run
+from analysis.runs import provenance
+from analysis.runs.records import Run
 from analysis.sheet import Datum, Line, Sheet, Text, difference
 from analysis.source import CFLOW_BACKBONE, METRICS, PAIR, Source
 

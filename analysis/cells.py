@@ -11,7 +11,7 @@ from scipy import stats
 
 from altub_exp.runs.folder import State
 from analysis.published import Key, Value
-from analysis.records import Run
+from analysis.runs.records import Run
 from analysis.selection import Pick, short
 
 MISSING, INCOMPLETE, CONFLICT, PARTIAL, QUOTED = "missing", "incomplete", "conflict", "partial", "quoted"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from analysis.records import Records, read, tracking_uri
+from analysis.runs.records import Records, read, tracking_uri
 
 
 def add_choices(parser: argparse.ArgumentParser, output: str) -> None:

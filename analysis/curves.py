@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 
 from altub_exp.method.altub import Alternation
 from analysis.drawing import Drawing, Undrawn
-from analysis.records import Run
-from analysis.settings import Line, Setting
+from analysis.runs.conditions import Line, Setting
+from analysis.runs.records import Run
 from analysis.style import COLUMN, METRICS, WINDOW, Look, footnotes, head, looks, new_figure, styled
 from analysis.wording import explanation, legend_text, place_text, shortcomings, slug, state, suffix
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from analysis.curves import limits, percent
-from analysis.records import Run
+from analysis.runs.records import Run
 from analysis.style import PAGE, STEP_MARKERS, STEPS, WINDOW, footnotes, head, new_figure, styled
 
 EXPECTED_AUROC = (1, 16, 8, 4, 2)

@@ -11,8 +11,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from altub_exp.machine.disk import write_json
-from analysis.provenance import commit
-from analysis.records import Run
+from analysis.runs.provenance import commit
+from analysis.runs.records import Run
 from analysis.style import PNG_DPI, styled
 
 CAPTIONS = "captions.json"

@@ -11,15 +11,15 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 
 from altub_exp.errors import UserError
-from analysis.artifacts import Artifacts
 from analysis.choice import add_choices, chosen_records
 from analysis.contact import contact_sheets
 from analysis.curves import stability_plot
 from analysis.drawing import CAPTIONS, Drawing, Gallery, Undrawn
 from analysis.heatmap import heat_map
-from analysis.records import Records
 from analysis.reproductions import fig1, fig3, fig4
-from analysis.settings import settings
+from analysis.runs.artifacts import Artifacts
+from analysis.runs.conditions import settings
+from analysis.runs.records import Records
 from analysis.source import Source
 
 Draw = Callable[[Records, Artifacts], Iterable[Drawing | Undrawn]]

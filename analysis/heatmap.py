@@ -15,7 +15,7 @@ from analysis.cells import Cell
 from analysis.drawing import Drawing, Undrawn, origin
 from analysis.protocol import command
 from analysis.published import Key, Value, categories, values
-from analysis.records import Run
+from analysis.runs.records import Run
 from analysis.source import CFLOW_BACKBONE, PAIR, Source
 from analysis.style import DIFFERENCES, PAGE, footnotes, head, new_figure, styled
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from analysis.artifacts import Artifacts
 from analysis.drawing import CAPTIONS, Drawing, Undrawn
 from analysis.figures import draw
 from analysis.page import data_uri
-from analysis.records import Records
+from analysis.runs.artifacts import Artifacts
+from analysis.runs.records import Records
 from analysis.style import COLUMN, styled
 
 DPI = 180

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from analysis import provenance
-from analysis.records import Records, Run
-from analysis.settings import Line, Setting, settings
+from analysis.runs import provenance
+from analysis.runs.conditions import Line, Setting, settings
+from analysis.runs.records import Records, Run
 from analysis.sheet import Datum, Sheet, Text, difference
 from analysis.source import METRICS, PAIR
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from analysis import provenance
 from analysis.cells import Cell
+from analysis.runs import provenance
 from analysis.sheet import Datum, Line, Sheet
 from analysis.source import Source
 

@@ -8,8 +8,8 @@ from functools import cache
 
 from altub_exp.config.compose import image_size
 from altub_exp.config.schema import NEUTRAL, Config
-from analysis.records import Run
-from analysis.settings import of
+from analysis.runs.conditions import of
+from analysis.runs.records import Run
 
 SWEEPS = {("mvtec", "fastflow"): "table6", ("mvtec", "cflow"): "table1", ("btad", "fastflow"): "table3"}
 """The sweep whose jobs hold all cells of a data set and a model, but for the category."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from altub_exp.runs.folder import State
 from analysis import protocol
 from analysis.published import Key
-from analysis.records import Records, Run
+from analysis.runs.records import Records, Run
 
 _RANK = (State.finished, State.crashed, State.running, State.failed)
 

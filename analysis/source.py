@@ -9,7 +9,7 @@ from analysis import cells
 from analysis.cells import Cell
 from analysis.protocol import command
 from analysis.published import BACKBONES, Key, Value, choice
-from analysis.records import Records
+from analysis.runs.records import Records
 from analysis.selection import Selection
 
 METRICS = {"segmentation": "pixel_auroc", "detection": "image_auroc"}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from altub_exp.metrics.stability import Stability
-from analysis import provenance
-from analysis.records import Records, Run
+from analysis.runs import provenance
+from analysis.runs.records import Records, Run
 from analysis.sheet import Sheet, Text
 from analysis.source import METRICS
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from altub_exp.sweep.paper_sweeps import jobs
 from analysis.protocol import differing, flattened
-from analysis.records import Run
-from analysis.settings import NO_INFLUENCE, PLACE
+from analysis.runs.conditions import NO_INFLUENCE, PLACE
+from analysis.runs.records import Run
 
 KEYS = {"dataset": "dataset.name", "category": "dataset.category", "model": "model.name", "altub": "altub.name"}
 """Of the tags that say what a run is of; the backbone's is its label, not timm's name."""

@@ -10,8 +10,8 @@ import numpy as np
 
 from altub_exp.runs.folder import State
 from analysis.drawing import origin
-from analysis.records import Run
-from analysis.settings import Line, Setting
+from analysis.runs.conditions import Line, Setting
+from analysis.runs.records import Run
 from analysis.style import BACKBONES, BASES, DATASETS, MODELS, Look
 
 LEGEND_LETTERS = 54

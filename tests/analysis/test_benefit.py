@@ -7,7 +7,7 @@ from scipy import stats
 
 from analysis.benefit import compare, rank_correlation
 from analysis.cells import half_width
-from analysis.records import Run
+from analysis.runs.records import Run
 
 
 def of(ks, auroc):

@@ -5,11 +5,11 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from analysis.curves import psi_only_epochs, stability_plot
-from analysis.records import read
-from analysis.settings import settings
+from analysis.runs.conditions import settings
+from analysis.runs.records import read
 from analysis.style import BASES
+from tests.analysis.figure_runs import curved, depth, seeds
 from tests.analysis.filler import Filler, Spot, write
-from tests.analysis.runs import curved, depth, seeds
 
 R18 = [Spot("mvtec", "capsule", "fastflow", "r18", altub) for altub in ("none", "stereotype", "cnn", "alternating")]
 

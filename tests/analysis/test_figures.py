@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 
 from altub_exp.runs.pictures import read_panels
-from analysis.artifacts import Artifacts
 from analysis.contact import contact_sheets
 from analysis.figures import main
-from analysis.records import read
-from analysis.settings import settings
+from analysis.runs.artifacts import Artifacts
+from analysis.runs.conditions import settings
+from analysis.runs.records import read
+from tests.analysis.figure_runs import PILL, capsule_units, depth, files, latents
 from tests.analysis.filler import Filler, write
-from tests.analysis.runs import PILL, capsule_units, depth, files, latents
 from tests.commandline import TINY, run
 
 NAMES = {

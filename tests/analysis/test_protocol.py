@@ -9,7 +9,7 @@ import pytest
 from altub_exp.tracking.lifecycle import flatten
 from analysis.protocol import composed, deviations
 from analysis.published import choice
-from analysis.records import Run
+from analysis.runs.records import Run
 
 
 @pytest.mark.parametrize(

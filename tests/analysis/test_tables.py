@@ -13,7 +13,7 @@ import pytest
 
 from altub_exp.errors import UserError
 from analysis import rendering, tables
-from analysis.records import read, tracking_uri
+from analysis.runs.records import read, tracking_uri
 from analysis.source import Source
 from tests.analysis.conftest import TABLES, table
 from tests.analysis.filler import Filler, write

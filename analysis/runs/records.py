@@ -11,7 +11,7 @@ from altub_exp.metrics.stability import Stability, stability
 from altub_exp.runs.folder import State
 from altub_exp.tracking.store import reason
 from altub_exp.tracking.uri import database, redacted, resolve_uri
-from analysis.stores import read_database, read_server
+from analysis.runs.readers import read_database, read_server
 
 BASES = ("none", "stereotype", "cnn", "alternating")
 """The base distributions in the order of the paper's Table 6."""
@@ -30,8 +30,8 @@ class Run:
         tags: all tags.
         params: the flattened configuration.
         metrics: the last value of every metric.
-        series: {metric: {epoch: value}} of the metrics in :data:`analysis.stores.SERIES`; of an epoch that was recorded
-            twice the later value.
+        series: {metric: {epoch: value}} of the metrics in :data:`analysis.runs.readers.SERIES`; of an epoch that was
+            recorded twice the later value.
         started: when it began.
         chosen_window: epochs of the statistics that replace the run's own.
     """

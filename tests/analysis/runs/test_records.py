@@ -9,8 +9,8 @@ from contextlib import closing
 import pytest
 
 from altub_exp.tracking.store import import_mlflow
-from analysis import records
-from analysis.records import read
+from analysis.runs import records
+from analysis.runs.records import read
 from tests.analysis.filler import Filler, write
 
 

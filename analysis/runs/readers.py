@@ -53,7 +53,7 @@ QUIET_SECONDS = 3.0
 
 @dataclass
 class Raw:
-    """One run as it is stored; see :class:`analysis.records.Run`."""
+    """One run as it is stored; see :class:`analysis.runs.records.Run`."""
 
     run_id: str
     name: str

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from altub_exp.tracking.store import import_mlflow, reason
-from analysis.records import Run
+from analysis.runs.records import Run
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -21,7 +21,7 @@ class Artifacts:
     """A store's files, in a temporary folder that goes when this does.
 
     Args:
-        uri: the store, as :func:`analysis.records.tracking_uri` returned it.
+        uri: the store, as :func:`analysis.runs.records.tracking_uri` returned it.
     """
 
     def __init__(self, uri: str):

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
 from altub_exp.runs.provenance import git_state
-from analysis.records import Records, Run
+from analysis.runs.records import Records, Run
 
 
 def sentences(records: Records, runs: Iterable[Run]) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from altub_exp.config.schema import NEUTRAL
-from analysis.records import BASES, Run
+from analysis.runs.records import BASES, Run
 
 NO_INFLUENCE = (*NEUTRAL, "eval.ks_every")
 """Keys and groups that leave the AUROC as it is."""
