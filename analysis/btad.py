@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from analysis import published
-from analysis.cells import Cell, overall_cell
 from analysis.layout import BEST, WINDOW, Place, block, datum, label, quoted
+from analysis.paper import values as published
+from analysis.paper.cells import Cell, overall_cell
+from analysis.paper.paper_cells import PAIR, Source
+from analysis.paper.values import OVERALL, Key
 from analysis.paper_sheet import QUOTED_REMARK, finished, several
-from analysis.published import OVERALL, Key
 from analysis.sheet import Sheet
-from analysis.source import PAIR, Source
 
 QUOTES = {"patch_svdd": "P-SVDD", "vt_adl": "VT-ADL", "tsai_et_al": "Tsai et al."}
 

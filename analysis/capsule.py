@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from analysis import cells, published
-from analysis.cells import Cell
 from analysis.layout import NORMALITY, TIME, WINDOW, Place, Style, block, datum, label
+from analysis.paper import cells
+from analysis.paper import values as published
+from analysis.paper.cells import Cell
+from analysis.paper.paper_cells import PAIR, Source
+from analysis.paper.values import BACKBONES, Key, Value
 from analysis.paper_sheet import finished, several
-from analysis.published import BACKBONES, Key, Value
 from analysis.sheet import Sheet
-from analysis.source import PAIR, Source
 
 
 def _capsule(

@@ -16,11 +16,11 @@ from analysis.contact import contact_sheets
 from analysis.curves import stability_plot
 from analysis.drawing import CAPTIONS, Drawing, Gallery, Undrawn
 from analysis.heatmap import heat_map
+from analysis.paper.paper_cells import Source
 from analysis.reproductions import fig1, fig3, fig4
 from analysis.runs.artifacts import Artifacts
 from analysis.runs.conditions import settings
 from analysis.runs.records import Records
-from analysis.source import Source
 
 Draw = Callable[[Records, Artifacts], Iterable[Drawing | Undrawn]]
 

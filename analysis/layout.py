@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from analysis.cells import QUOTED, Cell
-from analysis.published import Key, Value
+from analysis.paper.cells import QUOTED, Cell
+from analysis.paper.values import Key, Value
 from analysis.sheet import Datum, Line, Text, difference, number
 
 LABELS = {

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from analysis import cells, published
-from analysis.cells import Cell, overall_cell
 from analysis.layout import BEST, WINDOW, Place, block, datum, label, quoted
+from analysis.paper import cells
+from analysis.paper import values as published
+from analysis.paper.cells import Cell, overall_cell
+from analysis.paper.paper_cells import CFLOW_BACKBONE, PAIR, Source
+from analysis.paper.values import BACKBONES, OVERALL, Key
 from analysis.paper_sheet import QUOTED_REMARK, finished, several
-from analysis.published import BACKBONES, OVERALL, Key
 from analysis.sheet import Sheet
-from analysis.source import CFLOW_BACKBONE, PAIR, Source
 
 QUOTES = {
     "sspcab_draem": "SSPCAB (DRAEM)",

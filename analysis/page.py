@@ -13,9 +13,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from analysis import rendering
-from analysis.cells import CONFLICT, INCOMPLETE, MISSING, PARTIAL
 from analysis.layout import label
-from analysis.published import OVERALL
+from analysis.paper.cells import CONFLICT, INCOMPLETE, MISSING, PARTIAL
+from analysis.paper.values import OVERALL
 from analysis.sheet import MINUS, Line, Sheet, Text
 
 TEMPLATE = "report.html.j2"

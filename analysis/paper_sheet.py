@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from analysis.cells import Cell
+from analysis.paper.cells import Cell
+from analysis.paper.paper_cells import Source
 from analysis.runs import provenance
 from analysis.sheet import Datum, Line, Sheet
-from analysis.source import Source
 
 QUOTED_REMARK = "† Quoted by the paper from the original publications, not measured by it; such values are marked so."
 

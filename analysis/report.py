@@ -17,17 +17,17 @@ from altub_exp.errors import UserError
 from altub_exp.machine.disk import write_text
 from altub_exp.runs.folder import State
 from analysis import page
-from analysis.cells import standing
 from analysis.choice import add_choices, chosen_records
 from analysis.drawing import Undrawn
 from analysis.figures import FIGURES
 from analysis.inlay import Inlay, inlays
 from analysis.pairs import pairs
-from analysis.protocol import command
+from analysis.paper.cells import standing
+from analysis.paper.paper_cells import Source
+from analysis.paper.protocol import command
 from analysis.runs.artifacts import Artifacts
 from analysis.runs.records import Records, Run
 from analysis.sheet import Sheet, difference
-from analysis.source import Source
 from analysis.stability import stability
 from analysis.tables import PAPER
 

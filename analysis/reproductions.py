@@ -11,11 +11,11 @@ from analysis.curves import auroc_plot
 from analysis.depth import EXPECTED_AUROC, EXPECTED_LOSS, comparison, draw_depth, order
 from analysis.drawing import Drawing, Undrawn, origin
 from analysis.latents import SAMPLES, draw_normality, unit_text
-from analysis.protocol import command
+from analysis.paper.paper_runs import Wanted, place_of, wanted
+from analysis.paper.protocol import command
 from analysis.runs.artifacts import Absent, Artifacts
 from analysis.runs.conditions import Line, Setting
 from analysis.runs.records import Run
-from analysis.wanted import Wanted, place_of, wanted
 
 NORMALITY = "normality.json"
 

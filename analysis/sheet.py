@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from analysis.cells import Cell
+from analysis.paper.cells import Cell
 
 MINUS = "−"
 Datum = Mapping[str, object]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from altub_exp.metrics.stability import Stability
+from analysis.paper.paper_cells import METRICS
 from analysis.runs import provenance
 from analysis.runs.records import Records, Run
 from analysis.sheet import Sheet, Text
-from analysis.source import METRICS
 
 
 def stability(records: Records) -> Sheet:

@@ -21,8 +21,8 @@ from analysis.btad import table3, table4
 from analysis.capsule import table5, table6, table7
 from analysis.choice import add_choices, chosen_records
 from analysis.mvtec import table1, table2, table_a1
+from analysis.paper.paper_cells import Source
 from analysis.sheet import Sheet
-from analysis.source import Source
 from analysis.stability import stability
 
 PAPER: dict[str, Callable[[Source], Sheet]] = {

@@ -34,7 +34,7 @@ import numpy as np
 from altub_exp.metrics.stability import stability
 from altub_exp.sweep import paper_sweeps
 from altub_exp.tracking.lifecycle import flatten
-from analysis.published import BACKBONES, Key, categories, choice, values
+from analysis.paper.values import BACKBONES, Key, categories, choice, values
 from tests.stores import place_store
 
 START = 1_760_000_000_000

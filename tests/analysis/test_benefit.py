@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from analysis.benefit import compare, rank_correlation
-from analysis.cells import half_width
+from analysis.paper.cells import half_width
 from analysis.runs.records import Run
 
 

@@ -13,8 +13,8 @@ import pytest
 
 from altub_exp.errors import UserError
 from analysis import rendering, tables
+from analysis.paper.paper_cells import Source
 from analysis.runs.records import read, tracking_uri
-from analysis.source import Source
 from tests.analysis.conftest import TABLES, table
 from tests.analysis.filler import Filler, write
 from tests.commandline import ROOT, run

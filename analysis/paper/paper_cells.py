@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from analysis import cells
-from analysis.cells import Cell
-from analysis.protocol import command
-from analysis.published import BACKBONES, Key, Value, choice
+from analysis.paper import cells
+from analysis.paper.cells import Cell
+from analysis.paper.protocol import command
+from analysis.paper.selection import Selection
+from analysis.paper.values import BACKBONES, Key, Value, choice
 from analysis.runs.records import Records
-from analysis.selection import Selection
 
 METRICS = {"segmentation": "pixel_auroc", "detection": "image_auroc"}
 PAIR = ("none", "alternating")
@@ -41,7 +41,7 @@ class Source:
         return replace(self._windows[place], paper=paper)
 
     def other(self, make: Callable[..., Cell], key: Key, sweep: str, paper: Value) -> Cell:
-        """A cell of MVTec AD that is no AUROC, made by one of the functions of :mod:`analysis.cells`."""
+        """A cell of MVTec AD that is no AUROC, made by one of the functions of :mod:`analysis.paper.cells`."""
         return make(key, self.selection.pick("mvtec", key), paper, command(sweep))
 
     def chosen(self, category: str, sweep: str) -> tuple[str, tuple[str, ...]]:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from altub_exp.runs.folder import State
-from analysis import protocol
-from analysis.published import Key
+from analysis.paper import protocol
+from analysis.paper.values import Key
 from analysis.runs.records import Records, Run
 
 _RANK = (State.finished, State.crashed, State.running, State.failed)

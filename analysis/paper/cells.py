@@ -10,9 +10,9 @@ import numpy as np
 from scipy import stats
 
 from altub_exp.runs.folder import State
-from analysis.published import Key, Value
+from analysis.paper.selection import Pick, short
+from analysis.paper.values import Key, Value
 from analysis.runs.records import Run
-from analysis.selection import Pick, short
 
 MISSING, INCOMPLETE, CONFLICT, PARTIAL, QUOTED = "missing", "incomplete", "conflict", "partial", "quoted"
 """States of a cell beside those of a run: no run; epochs of the window that never arrived; several different runs of

@@ -7,8 +7,8 @@ from dataclasses import asdict
 import pytest
 
 from altub_exp.tracking.lifecycle import flatten
-from analysis.protocol import composed, deviations
-from analysis.published import choice
+from analysis.paper.protocol import composed, deviations
+from analysis.paper.values import choice
 from analysis.runs.records import Run
 
 

@@ -8,7 +8,7 @@ from functools import cache
 from typing import NamedTuple
 
 from altub_exp.sweep.paper_sweeps import jobs
-from analysis.protocol import differing, flattened
+from analysis.paper.protocol import differing, flattened
 from analysis.runs.conditions import NO_INFLUENCE, PLACE
 from analysis.runs.records import Run
 

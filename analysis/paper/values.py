@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-FOLDER = Path(__file__).parent / "paper"
+FOLDER = Path(__file__).parent
 BACKBONES = ("r18", "wrn50", "deit", "cait")
 OVERALL = "overall"
 
