@@ -12,11 +12,11 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from analysis import rendering
-from analysis.layout import label
 from analysis.paper.cells import CONFLICT, INCOMPLETE, MISSING, PARTIAL
 from analysis.paper.values import OVERALL
-from analysis.sheet import MINUS, Line, Sheet, Text
+from analysis.tables import writers as rendering
+from analysis.tables.layout import label
+from analysis.tables.table import MINUS, Line, Sheet, Text
 
 TEMPLATE = "report.html.j2"
 SCRIPT = "report.js"

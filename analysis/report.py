@@ -21,15 +21,15 @@ from analysis.choice import add_choices, chosen_records
 from analysis.drawing import Undrawn
 from analysis.figures import FIGURES
 from analysis.inlay import Inlay, inlays
-from analysis.pairs import pairs
 from analysis.paper.cells import standing
 from analysis.paper.paper_cells import Source
 from analysis.paper.protocol import command
 from analysis.runs.artifacts import Artifacts
 from analysis.runs.records import Records, Run
-from analysis.sheet import Sheet, difference
-from analysis.stability import stability
-from analysis.tables import PAPER
+from analysis.tables.catalogue import PAPER
+from analysis.tables.pairs import pairs
+from analysis.tables.stability import stability
+from analysis.tables.table import Sheet, difference
 
 ARTEFACTS: Mapping[str, Sequence[str]] = {
     "benefit": ("heatmap",),

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from analysis.layout import label
 from analysis.paper.cells import Cell
 from analysis.paper.paper_cells import CFLOW_BACKBONE, METRICS, PAIR, Source
 from analysis.paper.values import BACKBONES, Key, Value, categories, values
 from analysis.runs import provenance
 from analysis.runs.records import Run
-from analysis.sheet import Datum, Line, Sheet, Text, difference
+from analysis.tables.layout import label
+from analysis.tables.table import Datum, Line, Sheet, Text, difference
 
 RESAMPLES = 9999
 SEED = 25

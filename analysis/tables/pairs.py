@@ -10,7 +10,7 @@ from analysis.paper.paper_cells import METRICS, PAIR
 from analysis.runs import provenance
 from analysis.runs.conditions import Line, Setting, settings
 from analysis.runs.records import Records, Run
-from analysis.sheet import Datum, Sheet, Text, difference
+from analysis.tables.table import Datum, Sheet, Text, difference
 
 SHOWN = (("mean", "mean"), ("std", "sd"))
 COLUMNS = ("data", "model", "AUROC", "seeds", "mean w/o", "mean AltUB", "Δ mean", "sd w/o", "sd AltUB", "Δ sd")

@@ -13,7 +13,7 @@ from rich.table import Table as RichTable
 from rich.text import Text as RichText
 
 from altub_exp.machine.disk import write_text
-from analysis.sheet import Sheet, Text
+from analysis.tables.table import Sheet, Text
 
 SUPERSCRIPT = str.maketrans("0123456789,", "⁰¹²³⁴⁵⁶⁷⁸⁹˒")
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from analysis.layout import BEST, WINDOW, Place, block, datum, label, quoted
 from analysis.paper import cells
 from analysis.paper import values as published
 from analysis.paper.cells import Cell, overall_cell
 from analysis.paper.paper_cells import CFLOW_BACKBONE, PAIR, Source
 from analysis.paper.values import BACKBONES, OVERALL, Key
-from analysis.paper_sheet import QUOTED_REMARK, finished, several
-from analysis.sheet import Sheet
+from analysis.tables.layout import BEST, WINDOW, Place, block, datum, label, quoted
+from analysis.tables.paper_table import QUOTED_REMARK, finished, several
+from analysis.tables.table import Sheet
 
 QUOTES = {
     "sspcab_draem": "SSPCAB (DRAEM)",

@@ -9,43 +9,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
-from dataclasses import replace
 
 from rich.console import Console
 
 from altub_exp.errors import UserError
-from analysis import rendering
-from analysis.benefit import benefit
-from analysis.btad import table3, table4
-from analysis.capsule import table5, table6, table7
 from analysis.choice import add_choices, chosen_records
-from analysis.mvtec import table1, table2, table_a1
 from analysis.paper.paper_cells import Source
-from analysis.sheet import Sheet
-from analysis.stability import stability
-
-PAPER: dict[str, Callable[[Source], Sheet]] = {
-    "table1": table1,
-    "table2": table2,
-    "table3": table3,
-    "table4": table4,
-    "table5": table5,
-    "table6": table6,
-    "table7": table7,
-    "table_a1": table_a1,
-    "benefit": benefit,
-}
-"""What is made from the runs of the paper's grid."""
-
-TABLES: dict[str, Callable[[Source], Sheet]] = {**PAPER, "stability": lambda source: stability(source.records)}
-
-
-def build(source: Source) -> list[Sheet]:
-    """All tables; that of stability holds the runs that belong to no table of the paper."""
-    made = [make(source) for make in PAPER.values()]
-    rest = [run for run in source.records.runs if run.run_id not in source.selection.used]
-    return [*made, stability(replace(source.records, runs=tuple(rest)))]
+from analysis.tables import writers as rendering
+from analysis.tables.catalogue import TABLES, build
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 
 from altub_exp.errors import UserError
-from analysis import rendering, tables
 from analysis.paper.paper_cells import Source
 from analysis.runs.records import read, tracking_uri
+from analysis.tables import writers as rendering
+from analysis.tables.capsule import table6
+from analysis.tables.catalogue import TABLES as CATALOGUE
+from analysis.tables.mvtec import table_a1
 from tests.analysis.conftest import TABLES, table
 from tests.analysis.filler import Filler, write
 from tests.commandline import ROOT, run
@@ -47,7 +50,7 @@ def digits(text, like):
 
 def sheets(uri, *names):
     source = Source(read(tracking_uri(uri)))
-    return [getattr(tables, name)(source) for name in names]
+    return [CATALOGUE[name](source) for name in names]
 
 
 def cell(sheet, **keys):
@@ -366,11 +369,11 @@ def test_another_window(papers_store, tmp_path):
     run(tmp_path, "table7", "--tracking-uri", papers_store, "--window", "10", "90", module=TABLES)
     assert "10–90 (chosen)" in (tmp_path / "results" / "tables" / "table7.md").read_text()
     records = read(papers_store)
-    beyond = tables.table_a1(Source(records.windowed(290, 310)))
+    beyond = table_a1(Source(records.windowed(290, 310)))
     assert {one.state for one in beyond.cells if one.parts is None} == {"incomplete"}
-    (one,) = cell(tables.table6(Source(records)), backbone="cait", altub="cnn").runs
+    (one,) = cell(table6(Source(records)), backbone="cait", altub="cnn").runs
     values = [value for epoch, value in one.series["pixel_auroc"].items() if 150 <= epoch <= 160]
-    within = cell(tables.table6(Source(records.windowed(150, 160))), backbone="cait", altub="cnn")
+    within = cell(table6(Source(records.windowed(150, 160))), backbone="cait", altub="cnn")
     assert within.mean == pytest.approx(100 * sum(values) / 11)
 
 

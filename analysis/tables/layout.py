@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from analysis.paper.cells import QUOTED, Cell
 from analysis.paper.values import Key, Value
-from analysis.sheet import Datum, Line, Text, difference, number
+from analysis.tables.table import Datum, Line, Text, difference, number
 
 LABELS = {
     "overall": "Overall",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from scipy import stats
 
-from analysis.benefit import compare, rank_correlation
 from analysis.paper.cells import half_width
 from analysis.runs.records import Run
+from analysis.tables.benefit import compare, rank_correlation
 
 
 def of(ks, auroc):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from analysis.layout import NORMALITY, TIME, WINDOW, Place, Style, block, datum, label
 from analysis.paper import cells
 from analysis.paper import values as published
 from analysis.paper.cells import Cell
 from analysis.paper.paper_cells import PAIR, Source
 from analysis.paper.values import BACKBONES, Key, Value
-from analysis.paper_sheet import finished, several
-from analysis.sheet import Sheet
+from analysis.tables.layout import NORMALITY, TIME, WINDOW, Place, Style, block, datum, label
+from analysis.tables.paper_table import finished, several
+from analysis.tables.table import Sheet
 
 
 def _capsule(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from analysis.layout import BEST, WINDOW, Place, block, datum, label, quoted
 from analysis.paper import values as published
 from analysis.paper.cells import Cell, overall_cell
 from analysis.paper.paper_cells import PAIR, Source
 from analysis.paper.values import OVERALL, Key
-from analysis.paper_sheet import QUOTED_REMARK, finished, several
-from analysis.sheet import Sheet
+from analysis.tables.layout import BEST, WINDOW, Place, block, datum, label, quoted
+from analysis.tables.paper_table import QUOTED_REMARK, finished, several
+from analysis.tables.table import Sheet
 
 QUOTES = {"patch_svdd": "P-SVDD", "vt_adl": "VT-ADL", "tsai_et_al": "Tsai et al."}
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from analysis.paper.cells import Cell
 from analysis.paper.paper_cells import Source
 from analysis.runs import provenance
-from analysis.sheet import Datum, Line, Sheet
+from analysis.tables.table import Datum, Line, Sheet
 
 QUOTED_REMARK = "† Quoted by the paper from the original publications, not measured by it; such values are marked so."
 

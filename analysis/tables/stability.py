@@ -6,7 +6,7 @@ from altub_exp.metrics.stability import Stability
 from analysis.paper.paper_cells import METRICS
 from analysis.runs import provenance
 from analysis.runs.records import Records, Run
-from analysis.sheet import Sheet, Text
+from analysis.tables.table import Sheet, Text
 
 
 def stability(records: Records) -> Sheet:
