@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from analysis.drawing import CAPTIONS, Drawing, Undrawn
-from analysis.figures import draw
+from analysis.figures.catalogue import draw
+from analysis.figures.drawing import CAPTIONS, Drawing, Undrawn
+from analysis.figures.style import COLUMN, styled
 from analysis.page import data_uri
 from analysis.runs.artifacts import Artifacts
 from analysis.runs.records import Records
-from analysis.style import COLUMN, styled
 
 DPI = 180
 """On the page a journal's column is 630 pixels wide."""

@@ -18,8 +18,8 @@ from altub_exp.machine.disk import write_text
 from altub_exp.runs.folder import State
 from analysis import page
 from analysis.choice import add_choices, chosen_records
-from analysis.drawing import Undrawn
-from analysis.figures import FIGURES
+from analysis.figures.catalogue import FIGURES
+from analysis.figures.drawing import Undrawn
 from analysis.inlay import Inlay, inlays
 from analysis.paper.cells import standing
 from analysis.paper.paper_cells import Source

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from altub_exp.runs.folder import State
-from analysis.drawing import origin
+from analysis.figures.drawing import origin
+from analysis.figures.style import BACKBONES, BASES, DATASETS, MODELS, Look
 from analysis.runs.conditions import Line, Setting
 from analysis.runs.records import Run
-from analysis.style import BACKBONES, BASES, DATASETS, MODELS, Look
 
 LEGEND_LETTERS = 54
 """In a row of the legend."""

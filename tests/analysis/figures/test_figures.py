@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from altub_exp.runs.pictures import read_panels
-from analysis.contact import contact_sheets
-from analysis.figures import main
+from analysis.figures.__main__ import main
+from analysis.figures.map_sheets import contact_sheets
 from analysis.runs.artifacts import Artifacts
 from analysis.runs.conditions import settings
 from analysis.runs.records import read

@@ -8,11 +8,11 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from altub_exp.method.altub import Alternation
-from analysis.drawing import Drawing, Undrawn
+from analysis.figures.captions import explanation, legend_text, place_text, shortcomings, slug, state, suffix
+from analysis.figures.drawing import Drawing, Undrawn
+from analysis.figures.style import COLUMN, METRICS, WINDOW, Look, footnotes, head, looks, new_figure, styled
 from analysis.runs.conditions import Line, Setting
 from analysis.runs.records import Run
-from analysis.style import COLUMN, METRICS, WINDOW, Look, footnotes, head, looks, new_figure, styled
-from analysis.wording import explanation, legend_text, place_text, shortcomings, slug, state, suffix
 
 PANEL_HEIGHT = 2.35
 LEGEND_ROW = 0.15

@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from analysis.curves import limits, percent
+from analysis.figures.curves import limits, percent
+from analysis.figures.style import PAGE, STEP_MARKERS, STEPS, WINDOW, footnotes, head, new_figure, styled
 from analysis.runs.records import Run
-from analysis.style import PAGE, STEP_MARKERS, STEPS, WINDOW, footnotes, head, new_figure, styled
 
 EXPECTED_AUROC = (1, 16, 8, 4, 2)
 EXPECTED_LOSS = (16, 8, 4, 2)

@@ -11,9 +11,9 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from altub_exp.machine.disk import write_json
+from analysis.figures.style import PNG_DPI, styled
 from analysis.runs.provenance import commit
 from analysis.runs.records import Run
-from analysis.style import PNG_DPI, styled
 
 CAPTIONS = "captions.json"
 MANY_RUNS = 8

@@ -11,13 +11,13 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.patches import Rectangle
 
-from analysis.drawing import Drawing, Undrawn, origin
+from analysis.figures.drawing import Drawing, Undrawn, origin
+from analysis.figures.style import DIFFERENCES, PAGE, footnotes, head, new_figure, styled
 from analysis.paper.cells import Cell
 from analysis.paper.paper_cells import CFLOW_BACKBONE, PAIR, Source
 from analysis.paper.protocol import command
 from analysis.paper.values import Key, Value, categories, values
 from analysis.runs.records import Run
-from analysis.style import DIFFERENCES, PAGE, footnotes, head, new_figure, styled
 
 COLUMNS = {"r18": "R18", "wrn50": "WRN50", "deit": "DeiT", "cait": "CaiT", "cflow": "CFLOW"}
 """FastFlow by backbone (Table A1), and CFLOW-AD (Table 2)."""

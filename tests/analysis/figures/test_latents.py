@@ -8,13 +8,13 @@ from colorspacious import cspace_convert, deltaE
 from matplotlib.colors import to_rgb
 from matplotlib.patches import StepPatch
 
-from analysis.depth import comparison, draw_depth, order
-from analysis.heatmap import COLUMNS, Difference, differences, draw_grid, heat_map
-from analysis.latents import draw_normality
+from analysis.figures.depth import comparison, draw_depth, order
+from analysis.figures.heatmap import COLUMNS, Difference, differences, draw_grid, heat_map
+from analysis.figures.latents import draw_normality
+from analysis.figures.style import BASES, DIFFERENCES, STEPS, new_figure
 from analysis.paper.paper_cells import Source
 from analysis.paper.values import Key, categories, values
 from analysis.runs.records import read
-from analysis.style import BASES, DIFFERENCES, STEPS, new_figure
 from tests.analysis.figure_runs import depth, latents
 from tests.analysis.filler import Filler, write
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from scipy.stats import norm
 
 from altub_exp.metrics.normality import SIGNIFICANCE
-from analysis.style import BASES, INK, PAGE, footnotes, head, new_figure, styled
+from analysis.figures.style import BASES, INK, PAGE, footnotes, head, new_figure, styled
 
 TESTS = {
     "shapiro_wilk": ("(a) Shapiro-Wilk: normal,\nof any mean and variance", "p-value"),

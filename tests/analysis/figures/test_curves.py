@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from analysis.curves import psi_only_epochs, stability_plot
+from analysis.figures.curves import psi_only_epochs, stability_plot
+from analysis.figures.style import BASES
 from analysis.runs.conditions import settings
 from analysis.runs.records import read
-from analysis.style import BASES
 from tests.analysis.figure_runs import curved, depth, seeds
 from tests.analysis.filler import Filler, Spot, write
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from altub_exp.metrics.normality import SIGNIFICANCE
-from analysis.curves import auroc_plot
-from analysis.depth import EXPECTED_AUROC, EXPECTED_LOSS, comparison, draw_depth, order
-from analysis.drawing import Drawing, Undrawn, origin
-from analysis.latents import SAMPLES, draw_normality, unit_text
+from analysis.figures.curves import auroc_plot
+from analysis.figures.depth import EXPECTED_AUROC, EXPECTED_LOSS, comparison, draw_depth, order
+from analysis.figures.drawing import Drawing, Undrawn, origin
+from analysis.figures.latents import SAMPLES, draw_normality, unit_text
 from analysis.paper.paper_runs import Wanted, place_of, wanted
 from analysis.paper.protocol import command
 from analysis.runs.artifacts import Absent, Artifacts

@@ -8,12 +8,12 @@ from matplotlib.axes import Axes
 from PIL import Image
 
 from altub_exp.runs.pictures import Panels, read_panels
-from analysis.drawing import Drawing, Undrawn, origin
+from analysis.figures.captions import slug
+from analysis.figures.drawing import Drawing, Undrawn, origin
+from analysis.figures.style import BACKBONES, BASES, DATASETS, MODELS, PAGE, footnotes, head, new_figure, styled
 from analysis.runs.artifacts import Absent, Artifacts
 from analysis.runs.conditions import Line, Setting
 from analysis.runs.records import Run
-from analysis.style import BACKBONES, BASES, DATASETS, MODELS, PAGE, footnotes, head, new_figure, styled
-from analysis.wording import slug
 
 SHEET = "maps.png"
 LABEL = 0.95
