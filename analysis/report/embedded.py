@@ -11,7 +11,7 @@ from PIL import Image
 from analysis.figures.catalogue import draw
 from analysis.figures.drawing import CAPTIONS, Drawing, Undrawn
 from analysis.figures.style import COLUMN, styled
-from analysis.page import data_uri
+from analysis.report.page import data_uri
 from analysis.runs.artifacts import Artifacts
 from analysis.runs.records import Records
 

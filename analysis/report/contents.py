@@ -1,29 +1,21 @@
-"""One page with all tables and figures, what is missing and how to reproduce each, from what MLflow holds.
-
-python -m analysis.report
-python -m analysis.report --tracking-uri http://127.0.0.1:5000 --experiment altub --output results/report.html
-"""
+"""What the report holds: tables with their figures, the answer in numbers, and what is missing."""
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from altub_exp.errors import UserError
-from altub_exp.machine.disk import write_text
 from altub_exp.runs.folder import State
-from analysis import page
-from analysis.choice import add_choices, chosen_records
 from analysis.figures.catalogue import FIGURES
 from analysis.figures.drawing import Undrawn
-from analysis.inlay import Inlay, inlays
 from analysis.paper.cells import standing
 from analysis.paper.paper_cells import Source
 from analysis.paper.protocol import command
+from analysis.report import page
+from analysis.report.embedded import Inlay, inlays
 from analysis.runs.artifacts import Artifacts
 from analysis.runs.records import Records, Run
 from analysis.tables.catalogue import PAPER
@@ -230,34 +222,3 @@ def _grouped(figures: Iterable[Inlay]) -> dict[str, list[Inlay]]:
     for figure in figures:
         groups.setdefault(figure.place, []).append(figure)
     return groups
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Write the report."""
-    parser = argparse.ArgumentParser(
-        prog="python -m analysis.report",
-        description="One HTML file, complete in itself, with the paper's tables and figures from what MLflow holds.",
-        epilog="example: python -m analysis.report --tracking-uri http://127.0.0.1:5000 --experiment altub",
-    )
-    add_choices(parser, output="results/report.html")
-    chosen = parser.parse_args(arguments)
-    try:
-        uri, records = chosen_records(chosen)
-        options = ["--tracking-uri", records.uri]
-        for name in chosen.experiment or ():
-            options += ["--experiment", name]
-        if chosen.window is not None:
-            options += ["--window", *map(str, chosen.window)]
-        text = report(records, Artifacts(uri), options)
-        chosen.output.parent.mkdir(parents=True, exist_ok=True)
-        write_text(chosen.output, text)
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        sys.exit(f"error: {chosen.output} cannot be written ({error.strerror}): choose another file by --output.")
-    size = chosen.output.stat().st_size / 1e6
-    print(f"{chosen.output}: {len(records.runs)} runs ({states(records.runs) or 'none'}), {size:.1f} MB")
-
-
-if __name__ == "__main__":
-    main()
