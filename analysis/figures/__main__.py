@@ -10,9 +10,9 @@ import argparse
 import sys
 
 from altub_exp.errors import UserError
-from analysis.choice import add_choices, chosen_records
 from analysis.figures.catalogue import FIGURES, draw
 from analysis.figures.drawing import CAPTIONS, Gallery, Undrawn
+from analysis.options import add_choices, chosen_records
 from analysis.runs.artifacts import Artifacts
 
 

@@ -11,7 +11,7 @@ import sys
 
 from altub_exp.errors import UserError
 from altub_exp.machine.disk import write_text
-from analysis.choice import add_choices, chosen_records
+from analysis.options import add_choices, chosen_records
 from analysis.report.contents import report, states
 from analysis.runs.artifacts import Artifacts
 

@@ -13,7 +13,7 @@ import sys
 from rich.console import Console
 
 from altub_exp.errors import UserError
-from analysis.choice import add_choices, chosen_records
+from analysis.options import add_choices, chosen_records
 from analysis.paper.paper_cells import Source
 from analysis.tables import writers as rendering
 from analysis.tables.catalogue import TABLES, build
