@@ -14,9 +14,9 @@ from markupsafe import Markup, escape
 
 from analysis.paper.cells import CONFLICT, INCOMPLETE, MISSING, PARTIAL
 from analysis.paper.values import OVERALL
-from analysis.tables import writers as rendering
 from analysis.tables.layout import label
 from analysis.tables.table import MINUS, Line, Sheet, Text
+from analysis.tables.writers import csv_text
 
 TEMPLATE = "report.html.j2"
 SCRIPT = "report.js"
@@ -83,7 +83,7 @@ def kind(text: Text) -> str:
 
 def csv_uri(sheet: Sheet) -> str:
     """The table's numbers as a data URI."""
-    return data_uri("text/csv;charset=utf-8", rendering.csv(sheet).encode())
+    return data_uri("text/csv;charset=utf-8", csv_text(sheet).encode())
 
 
 def data_uri(media: str, content: bytes) -> str:

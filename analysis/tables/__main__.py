@@ -15,8 +15,9 @@ from rich.console import Console
 from altub_exp.errors import UserError
 from analysis.options import add_choices, chosen_records
 from analysis.paper.paper_cells import Source
-from analysis.tables import writers as rendering
 from analysis.tables.catalogue import TABLES, build
+from analysis.tables.terminal import show
+from analysis.tables.writers import write
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -39,7 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
         source = Source(chosen_records(chosen)[1])
         sheets = build(source) if chosen.table == "all" else [TABLES[chosen.table](source)]
         for sheet in sheets:
-            rendering.write(sheet, chosen.output)
+            write(sheet, chosen.output)
     except UserError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
@@ -47,13 +48,13 @@ def main(arguments: list[str] | None = None) -> None:
     if chosen.table == "all":
         stable = sheets[-1]
         if stable.data:
-            rendering.show(stable, console)
+            show(stable, console)
             console.print()
         for sheet in sheets:
             console.print(f"{sheet.name:9}  {sheet.summary}", soft_wrap=True)
         console.print(f"Written to {chosen.output}/: NAME.csv, NAME.md, NAME.tex", soft_wrap=True)
     else:
-        rendering.show(sheets[0], console)
+        show(sheets[0], console)
 
 
 if __name__ == "__main__":

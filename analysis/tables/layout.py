@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -39,7 +40,7 @@ def datum(cell: Cell, unit: str = "percent", paper_backbone: str = "") -> Datum:
     key = cell.key
 
     def rounded(value: float | None) -> float | None:
-        return None if value is None else round(value, 6)
+        return None if value is None or math.isnan(value) else round(value, 6)
 
     return {
         "category": key.category,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from analysis.paper.cells import Cell
 
@@ -63,16 +64,25 @@ class Sheet:
     cells: Sequence[Cell] = field(default=(), repr=False)
     count: str = ""
 
-    @property
+    @cached_property
     def footnotes(self) -> dict[str, int]:
         """All footnotes with their numbers, in the order in which they first appear."""
-        found: dict[str, int] = {}
-        for block in self.blocks:
-            for line in block:
-                for text in line:
-                    for note in text.notes:
-                        found.setdefault(note, len(found) + 1)
-        return found
+        notes = (note for line in self.lines for text in line for note in text.notes)
+        return {note: number for number, note in enumerate(dict.fromkeys(notes), start=1)}
+
+    @property
+    def lines(self) -> list[Line]:
+        """The lines of all blocks."""
+        return [line for block in self.blocks for line in block]
+
+    @property
+    def column_groups(self) -> list[str]:
+        """The group above each column."""
+        return [text for text, span in self.groups for _ in range(span)] or [""] * len(self.columns)
+
+    def marks(self, text: Text) -> str:
+        """The numbers of a text's footnotes, such as ``1,3``."""
+        return ",".join(str(self.footnotes[note]) for note in text.notes)
 
     @property
     def summary(self) -> str:

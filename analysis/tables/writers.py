@@ -1,21 +1,15 @@
-"""A table as CSV, Markdown, LaTeX and on the terminal."""
+"""A table as CSV, Markdown and LaTeX."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import csv
+import io
 from pathlib import Path
 
-import pandas as pd
-from rich import box
-from rich.console import Console, JustifyMethod
-from rich.measure import Measurement
-from rich.table import Table as RichTable
-from rich.text import Text as RichText
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from altub_exp.machine.disk import write_text
-from analysis.tables.table import Sheet, Text
-
-SUPERSCRIPT = str.maketrans("0123456789,", "⁰¹²³⁴⁵⁶⁷⁸⁹˒")
+from analysis.tables.table import Sheet
 
 LATEX = str.maketrans(
     {
@@ -49,178 +43,55 @@ LATEX = str.maketrans(
         "…": r"\ldots{}",
     }
 )
+"""Characters that LaTeX reads otherwise, or that its 8-bit fonts lack."""
 
-HEAD = r"""% \input it into a document that loads booktabs, graphicx and textcomp, or compile it by itself.
-\makeatletter
-\ifx\@nodocument\relax
-  \def\finish{}
-\else
-  \documentclass{article}
-  \usepackage[a4paper,margin=12mm]{geometry}
-  \usepackage[T1]{fontenc}
-  \usepackage[utf8]{inputenc}
-  \usepackage{booktabs,graphicx,textcomp}
-  \begin{document}
-  \def\finish{\end{document}}
-\fi
-\makeatother
-"""
+MARKDOWN = {ord(character): f"\\{character}" for character in "\\|*_`<["} | {ord("\n"): " "}
+"""Characters that Markdown reads otherwise."""
 
-UNBOUNDED = 10_000
-"""Columns, more than any table has."""
+ENVIRONMENT = Environment(
+    loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+)
+ENVIRONMENT.filters["plain"] = lambda text: text.translate(MARKDOWN)
 
-TERMINAL_IDS = 6
-"""More run ids than these are left to the files."""
+LATEX_ENVIRONMENT = ENVIRONMENT.overlay(  # whose own braces would hide jinja's
+    block_start_string="<%",
+    block_end_string="%>",
+    variable_start_string="<<",
+    variable_end_string=">>",
+    comment_start_string="<#",
+    comment_end_string="#>",
+)
+LATEX_ENVIRONMENT.filters = ENVIRONMENT.filters | {"plain": lambda text: text.translate(LATEX)}
 
 
-def _marks(sheet: Mapping[str, int], text: Text) -> str:
-    return ",".join(str(sheet[note]) for note in text.notes)
-
-
-def frame(sheet: Sheet) -> pd.DataFrame:
-    """The table's numbers, one row per cell; whole numbers stay whole where others are missing."""
-    return pd.DataFrame(list(sheet.data), dtype=object)
-
-
-def csv(sheet: Sheet) -> str:
-    """One row per cell; empty where there is nothing."""
-    return str(frame(sheet).to_csv(index=False, lineterminator="\n"))
-
-
-def _plain(text: str) -> str:
-    for character in ("\\", "|", "*", "_", "`", "<", "["):
-        text = text.replace(character, f"\\{character}")
-    return text.replace("\n", " ")
+def csv_text(sheet: Sheet) -> str:
+    """One row per cell; empty where there is no value."""
+    columns = dict.fromkeys(column for datum in sheet.data for column in datum)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(sheet.data)
+    return text.getvalue()
 
 
 def markdown(sheet: Sheet) -> str:
-    """GitHub's Markdown, with numbered footnotes below."""
-    notes = sheet.footnotes
-
-    def cell(text: Text) -> str:
-        shown = _plain(text.text)
-        marks = _marks(notes, text)
-        return (f"**{shown}**" if text.bold and shown else shown) + (f"<sup>{marks}</sup>" if marks else "")
-
-    heads = [f"{group} {column}".strip() for group, column in zip(_spread(sheet), sheet.columns, strict=True)]
-    lines = [
-        f"**{sheet.title}.** {_plain(sheet.caption)}",
-        "",
-        "| " + " | ".join(map(_plain, heads)) + " |",
-        "|" + "|".join(["---"] * sheet.labels + ["--:"] * (len(heads) - sheet.labels)) + "|",
-    ]
-    lines += ["| " + " | ".join(map(cell, line)) + " |" for block in sheet.blocks for line in block]
-    lines += [""]
-    lines += [f"<sup>{number}</sup> {_plain(note)}  " for note, number in notes.items()]
-    lines += ["", *(f"{_plain(remark)}  " for remark in sheet.remarks)]
-    lines += ["", *(f"{_plain(sentence)}  " for sentence in sheet.provenance)]
-    if sheet.run_ids:
-        lines += [f"Runs: {', '.join(sheet.run_ids)}"]
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def _spread(sheet: Sheet) -> list[str]:
-    """The group above each column."""
-    if not sheet.groups:
-        return [""] * len(sheet.columns)
-    return [text for text, span in sheet.groups for _ in range(span)]
+    """GitHub's Markdown, with numbered footnotes below the table."""
+    heads = [f"{group} {column}".strip() for group, column in zip(sheet.column_groups, sheet.columns, strict=True)]
+    return ENVIRONMENT.get_template("table.md.j2").render(table=sheet, heads=heads).rstrip() + "\n"
 
 
 def latex(sheet: Sheet) -> str:
-    """A ``table`` with booktabs and its notes behind it; compiles by itself and inside another document."""
-    notes = sheet.footnotes
-
-    def plain(text: str) -> str:
-        return text.translate(LATEX)
-
-    def cell(text: Text) -> str:
-        shown = plain(text.text)
-        marks = _marks(notes, text)
-        return (rf"\textbf{{{shown}}}" if text.bold and shown else shown) + (
-            rf"\textsuperscript{{{marks}}}" if marks else ""
-        )
-
-    count = len(sheet.columns)
-    wide = count > 5
-    lines = [HEAD + r"\begin{table}[!htbp]", r"\centering\footnotesize", r"\setlength{\tabcolsep}{4pt}"]
-    lines += [
-        rf"\caption{{{plain(sheet.caption)} ({plain(sheet.title)})}}",
-        rf"\label{{tab:{sheet.name.replace('_', '-')}}}",
-    ]
-    lines += [r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"] if wide else []
-    lines += [rf"\begin{{tabular}}{{{'l' * sheet.labels}{'r' * (count - sheet.labels)}}}", r"\toprule"]
-    if sheet.groups:
-        lines += [
-            " & ".join(
-                plain(text) if span == 1 else rf"\multicolumn{{{span}}}{{c}}{{{plain(text)}}}"
-                for text, span in sheet.groups
-            )
-            + r" \\"
-        ]
-        start = 1
-        for text, span in sheet.groups:
-            lines += [rf"\cmidrule(lr){{{start}-{start + span - 1}}}"] if text and span > 1 else []
-            start += span
-    lines += [" & ".join(map(plain, sheet.columns)) + r" \\"]
-    for block in sheet.blocks:
-        lines += [r"\midrule" if block is sheet.blocks[0] or len(block) > 1 else "%"]
-        lines += [" & ".join(map(cell, line)) + r" \\" for line in block]
-    lines += [
-        r"\bottomrule",
-        r"\end{tabular}" + ("}" if wide else ""),
-        r"\end{table}",
-        r"\par\noindent\begingroup\scriptsize\raggedright",
-    ]
-    lines += [rf"\textsuperscript{{{number}}} {plain(note)}\par" for note, number in notes.items()]
-    lines += [rf"{plain(sentence)}\par" for sentence in (*sheet.remarks, *sheet.provenance)]
-    if sheet.run_ids:
-        lines += [rf"Runs: {', '.join(sheet.run_ids)}\par"]
-    return "\n".join([*lines, r"\endgroup", r"\finish", ""])
+    """A ``table`` with booktabs and its notes after it; compiles by itself and inside another document."""
+    return LATEX_ENVIRONMENT.get_template("table.tex.j2").render(table=sheet) + "\n"
 
 
-def show(sheet: Sheet, console: Console) -> None:
-    """Print it; a terminal that is narrower than the table folds its lines, and nothing is cut off."""
-    notes = sheet.footnotes
-    table = RichTable(title=sheet.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    above = ""
-    for place, (group, column) in enumerate(zip(_spread(sheet), sheet.columns, strict=True)):
-        head = group.replace(" + ", "\n+ ").replace(" (", "\n(") if group != above else ""
-        above = group
-        justify: JustifyMethod = "left" if place < sheet.labels else "right"
-        table.add_column(f"{head}\n{column}".lstrip("\n"), justify=justify, no_wrap=True, vertical="bottom")
-    for block in sheet.blocks:
-        for line in block:
-            table.add_row(
-                *(
-                    RichText(text.text, "bold" if text.bold else "").append(_marks(notes, text).translate(SUPERSCRIPT))
-                    for text in line
-                ),
-                end_section=line is block[-1] and len(block) > 1,
-            )
-    natural = Measurement.get(console, console.options.update(width=UNBOUNDED), table).maximum
-    before = console.width
-    console.print(RichText(sheet.caption), soft_wrap=not console.is_terminal)
-    console.width = max(before, natural)
-    console.print(table)
-    console.width = before
-    below = [f"{str(number).translate(SUPERSCRIPT)} {note}" for note, number in notes.items()]
-    below += [*sheet.remarks, *sheet.provenance]
-    if sheet.run_ids:
-        ids = sheet.run_ids if len(sheet.run_ids) <= TERMINAL_IDS else [f"{len(sheet.run_ids)}, named in the files"]
-        below += [f"Runs: {', '.join(ids)}"]
-    for sentence in below:
-        console.print(RichText(sentence), soft_wrap=not console.is_terminal)
-
-
-WRITERS = {"csv": csv, "md": markdown, "tex": latex}
+WRITERS = {"csv": csv_text, "md": markdown, "tex": latex}
 
 
 def write(sheet: Sheet, folder: Path) -> list[Path]:
-    """``NAME.csv``, ``NAME.md`` and ``NAME.tex``, each replaced as a whole."""
+    """Write ``NAME.csv``, ``NAME.md`` and ``NAME.tex``, each replaced as a whole, and return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for ending, render in WRITERS.items():
-        path = folder / f"{sheet.name}.{ending}"
-        write_text(path, render(sheet))
-        written.append(path)
-    return written
+    paths = {folder / f"{sheet.name}.{ending}": text for ending, text in WRITERS.items()}
+    for path, text in paths.items():
+        write_text(path, text(sheet))
+    return list(paths)

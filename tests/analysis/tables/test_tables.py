@@ -14,10 +14,10 @@ import pytest
 from altub_exp.errors import UserError
 from analysis.paper.paper_cells import Source
 from analysis.runs.records import read, tracking_uri
-from analysis.tables import writers as rendering
 from analysis.tables.capsule import table6
 from analysis.tables.catalogue import TABLES as CATALOGUE
 from analysis.tables.mvtec import table_a1
+from analysis.tables.writers import latex
 from tests.analysis.conftest import TABLES, table
 from tests.analysis.filler import Filler, write
 from tests.commandline import ROOT, run
@@ -218,7 +218,7 @@ def test_latex_compiles_by_itself_and_in_a_document(papers_tables, tmp_path, nam
 
 def test_latex_escapes_what_a_name_may_hold(papers_store, tmp_path):
     (sheet,) = sheets(papers_store, "table7")
-    text = rendering.latex(replace(sheet, remarks=[r"50 % of a_b & c#d ~ {x} \ ^ $ é <i> ± − × …"]))
+    text = latex(replace(sheet, remarks=[r"50 % of a_b & c#d ~ {x} \ ^ $ é <i> ± − × …"]))
     assert r"50 \% of a\_b \& c\#d" in text
     if shutil.which("pdflatex"):
         (tmp_path / "one.tex").write_text(text)
