@@ -1,4 +1,4 @@
-"""Figures from what MLflow holds.
+"""Figures from the runs that MLflow holds.
 
 python -m analysis.figures all
 python -m analysis.figures fig4 --tracking-uri http://127.0.0.1:5000 --experiment altub
@@ -7,12 +7,11 @@ python -m analysis.figures fig4 --tracking-uri http://127.0.0.1:5000 --experimen
 from __future__ import annotations
 
 import argparse
-import sys
 
 from altub_exp.errors import UserError
 from analysis.figures.catalogue import FIGURES, draw
-from analysis.figures.drawing import CAPTIONS, Gallery, Undrawn
-from analysis.options import add_choices, chosen_records
+from analysis.figures.drawing import CAPTIONS, FigureFolder, Undrawn
+from analysis.options import add_options, chosen_records, errors_as_sentences
 from analysis.runs.artifacts import Artifacts
 
 
@@ -20,37 +19,33 @@ def main(arguments: list[str] | None = None) -> None:
     """Draw the figures that the command names."""
     parser = argparse.ArgumentParser(
         prog="python -m analysis.figures",
-        description="Figures from what MLflow holds, as PNG and PDF with their captions.",
+        description="Figures from the runs that MLflow holds, as PNG and PDF with their captions.",
         epilog="example: python -m analysis.figures fig4 --experiment altub",
     )
     parser.add_argument("figure", choices=["all", *FIGURES], help="which figure")
-    add_choices(parser, output="results/figures")
+    add_options(parser, output="results/figures")
     chosen = parser.parse_args(arguments)
-    try:
+    with errors_as_sentences(chosen.output, "folder"):
         uri, records = chosen_records(chosen)
-        gallery = Gallery(chosen.output)
+        folder = FigureFolder(chosen.output)
         if chosen.figure == "all":
-            gallery.clear()
-        drawn, left_out = 0, []
-        for made in draw(records, Artifacts(uri), FIGURES if chosen.figure == "all" else [chosen.figure]):
-            if isinstance(made, Undrawn):
-                gallery.leave_out(made)
-                left_out.append(made.sentence)
+            folder.clear()
+        count, undrawn = 0, []
+        for figure in draw(records, Artifacts(uri), FIGURES if chosen.figure == "all" else [chosen.figure]):
+            if isinstance(figure, Undrawn):
+                folder.leave_out(figure)
+                undrawn.append(figure.sentence)
                 continue
-            png, _ = gallery.save(made)
-            drawn += 1
+            png, _ = folder.save(figure)
+            count += 1
             print(png)
-            for note in made.missing:
+            for note in figure.missing:
                 print(f"  {note}")
-        for sentence in left_out:
+        for sentence in undrawn:
             print(sentence)
-        if not drawn:
-            raise UserError(f"No figure was drawn from {records.uri}" + (": see above." if left_out else ": no runs."))
-        print(f"{drawn} figures with their captions ({CAPTIONS}) in {chosen.output}")
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        sys.exit(f"error: {chosen.output} cannot be written ({error.strerror}): choose another folder by --output.")
+        if not count:
+            raise UserError(f"No figure was drawn from {records.uri}" + (": see above." if undrawn else ": no runs."))
+        print(f"{count} figures with their captions ({CAPTIONS}) in {chosen.output}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""AUROC against the epoch: the stability plot of a setting, and the paper's Fig. 4."""
+"""AUROC against the epoch: the stability plot of a condition, and the paper's Fig. 4."""
 
 from __future__ import annotations
 
@@ -8,108 +8,104 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from altub_exp.method.altub import Alternation
-from analysis.figures.captions import explanation, legend_text, place_text, shortcomings, slug, state, suffix
+from analysis.figures.captions import condition_slug, condition_text, explanation, legend_text, run_text
 from analysis.figures.drawing import Drawing, Undrawn
-from analysis.figures.style import COLUMN, METRICS, WINDOW, Look, footnotes, head, looks, new_figure, styled
-from analysis.runs.conditions import Line, Setting
-from analysis.runs.records import Run
+from analysis.figures.style import COLUMN, METRICS, WINDOW, Look, looks, titled_figure
+from analysis.runs.conditions import Condition, Variant
+from analysis.runs.run import Run
 
 PANEL_HEIGHT = 2.35
 LEGEND_ROW = 0.15
 HEAD = 0.45
-"""Inches: of one metric's panel, of one line above it, of title and axis together."""
+"""Heights in inches: of one metric's panel, of one line above it, of title and axis together."""
 
 MARKERS = 7
-"""On one curve: enough to tell it from others in grey."""
+"""Markers on one curve: enough to distinguish it from others in grey."""
 
 
-def stability_plot(setting: Setting) -> Drawing | Undrawn:
-    """AUROC of every base distribution against the epoch, mean ± sd and best beside it; pixels above images."""
-    metrics = [metric for metric in METRICS if any(run.series.get(metric) for run in setting.runs)]
-    where = place_text(setting)
-    name = "-".join(["stability", *map(slug, setting.place), *suffix(setting)])
+def stability_plot(condition: Condition) -> Drawing | Undrawn:
+    """Draw AUROC against the epoch for every base distribution, mean ± sd and best beside it; pixels above images."""
+    metrics = [metric for metric in METRICS if any(run.series.get(metric) for run in condition.runs)]
+    title = condition_text(condition)
+    name = f"stability-{condition_slug(condition)}"
     if not metrics:
-        told = " ".join(map(state, setting.runs))
-        return Undrawn(name, where, f"{where} is not drawn: no epoch has been evaluated. {told}")
-    return _drawing(
-        setting,
-        metrics,
-        name=name,
-        title=where,
-        opening=f"AUROC (%) of {where} after every evaluated epoch, epochs counted from 1.",
-    )
+        states = " ".join(map(run_text, condition.runs))
+        return Undrawn(name, title, f"{title} is not drawn: no epoch has been evaluated. {states}")
+    opening = f"AUROC (%) of {title} after every evaluated epoch, epochs counted from 1."
+    return auroc_plot(condition, name, title, opening, metrics=metrics)
 
 
-def auroc_plot(setting: Setting, name: str, title: str, opening: str, missing: Sequence[str] = ()) -> Drawing:
-    """The same of the pixel AUROC alone, for a figure of the paper."""
-    return _drawing(setting, ["pixel_auroc"], name, title, opening, missing)
-
-
-def _drawing(
-    setting: Setting, metrics: Sequence[str], name: str, title: str, opening: str, missing: Sequence[str] = ()
+def auroc_plot(
+    condition: Condition,
+    name: str,
+    title: str,
+    opening: str,
+    missing: Sequence[str] = (),
+    metrics: Sequence[str] = ("pixel_auroc",),
 ) -> Drawing:
-    chosen = looks([line.base for line in setting.lines])
-    notes = [*missing, *(state(run) for run in setting.runs if run.state != "finished" or run.missing)]
-    texts = [
-        legend_text(line, look, metric) for metric in metrics for line, look in zip(setting.lines, chosen, strict=True)
-    ]
-    heights = [LEGEND_ROW * sum(1 + text.count("\n") for text in texts) / len(metrics), PANEL_HEIGHT]
-    with styled():
-        figure = new_figure(COLUMN, len(metrics) * sum(heights) + HEAD)
+    """Draw AUROCs against the epoch.
+
+    Args:
+        condition: the runs that are drawn.
+        name: of the figure.
+        title: of the figure.
+        opening: the first sentence of the caption.
+        missing: the contents that the figure lacks; runs that have not ended well are added.
+        metrics: one panel each.
+    """
+    variants = condition.variants
+    styles = looks([variant.base for variant in variants])
+    notes = [*missing, *(run_text(run) for run in condition.runs if run.state != "finished" or run.missing())]
+    rows = sum(
+        1 + legend_text(variant, look, metric).count("\n")
+        for metric in metrics
+        for variant, look in zip(variants, styles, strict=True)
+    )
+    heights = [LEGEND_ROW * rows / len(metrics), PANEL_HEIGHT]
+    with titled_figure(COLUMN, len(metrics) * sum(heights) + HEAD, title, notes) as figure:
         grid = figure.add_gridspec(2 * len(metrics), 2, width_ratios=(4.5, 1), height_ratios=heights * len(metrics))
         below: Axes | None = None
         for row, metric in reversed(list(enumerate(metrics))):
             curves = below = figure.add_subplot(grid[2 * row + 1, 0], sharex=below)
             beside = figure.add_subplot(grid[2 * row + 1, 1], sharey=curves)
-            draw_curves(curves, setting.lines, chosen, metric)
-            draw_statistics(beside, setting.lines, chosen, metric)
+            draw_curves(curves, variants, styles, metric)
+            draw_statistics(beside, variants, styles, metric)
             above = figure.add_subplot(grid[2 * row, :])
             above.set_axis_off()
             above.legend(*curves.get_legend_handles_labels(), loc="center left", borderaxespad=0)
-        figure.axes[0].set_xlabel("sub-epoch" if setting.place[2] == "cflow" else "epoch")
+        figure.axes[0].set_xlabel("sub-epoch" if condition.subject.model == "cflow" else "epoch")
         figure.axes[1].set_xlabel("mean ± sd,\n★ best", fontsize=7)
-        head(figure, title)
-        footnotes(figure, notes)
-    psi_only = any(psi_only_epochs(run) for run in setting.runs)
-    caption = " ".join([opening, *explanation(setting, psi_only), *shortcomings(setting, notes)])
-    return Drawing(name, title, caption, figure, setting.runs, tuple(notes))
+    psi_only = any(psi_only_epochs(run) for run in condition.runs)
+    text = " ".join([opening, *explanation(condition, psi_only)])
+    return Drawing(name, title, text, figure, condition.runs, tuple(notes))
 
 
-def draw_curves(axes: Axes, lines: Sequence[Line], chosen: Sequence[Look], metric: str) -> None:
-    """One thick line per base distribution; several seeds as thin ones around their mean, the window shaded."""
-    for first, last in sorted({run.window for line in lines for run in line.runs}):
-        axes.axvspan(first, last, color=WINDOW, linewidth=0, zorder=0)
-    seen: list[float] = []
-    for line, look in zip(lines, chosen, strict=True):
-        series = [run.series[metric] for run in line.runs if run.series.get(metric)]
-        if not series:
-            axes.plot(
-                [],
-                [],
-                color=look.colour,
-                linestyle=look.line,
-                marker=look.marker,
-                label=legend_text(line, look, metric),
-            )
-            continue
+def draw_curves(axes: Axes, variants: Sequence[Variant], styles: Sequence[Look], metric: str) -> None:
+    """Draw one thick line per variant; several seeds as thin ones around their mean, the window shaded."""
+    for window in sorted({run.window for variant in variants for run in variant.runs}):
+        axes.axvspan(*window, color=WINDOW, linewidth=0, zorder=0)
+    visible: list[float] = []
+    for variant, look in zip(variants, styles, strict=True):
+        series = [run.series[metric] for run in variant.runs if run.series.get(metric)]
         if len(series) > 1:
-            for one in series:
-                axes.plot(list(one), percent(one.values()), color=look.colour, linewidth=0.5, alpha=0.45, label="_seed")
-        common = sorted(set.intersection(*(set(one) for one in series)))
-        mean = np.mean([percent(one[epoch] for epoch in common) for one in series], axis=0)
+            for points in series:
+                x, y = list(points), percent(points.values())
+                axes.plot(x, y, color=look.colour, linewidth=0.5, alpha=0.45, label="_seed")
+        common = sorted(set.intersection(*map(set, series))) if series else []
+        means = [float(np.mean([100 * points[epoch] for points in series])) for epoch in common]
         axes.plot(
             common,
-            mean,
+            means,
             color=look.colour,
             linestyle=look.line,
             marker=look.marker,
             markevery=max(1, len(common) // MARKERS),
-            label=legend_text(line, look, metric),
+            label=legend_text(variant, look, metric),
         )
-        alone = psi_only_epochs(line.runs[0])
+        ticks = psi_only_epochs(variant.runs[0]) if series else []
         axes.plot(
-            alone,
-            np.full(len(alone), 0.012),
+            ticks,
+            np.full(len(ticks), 0.012),
             transform=axes.get_xaxis_transform(),
             color=look.colour,
             linestyle="none",
@@ -119,39 +115,39 @@ def draw_curves(axes: Axes, lines: Sequence[Line], chosen: Sequence[Look], metri
             alpha=0.6,
             label="_psi_only",
         )
-        for run in line.runs:
-            seen += _worth_seeing(run, metric)
-    if seen:
-        axes.set_ylim(*limits(seen))
+        for run in variant.runs:
+            visible += _visible_values(run, metric)
+    if visible:
+        axes.set_ylim(*limits(visible))
     axes.set_ylabel(f"{METRICS[metric]} (%)")
 
 
-def draw_statistics(axes: Axes, lines: Sequence[Line], chosen: Sequence[Look], metric: str) -> None:
-    """Mean ± sd over the window, one bar per run, and the best epoch as a star."""
-    for place, (line, look) in enumerate(zip(lines, chosen, strict=True)):
-        shifts = np.linspace(-0.25, 0.25, len(line.runs)) if len(line.runs) > 1 else [0.0]
-        for shift, run in zip(shifts, line.runs, strict=True):
-            found = run.statistics(metric)
-            if found is None or run.absent(metric):
+def draw_statistics(axes: Axes, variants: Sequence[Variant], styles: Sequence[Look], metric: str) -> None:
+    """Draw mean ± sd over the window, one bar per run, and the best epoch as a star."""
+    for x, (variant, look) in enumerate(zip(variants, styles, strict=True)):
+        shifts = np.linspace(-0.25, 0.25, len(variant.runs)) if len(variant.runs) > 1 else [0.0]
+        for shift, run in zip(shifts, variant.runs, strict=True):
+            statistics = run.statistics(metric)
+            if statistics is None or run.missing(metric):
                 continue
             axes.errorbar(
-                place + shift,
-                100 * found.mean,
-                yerr=100 * found.std,
+                x + shift,
+                100 * statistics.mean,
+                yerr=100 * statistics.std,
                 color=look.colour,
                 marker=look.marker,
                 markersize=3.5,
                 elinewidth=0.9,
                 capsize=2,
             )
-            axes.plot(place + shift, 100 * found.best, marker="*", markersize=5, color=look.colour, clip_on=False)
-    axes.set_xlim(-0.6, len(lines) - 0.4)
+            axes.plot(x + shift, 100 * statistics.best, marker="*", markersize=5, color=look.colour, clip_on=False)
+    axes.set_xlim(-0.6, len(variants) - 0.4)
     axes.set_xticks([])
     axes.tick_params(labelleft=False)
 
 
 def psi_only_epochs(run: Run) -> list[int]:
-    """The epochs so far that moved ψ alone; none where nothing alternates."""
+    """Return the epochs so far that updated only ψ; none if nothing alternates."""
     params = run.params
     if params.get("altub.alternating") != "True" or params.get("altub.base") == "fixed":
         return []
@@ -163,19 +159,19 @@ def psi_only_epochs(run: Run) -> list[int]:
 
 
 def percent(values: Iterable[float]) -> list[float]:
-    """Fractions as percent."""
+    """Return fractions as percent."""
     return [100 * value for value in values]
 
 
-def limits(seen: Sequence[float]) -> tuple[float, float]:
-    """Of an axis that shows the window and the best at a good scale; what came before may lie outside, below."""
-    low, high = min(seen), max(seen)
+def limits(visible: Sequence[float]) -> tuple[float, float]:
+    """Return the limits of an axis in percent that shows these values at a good scale; others may lie outside."""
+    low, high = min(visible), max(visible)
     margin = max(0.12 * (high - low), 0.05)
     return low - 2 * margin, min(high + margin, 100 + margin / 2)
 
 
-def _worth_seeing(run: Run, metric: str) -> list[float]:
-    """Percent that the axis must show: the window, or the later half of a run that does not reach it, and the best."""
+def _visible_values(run: Run, metric: str) -> list[float]:
+    """Return the percent that the axis must show: the best, and the window, or the later half if none of it exists."""
     series = run.series.get(metric, {})
     first, last = run.window
     inside = [value for epoch, value in series.items() if first <= epoch <= last]

@@ -1,4 +1,4 @@
-"""A figure with its caption and where its numbers come from, and how it is kept in a folder."""
+"""A figure with its caption and the origin of its numbers, and the folder that keeps it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 from altub_exp.machine.disk import write_json
 from analysis.figures.style import PNG_DPI, styled
 from analysis.runs.provenance import commit
-from analysis.runs.records import Run
+from analysis.runs.run import Run
 
 CAPTIONS = "captions.json"
 MANY_RUNS = 8
-"""More run ids than these are not printed in a caption, but kept beside it."""
+"""The ids of at most this many runs are printed in a caption; ``captions.json`` lists all of them."""
 
 
 @dataclass(frozen=True)
@@ -27,28 +27,33 @@ class Drawing:
     Attributes:
         name: stem of its files.
         title: one line.
-        caption: what it shows and from which runs.
+        text: its content and its runs, in sentences.
         figure: to be saved.
-        runs: whose numbers are shown.
-        missing: what could not be shown, one sentence each; the caption and the figure name it too.
+        runs: the runs whose numbers it shows.
+        missing: the contents that it lacks, one sentence each; the caption and the figure list them too.
     """
 
     name: str
     title: str
-    caption: str
+    text: str
     figure: Figure
     runs: tuple[Run, ...]
     missing: tuple[str, ...] = ()
 
+    @property
+    def caption(self) -> str:
+        """The text, and what the figure lacks."""
+        return f"{self.text} Not complete: {' '.join(self.missing)}" if self.missing else self.text
+
 
 @dataclass(frozen=True)
 class Undrawn:
-    """A figure that nothing is there for.
+    """A figure that has no runs to show.
 
     Attributes:
         name: stem of the files that it would have.
         title: one line.
-        sentence: what is missing, and the command that computes it.
+        sentence: the runs that are missing, and the command that computes them.
     """
 
     name: str
@@ -57,30 +62,30 @@ class Undrawn:
 
 
 def origin(runs: Sequence[Run], windows: bool = True) -> str:
-    """Runs, commits, seeds and epochs of the statistics, as a sentence for a caption."""
+    """Return runs, commits, seeds and epochs of the statistics, as a sentence for a caption."""
     commits = sorted({commit(run) for run in runs})
-    seeds = sorted({run.tags.get("seed", "?") for run in runs}, key=lambda seed: (len(seed), seed))
+    seeds = sorted({run.seed for run in runs}, key=lambda seed: (len(seed), seed))
     ids = ", ".join(run.run_id for run in runs) if len(runs) <= MANY_RUNS else f"ids: {CAPTIONS}"
-    told = [
+    parts = [
         f"From {_plural(len(runs), 'MLflow run')} ({ids})",
         f"{'commit' if len(commits) == 1 else 'commits'} {', '.join(commits)}",
         f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(seeds)}",
     ]
     if windows:
         spans = sorted({run.window for run in runs})
-        told.append("statistics over epochs " + ", ".join(f"{first}–{last}" for first, last in spans))
-    return f"{'; '.join(told)}."
+        parts.append("statistics over epochs " + ", ".join(f"{first}–{last}" for first, last in spans))
+    return f"{'; '.join(parts)}."
 
 
 def _plural(count: int, word: str) -> str:
     return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
-class Gallery:
-    """A folder of figures: PNG for screens, PDF for print, and ``captions.json`` that says what each one is.
+class FigureFolder:
+    """A folder of figures: PNG for screens, PDF for print, and ``captions.json`` with the caption of each.
 
     ``captions.json`` is {name: {title, caption, files, runs, missing}}; of a figure that could not be drawn ``files``
-    is empty and ``missing`` says why.
+    is empty and ``missing`` gives the reason.
     """
 
     def __init__(self, folder: Path):
@@ -88,27 +93,23 @@ class Gallery:
 
     @property
     def entries(self) -> dict[str, dict[str, Any]]:
-        """What ``captions.json`` says; empty before the first figure."""
+        """The content of ``captions.json``; empty before the first figure."""
         file = self.folder / CAPTIONS
-        found: dict[str, dict[str, Any]] = json.loads(file.read_text()) if file.is_file() else {}
-        return found
+        entries: dict[str, dict[str, Any]] = json.loads(file.read_text()) if file.is_file() else {}
+        return entries
 
     def clear(self) -> None:
         """Remove the figures that ``captions.json`` names, so that none outlives the runs it was drawn from."""
         self._forget(self.entries)
 
     def save(self, drawing: Drawing) -> list[Path]:
-        """Write a figure's files and its caption.
-
-        Returns:
-            The PNG and the PDF.
-        """
+        """Write a figure's files and its caption, and return the paths of the PNG and the PDF."""
         self.folder.mkdir(parents=True, exist_ok=True)
         files = [self.folder / f"{drawing.name}.{kind}" for kind in ("png", "pdf")]
         with styled():
             for file, key in zip(files, ("Description", "Subject"), strict=True):
-                about = {"Title": drawing.title, key: drawing.caption}
-                drawing.figure.savefig(file, dpi=PNG_DPI, metadata=about)
+                metadata = {"Title": drawing.title, key: drawing.caption}
+                drawing.figure.savefig(file, dpi=PNG_DPI, metadata=metadata)
         self._note(
             drawing.name,
             title=drawing.title,
@@ -120,7 +121,7 @@ class Gallery:
         return files
 
     def leave_out(self, undrawn: Undrawn) -> None:
-        """Note why there is no such figure, and remove an earlier one."""
+        """Record the reason why a figure could not be drawn, and remove an earlier one."""
         self._forget([undrawn.name])
         self._note(undrawn.name, title=undrawn.title, caption="", files=[], runs=[], missing=[undrawn.sentence])
 

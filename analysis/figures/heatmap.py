@@ -1,4 +1,4 @@
-"""Heat map of what AltUB changes: mean and sd of the AUROC, category by backbone, ours beside the paper's."""
+"""Heat map of the changes by AltUB: mean and sd of the AUROC, category by backbone, ours beside the paper's."""
 
 from __future__ import annotations
 
@@ -8,25 +8,24 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import Colormap, Normalize
 from matplotlib.patches import Rectangle
 
 from analysis.figures.drawing import Drawing, Undrawn, origin
-from analysis.figures.style import DIFFERENCES, PAGE, footnotes, head, new_figure, styled
-from analysis.paper.cells import Cell
-from analysis.paper.paper_cells import CFLOW_BACKBONE, PAIR, Source
-from analysis.paper.protocol import command
+from analysis.figures.style import DIFFERENCES, PAGE, titled_figure
+from analysis.paper.cells import Cell, counts
+from analysis.paper.paper_cells import CFLOW_BACKBONE, PAIR, PaperCells
+from analysis.paper.protocol import sweep_command
 from analysis.paper.values import Key, Value, categories, values
-from analysis.runs.records import Run
 
 COLUMNS = {"r18": "R18", "wrn50": "WRN50", "deit": "DeiT", "cait": "CaiT", "cflow": "CFLOW"}
 """FastFlow by backbone (Table A1), and CFLOW-AD (Table 2)."""
 
 STATISTICS = {"mean": 2.0, "std": 1.0}
-"""Where the colours end, in percentage points; what goes beyond has the last one."""
+"""Limits of the colours in percentage points; larger differences have the last colour."""
 
 SWEEP = "table2"
-"""Its runs and those of Table A1 are all that is shown."""
+"""The sweep whose runs, with those of Table A1, are all that is shown."""
 
 NAME = "heatmap"
 TITLE = "What AltUB changes on MVTec AD: pixel AUROC with AltUB − without (percentage points)"
@@ -36,7 +35,7 @@ SAME = 1e-9
 
 @dataclass(frozen=True)
 class Difference:
-    """AltUB − the original in one category and column, percentage points; None where a value is missing.
+    """AltUB − the original in one category and column, percentage points; None if a value is missing.
 
     Attributes:
         category: a row.
@@ -53,12 +52,12 @@ class Difference:
     cells: tuple[Cell, Cell]
 
 
-def differences(source: Source) -> list[Difference]:
-    """Of every category and column, row by row."""
+def differences(source: PaperCells) -> list[Difference]:
+    """Return the differences of every category and column, row by row."""
     return [_difference(source, category, column) for category in categories("table_a1") for column in COLUMNS]
 
 
-def _difference(source: Source, category: str, column: str) -> Difference:
+def _difference(source: PaperCells, category: str, column: str) -> Difference:
     cells, paper = [], []
     for altub in PAIR:
         if column == "cflow":
@@ -67,80 +66,81 @@ def _difference(source: Source, category: str, column: str) -> Difference:
         else:
             key = Key(category, "fastflow", column, altub, "segmentation")
             paper.append(values("table_a1")[key])
-        cells.append(source.window("mvtec", key, SWEEP))
+        cells.append(source.auroc("mvtec", key, SWEEP))
     return Difference(category, column, _minus(*cells), _minus(*paper), (cells[0], cells[1]))
 
 
 def _minus(without: Cell | Value, altub: Cell | Value) -> dict[str, float | None]:
-    found: dict[str, float | None] = {}
-    for statistic in STATISTICS:
-        one, other = getattr(without, statistic), getattr(altub, statistic)
-        found[statistic] = None if one is None or other is None else other - one
-    return found
+    pairs = {name: (getattr(without, name), getattr(altub, name)) for name in STATISTICS}
+    return {name: None if None in pair else pair[1] - pair[0] for name, pair in pairs.items()}
 
 
-def heat_map(source: Source) -> Drawing | Undrawn:
-    """Differences in mean and standard deviation, ours beside the paper's; hatched where a run is missing."""
-    found = differences(source)
-    shown = [one for one in found if one.ours["mean"] is not None]
-    if not shown:
+def heat_map(source: PaperCells) -> Drawing | Undrawn:
+    """Draw differences in mean and standard deviation, ours beside the paper's; hatched if a run is missing."""
+    grid = differences(source)
+    used = {
+        run.run_id: run for cell in grid if cell.ours["mean"] is not None for ours in cell.cells for run in ours.runs
+    }
+    if not used:
         return Undrawn(
             NAME,
             TITLE,
             "The heat map is not drawn: no category of MVTec AD has complete runs both without and with AltUB; compute "
-            f"them with `{command(SWEEP)}`.",
+            f"them with `{sweep_command(SWEEP)}`.",
         )
-    runs = tuple(dict.fromkeys(run.run_id for one in shown for cell in one.cells for run in cell.runs))
-    used: tuple[Run, ...] = tuple(source.records.by_id[run_id] for run_id in runs)
-    notes = _notes(found)
-    rows = list(categories("table_a1"))
-    with styled():
-        figure = new_figure(PAGE, ROW * len(rows) + 1.35)
+    notes = _notes(grid)
+    rows = categories("table_a1")
+    with titled_figure(PAGE, ROW * len(rows) + 1.35, TITLE, notes) as figure:
         axes = figure.subplots(1, 4, sharey=True)
-        for number, (statistic, limit) in enumerate(STATISTICS.items()):
-            pair = axes[2 * number : 2 * number + 2]
-            sign = 1 if statistic == "mean" else -1
-            for one, side in zip(pair, ("ours", "paper"), strict=True):
-                draw_grid(one, found, rows, statistic, side)
-                one.set_title(f"{'mean' if statistic == 'mean' else 'sd'}: {side}")
-            scale = ScalarMappable(Normalize(-limit, limit), DIFFERENCES if sign > 0 else DIFFERENCES.reversed())
+        for pair, (statistic, limit) in zip((axes[:2], axes[2:]), STATISTICS.items(), strict=True):
+            for panel, side in zip(pair, ("ours", "paper"), strict=True):
+                draw_grid(panel, grid, rows, statistic, side)
+                panel.set_title(f"{'mean' if statistic == 'mean' else 'sd'}: {side}")
+            scale = ScalarMappable(Normalize(-limit, limit), _colours(statistic))
             bar = figure.colorbar(
                 scale, ax=list(pair), location="bottom", extend="both", aspect=35, fraction=0.03, pad=0.02
             )
-            better = ("worse", "better") if sign > 0 else ("steadier", "less steady")
-            bar.set_label(f"{better[0]} ←   difference (percentage points)   → {better[1]}", fontsize=7)
+            left, right = ("worse", "better") if statistic == "mean" else ("steadier", "less steady")
+            bar.set_label(f"{left} ←   difference (percentage points)   → {right}", fontsize=7)
             bar.outline.set_visible(False)
-        head(figure, TITLE)
-        footnotes(figure, notes)
-    caption = (
+    runs = tuple(used.values())
+    text = (
         "Pixel AUROC with AltUB minus without, in mean and standard deviation (sd) over the window, percentage points; "
         "FastFlow on four backbones (paper: Table A1) and CFLOW-AD (Table 2). Blue: AltUB is better or steadier, "
         "brown: worse or less steady; hatched: missing. "
-        f"Of FastFlow, ours: {_count(found, 'ours')}; the paper's: {_count(found, 'paper')}. {origin(used)}"
+        f"Of FastFlow, ours: {_count(grid, 'ours')}; the paper's: {_count(grid, 'paper')}. {origin(runs)}"
     )
-    if notes:
-        caption += f" Not complete: {' '.join(notes)}"
-    return Drawing(NAME, TITLE, caption, figure, used, tuple(notes))
+    return Drawing(NAME, TITLE, text, figure, runs, tuple(notes))
 
 
-def draw_grid(axes: Axes, found: Sequence[Difference], rows: Sequence[str], statistic: str, side: str) -> None:
-    """One square per category and column, with its number; hatched where there is none."""
+def _colours(statistic: str) -> Colormap:
+    """Return the colours of a statistic: a larger mean is better, a larger standard deviation worse."""
+    return DIFFERENCES if statistic == "mean" else DIFFERENCES.reversed()
+
+
+def draw_grid(axes: Axes, grid: Sequence[Difference], rows: Sequence[str], statistic: str, side: str) -> None:
+    """Draw one square per category and column, with its number; hatched if there is none."""
     limit = STATISTICS[statistic]
-    scale = DIFFERENCES if statistic == "mean" else DIFFERENCES.reversed()
     columns = list(COLUMNS)
     table = np.full((len(rows), len(columns)), np.nan)
-    for one in found:
-        value = getattr(one, side)[statistic]
-        table[rows.index(one.category), columns.index(one.column)] = np.nan if value is None else value
-    axes.pcolormesh(np.ma.masked_invalid(table), cmap=scale, vmin=-limit, vmax=limit, edgecolors="white", linewidth=0.8)
+    for cell in grid:
+        value = getattr(cell, side)[statistic]
+        table[rows.index(cell.category), columns.index(cell.column)] = np.nan if value is None else value
+    axes.pcolormesh(
+        np.ma.masked_invalid(table),
+        cmap=_colours(statistic),
+        vmin=-limit,
+        vmax=limit,
+        edgecolors="white",
+        linewidth=0.8,
+    )
+    decimals = 1 if side == "paper" and statistic == "mean" else 2
     for (row, column), value in np.ndenumerate(table):
         if np.isnan(value):
             axes.add_patch(
                 Rectangle((column, row), 1, 1, facecolor="white", edgecolor="0.55", hatch="////", linewidth=0)
             )
             continue
-        dark = abs(value) > 0.6 * limit
-        decimals = 1 if side == "paper" and statistic == "mean" else 2
         axes.text(
             column + 0.5,
             row + 0.5,
@@ -148,36 +148,32 @@ def draw_grid(axes: Axes, found: Sequence[Difference], rows: Sequence[str], stat
             ha="center",
             va="center",
             fontsize=6.2,
-            color="white" if dark else "black",
+            color="white" if abs(value) > 0.6 * limit else "black",
         )
     axes.set(xlim=(0, len(columns)), ylim=(len(rows), 0))
-    axes.set_xticks(np.arange(len(columns)) + 0.5, [COLUMNS[column] for column in columns], fontsize=6.2)
+    axes.set_xticks(np.arange(len(columns)) + 0.5, list(COLUMNS.values()), fontsize=6.2)
     axes.set_yticks(np.arange(len(rows)) + 0.5, [row.replace("_", " ") for row in rows])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
 
 
-def _count(found: Sequence[Difference], side: str) -> str:
-    """In how many of FastFlow's cells AltUB is better or steadier: the paper's 54 and 53 of 60."""
-    flows = [getattr(one, side) for one in found if one.column != "cflow" and getattr(one, side)["mean"] is not None]
-    higher = sum(one["mean"] > -SAME for one in flows)
-    smaller = sum(one["std"] < -SAME for one in flows)
+def _count(grid: Sequence[Difference], side: str) -> str:
+    """Return in how many of FastFlow's cells AltUB is better or steadier: in the paper 54 and 53 of 60."""
+    flows = [found for cell in grid if cell.column != "cflow" and (found := getattr(cell, side))["mean"] is not None]
+    higher = sum(found["mean"] > -SAME for found in flows)
+    smaller = sum(found["std"] < -SAME for found in flows)
     return f"the mean is at least the original's in {higher} of {len(flows)} cells, the sd smaller in {smaller}"
 
 
-def _notes(found: Sequence[Difference]) -> list[str]:
-    """What is hatched on our side, by why."""
-    states: dict[str, int] = {}
-    deviating = 0
-    for one in found:
-        deviating += one.ours["mean"] is not None and any(cell.deviating for cell in one.cells)
-        if one.ours["mean"] is None:
-            state = next(cell.state for cell in one.cells if not cell.complete)
-            states[state] = states.get(state, 0) + 1
+def _notes(grid: Sequence[Difference]) -> list[str]:
+    """Return sentences on the squares that are hatched on our side, and on those that deviate from the protocol."""
+    drawn = [cell for cell in grid if cell.ours["mean"] is not None]
+    hatched = [cell for cell in grid if cell.ours["mean"] is None]
+    states = [next(ours.state for ours in cell.cells if not ours.complete) for cell in hatched]
+    deviating = sum(any(ours.deviating for ours in cell.cells) for cell in drawn)
     notes = []
     if states:
-        told = ", ".join(f"{count} {state}" for state, count in states.items())
-        notes.append(f"Hatched in ours: {told}, of {len(found)}; compute with `{command(SWEEP)}`.")
+        notes.append(f"Hatched in ours: {counts(states)}, of {len(grid)}; compute with `{sweep_command(SWEEP)}`.")
     if deviating:
         notes.append(f"{deviating} of ours are not after the paper's protocol; see the tables.")
     return notes

@@ -1,16 +1,17 @@
-"""The paper's Fig. 1: how far from N(0, 1) the latent units of normal images are."""
+"""The paper's Fig. 1: the distance of the latent units of normal images from N(0, 1)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from scipy.stats import norm
 
 from altub_exp.metrics.normality import SIGNIFICANCE
-from analysis.figures.style import BASES, INK, PAGE, footnotes, head, new_figure, styled
+from analysis.figures.style import BASES, INK, PAGE, titled_figure
 
 TESTS = {
     "shapiro_wilk": ("(a) Shapiro-Wilk: normal,\nof any mean and variance", "p-value"),
@@ -20,56 +21,53 @@ SAMPLES = {"train": "training images", "test_good": "normal test images"}
 COLOURS = {"train": BASES["alternating"].colour, "test_good": BASES["cnn"].colour}
 
 HEADROOM = 1.55
-"""How much higher than its bars an axis is, for the legend."""
+"""Height of an axis in units of its highest bar: the rest is for the legend."""
 
 
-def draw_normality(document: Mapping[str, Any], title: str, notes: list[str]) -> Any:
-    """Histograms of p-values over all units, and one unit's values beside N(0, 1).
+def draw_normality(document: Mapping[str, Any], title: str, notes: Sequence[str]) -> Figure:
+    """Draw histograms of p-values over all units, and one unit's values beside N(0, 1).
 
     Args:
         document: a run's ``normality.json``.
         title: of the figure.
-        notes: what it lacks.
-
-    Returns:
-        The figure.
+        notes: the contents that it lacks.
     """
-    with styled():
-        figure = new_figure(PAGE, 2.5)
-        axes = figure.subplots(1, 3)
-        for one, (test, (heading, label)) in zip(axes, TESTS.items(), strict=False):
-            for sample, found in document.items():
-                draw_p_values(one, found[test], sample)
-            one.axvline(SIGNIFICANCE, color=INK, linewidth=0.7, linestyle=":")
-            one.set(title=heading, xlabel=label, ylabel="units (%)", xlim=(0, 1))
-            one.set_ylim(0, HEADROOM * one.get_ylim()[1])
-            one.set_yticks([tick for tick in one.get_yticks() if tick <= min(100, one.get_ylim()[1])])
-            one.legend(loc="upper right")
-        draw_unit(axes[2], next(iter(document.values()))["example"])
-        head(figure, title)
-        footnotes(figure, notes)
+    with titled_figure(PAGE, 2.5, title, notes) as figure:
+        *of_tests, of_unit = figure.subplots(1, 3)
+        for axes, (test, (heading, label)) in zip(of_tests, TESTS.items(), strict=True):
+            for sample, results in document.items():
+                draw_p_values(axes, results[test], sample)
+            axes.axvline(SIGNIFICANCE, color=INK, linewidth=0.7, linestyle=":")
+            axes.set(title=heading, xlabel=label, ylabel="units (%)", xlim=(0, 1))
+            axes.set_ylim(0, HEADROOM * axes.get_ylim()[1])
+            axes.set_yticks([tick for tick in axes.get_yticks() if tick <= min(100, axes.get_ylim()[1])])
+            axes.legend(loc="upper right")
+        draw_unit(of_unit, next(iter(document.values()))["example"])
     return figure
 
 
-def draw_p_values(axes: Axes, found: Mapping[str, Any], sample: str) -> None:
-    """Percent of the units in each bin; filled for the training images, an outline for the test images."""
-    counts = np.asarray(found["histogram"], float)
+def passed(test: Mapping[str, Any]) -> str:
+    """Return the share of the units whose p-value is above the level of significance."""
+    return "none" if test["rejected"] is None else f"{100 * (1 - test['rejected']):.1f} %"
+
+
+def draw_p_values(axes: Axes, test: Mapping[str, Any], sample: str) -> None:
+    """Draw the percent of the units in each bin; filled for the training images, an outline for the test images."""
+    counts = np.asarray(test["histogram"], float)
     edges = np.linspace(0, 1, len(counts) + 1)
-    shares = 100 * counts / max(1, counts.sum())
-    above = "none" if found["rejected"] is None else f"{100 * (1 - found['rejected']):.1f} %"
     axes.stairs(
-        shares,
+        100 * counts / max(1, counts.sum()),
         edges,
         fill=sample == "train",
         color=COLOURS[sample],
         alpha=0.55 if sample == "train" else 1.0,
         linewidth=0.9,
-        label=f"{SAMPLES[sample]}:\n{above} have p > {SIGNIFICANCE}",
+        label=f"{SAMPLES[sample]}:\n{passed(test)} have p > {SIGNIFICANCE}",
     )
 
 
 def draw_unit(axes: Axes, unit: Mapping[str, Any]) -> None:
-    """The density of one unit's values, with N(0, 1) and the normal distribution of the values' mean and sd."""
+    """Draw the density of one unit's values, with N(0, 1) and the normal distribution of the values' mean and sd."""
     values = np.asarray(unit["values"], float)
     mean, sd = float(values.mean()), float(values.std(ddof=1))
     axes.hist(
@@ -85,7 +83,7 @@ def draw_unit(axes: Axes, unit: Mapping[str, Any]) -> None:
 
 
 def unit_text(unit: Mapping[str, Any]) -> str:
-    """Which unit it is, and its tests, as a clause."""
+    """Return the place of a unit, and its tests, as a clause."""
     shapiro = unit["shapiro_p"]
     place = f"scale {unit['scale'] + 1}, channel {unit['channel']}, row {unit['row']}, column {unit['column']}"
     return (

@@ -1,15 +1,17 @@
-"""How the figures look: sizes for print, colours that the colour-blind tell apart, and lines that do without colour."""
+"""The style of the figures: sizes for print, colours that the colour-blind distinguish, lines that need no colour."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 COLUMN = 3.5
 PAGE = 7.2
@@ -44,20 +46,23 @@ RC: dict[str, Any] = {
 }
 
 FOOTNOTE = 6.5
-"""Points."""
+"""Size of the letters in points."""
 
 INK = "0.15"
 WINDOW = "0.91"
-"""Greys of texts and of the shaded epochs."""
+"""Grey levels of texts and of the shaded epochs."""
+
+
+LineStyle = str | tuple[int, tuple[float, ...]]
 
 
 @dataclass(frozen=True)
 class Look:
-    """How one line is drawn."""
+    """The label, colour, line style and marker of one curve."""
 
     label: str
     colour: str
-    line: Any
+    line: LineStyle
     marker: str
 
 
@@ -67,22 +72,22 @@ BASES = {
     "cnn": Look("CNN", "#D55E00", (0, (1, 1)), "D"),
     "alternating": Look("AltUB", "#0072B2", "-", "o"),
 }
-"""Of the base distributions: colours of Okabe and Ito that also differ in grey where their lines look alike."""
+"""Looks of the base distributions, in colours of Okabe and Ito (https://jfly.uni-koeln.de/color/)."""
 
 OTHERS = (
     Look("", "#CC79A7", (0, (7, 1.5)), "v"),
     Look("", "#009E73", (0, (3, 1, 1, 1, 1, 1)), "P"),
     Look("", "#56B4E9", (0, (2, 0.8)), "X"),
 )
-"""Of base distributions from plug-ins, and of further variants of one."""
+"""Looks of base distributions from plug-ins, and of further variants of one."""
 
 STEPS = tuple(to_hex(matplotlib.colormaps["viridis"](x)) for x in (0.8, 0.6, 0.4, 0.2, 0.0))
-"""Of an ordered series, light to dark."""
+"""Colours of an ordered series, light to dark."""
 
 STEP_MARKERS = ("o", "s", "^", "D", "v")
 
 DIFFERENCES = LinearSegmentedColormap.from_list("differences", ["#B35806", "#F5F5F5", "#0072B2"])
-"""From worse over no difference to better."""
+"""Colours from worse over no difference to better."""
 
 MODELS = {"fastflow": "FastFlow", "cflow": "CFLOW-AD", "csflow": "CS-Flow"}
 BACKBONES = {"r18": "ResNet-18", "wrn50": "WRN-50-2", "wrn50_tv": "WRN-50-2 (tv)", "deit": "DeiT", "cait": "CaiT"}
@@ -91,7 +96,7 @@ METRICS = {"pixel_auroc": "pixel AUROC", "image_auroc": "image AUROC"}
 
 
 def looks(bases: Sequence[str]) -> list[Look]:
-    """One look for each name, in the order given; a name that comes again, or is not the paper's, gets one of the rest.
+    """Return one look for each name; a name that comes again, or is not the paper's, gets one of :data:`OTHERS`.
 
     >>> [look.label for look in looks(["none", "alternating", "alternating"])]
     ['original', 'AltUB', 'AltUB']
@@ -111,31 +116,37 @@ def looks(bases: Sequence[str]) -> list[Look]:
     return chosen
 
 
-def styled() -> Any:
-    """The context in which figures are made and saved."""
+def styled() -> AbstractContextManager[None]:
+    """Return the context in which figures are made and saved."""
     return matplotlib.rc_context(RC)
 
 
-def new_figure(width: float, height: float, **options: Any) -> Figure:
-    """An empty figure of a size in inches, laid out so that nothing overlaps or is clipped."""
-    return Figure(figsize=(width, height), layout="constrained", **options)
+def new_figure(width: float, height: float, **pads: Any) -> Figure:
+    """Return an empty figure of a size in inches, laid out so that nothing overlaps or is clipped."""
+    return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(**pads))
 
 
-def head(figure: Figure, title: str) -> None:
-    """Put a title on top, in as many lines as it takes."""
-    figure.suptitle(_wrapped(figure, title, RC["figure.titlesize"]))
+@contextmanager
+def titled_figure(width: float, height: float, title: str, notes: Sequence[str], **pads: Any) -> Iterator[Figure]:
+    """Provide an empty figure that gets its title and its footnotes when the context ends.
 
-
-def footnotes(figure: Figure, notes: Sequence[str]) -> None:
-    """Write below what the figure lacks, and make it so much taller."""
-    if not notes:
-        return
-    text = "\n".join(_wrapped(figure, note, FOOTNOTE) for note in notes)
-    width, height = figure.get_size_inches()
-    figure.set_size_inches(width, height + (text.count("\n") + 2) * 1.25 * FOOTNOTE / 72)
-    figure.supxlabel(text, fontsize=FOOTNOTE, color=INK, style="italic", x=0.01, ha="left")
+    Args:
+        width: inches.
+        height: inches, without the footnotes.
+        title: written on top, in as many lines as it takes.
+        notes: written below; the figure becomes taller by them.
+        pads: spaces of matplotlib's constrained layout.
+    """
+    with styled():
+        figure = new_figure(width, height, **pads)
+        yield figure
+        figure.suptitle(_wrapped(figure, title, RC["figure.titlesize"]))
+        if notes:
+            text = "\n".join(_wrapped(figure, note, FOOTNOTE) for note in notes)
+            figure.set_size_inches(width, height + (text.count("\n") + 2) * 1.25 * FOOTNOTE / 72)
+            figure.supxlabel(text, fontsize=FOOTNOTE, color=INK, style="italic", x=0.01, ha="left")
 
 
 def _wrapped(figure: Figure, text: str, size: float) -> str:
-    """In lines that fit into the figure's width: a letter is on average 0.55 of its size wide."""
+    """Break a text into lines that fit into the figure: a letter is on average 0.55 of its size wide."""
     return textwrap.fill(text, int(figure.get_figwidth() * 72 / (0.55 * size)))

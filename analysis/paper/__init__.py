@@ -1,1 +1,1 @@
-"""The cells of the paper: its values, its protocol, and the runs that stand for each of them."""
+"""The paper: its values and protocol, the runs that stand for its own, and the cells of its tables."""

@@ -1,72 +1,83 @@
-"""The cells of the paper's tables, found among the runs that were read; each is made once."""
+"""The cells of the paper's tables, made from the runs that were read; each is made once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-from analysis.paper import cells
-from analysis.paper.cells import Cell
-from analysis.paper.protocol import command
+from analysis.paper.cells import Cell, window_cell
+from analysis.paper.protocol import sweep_command
 from analysis.paper.selection import Selection
-from analysis.paper.values import BACKBONES, Key, Value, choice
+from analysis.paper.values import BACKBONES, Key, Value, backbone_choice
 from analysis.runs.records import Records
 
 METRICS = {"segmentation": "pixel_auroc", "detection": "image_auroc"}
 PAIR = ("none", "alternating")
+OTHER = {"none": "alternating", "alternating": "none"}
+"""The base distributions that the paper compares, and for each the other one."""
+
 CFLOW_BACKBONE = "wrn50_tv"
 
 
 @dataclass
-class Source:
-    """What all tables are made from.
+class PaperCells:
+    """The cells that all tables of the paper are made from.
 
     Args:
-        records: what was read.
+        records: the runs that were read.
+
+    Attributes:
+        selection: the runs of each cell.
     """
 
     records: Records
-    selection: Selection = field(init=False)
-    _windows: dict[tuple[str, Key, str], Cell] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.selection = Selection(self.records)
+        self._aurocs: dict[tuple[str, Key, str], Cell] = {}
 
-    def window(self, dataset: str, key: Key, sweep: str, paper: Value | None = None) -> Cell:
-        """Mean, standard deviation and best of the AUROC that the key's task names."""
+    def auroc(self, dataset: str, key: Key, sweep: str, paper: Value | None = None) -> Cell:
+        """Return mean, standard deviation and best of the AUROC that the key's task names.
+
+        Args:
+            dataset: the data set.
+            key: the rest of the experiment.
+            sweep: the sweep that computes its runs.
+            paper: the paper's cell.
+        """
         place = dataset, key, sweep
-        if place not in self._windows:
-            pick = self.selection.pick(dataset, key)
-            self._windows[place] = cells.window_cell(key, pick, METRICS[key.task], None, command(sweep))
-        return replace(self._windows[place], paper=paper)
+        if place not in self._aurocs:
+            selected = self.selection.runs_of(dataset, key)
+            self._aurocs[place] = window_cell(key, selected, METRICS[key.task], None, sweep_command(sweep))
+        return replace(self._aurocs[place], paper=paper)
 
     def other(self, make: Callable[..., Cell], key: Key, sweep: str, paper: Value) -> Cell:
-        """A cell of MVTec AD that is no AUROC, made by one of the functions of :mod:`analysis.paper.cells`."""
-        return make(key, self.selection.pick("mvtec", key), paper, command(sweep))
+        """Return a cell of MVTec AD that is no AUROC, made by one of the functions of :mod:`analysis.paper.cells`."""
+        return make(key, self.selection.runs_of("mvtec", key), paper, sweep_command(sweep))
 
-    def chosen(self, category: str, sweep: str) -> tuple[str, tuple[str, ...]]:
-        """The backbone of FastFlow for a category by the paper's rule, and footnotes.
+    def backbone(self, category: str, sweep: str) -> tuple[str, tuple[str, ...]]:
+        """Return the backbone of FastFlow for a category by the paper's rule, and footnotes.
 
-        The rule: the one with the best segmentation AUROC of all epochs with AltUB (paper: Table 1). Where no backbone
-        is complete, the paper's own.
+        The rule: the one with the best segmentation AUROC of all epochs with AltUB (paper: Table 1). If no backbone is
+        complete, it is the paper's own.
         """
-        paper = choice(category).backbones
-        found = {
-            backbone: self.window("mvtec", Key(category, "fastflow", backbone, "alternating", "segmentation"), sweep)
+        paper = backbone_choice(category).backbones
+        cells = {
+            backbone: self.auroc("mvtec", Key(category, "fastflow", backbone, "alternating", "segmentation"), sweep)
             for backbone in BACKBONES
         }
-        complete = {backbone: cell for backbone, cell in found.items() if cell.complete and cell.best is not None}
+        complete = {backbone: cell for backbone, cell in cells.items() if cell.complete and cell.best is not None}
         if not complete:
             return paper[0], ()
         ours = max(complete, key=lambda backbone: complete[backbone].best or 0.0)
         notes = []
-        if len(complete) < len(found):
-            others = ", ".join(f"{backbone} {cell.state}" for backbone, cell in found.items() if not cell.complete)
-            notes.append(f"Backbone chosen among {', '.join(complete)} alone ({others}).")
+        if len(complete) < len(cells):
+            others = ", ".join(f"{backbone} {cell.state}" for backbone, cell in cells.items() if not cell.complete)
+            notes.append(f"Backbone chosen among {', '.join(complete)} only ({others}).")
         if ours not in paper and paper[0] in complete:
-            there = complete[paper[0]]
+            theirs = complete[paper[0]]
             notes.append(
                 f"Backbone: ours {ours}, the paper's {paper[0]}; with AltUB ours on {paper[0]} has mean, sd and best "
-                f"({there.mean:.2f}, {there.std:.2f}, {there.best:.2f})."
+                f"({theirs.mean:.2f}, {theirs.std:.2f}, {theirs.best:.2f})."
             )
         return ours, tuple(notes)

@@ -1,4 +1,4 @@
-"""The paper's protocol: what its sweeps compose to, and in which keys a run deviates from that."""
+"""The paper's protocol: the parameters that its sweeps compose, and the keys in which a run deviates from them."""
 
 from __future__ import annotations
 
@@ -8,27 +8,30 @@ from functools import cache
 
 from altub_exp.config.compose import image_size
 from altub_exp.config.schema import NEUTRAL, Config
-from analysis.runs.conditions import of
-from analysis.runs.records import Run
+from analysis.runs.conditions import belongs_to
+from analysis.runs.run import Run
 
 SWEEPS = {("mvtec", "fastflow"): "table6", ("mvtec", "cflow"): "table1", ("btad", "fastflow"): "table3"}
-"""The sweep whose jobs hold all cells of a data set and a model, but for the category."""
+"""The sweep whose jobs cover all cells of a data set and a model, except for the category."""
 
 PLACEHOLDER = {"mvtec": "capsule", "btad": "01"}
 
 SOURCES = ("model.protocol.", "backbone.fastflow.", "backbone.levels.")
-"""Keys that others take their values from: what they change shows there."""
+"""Keys that others take their values from; a change of them shows in those others."""
 
 KEYS_NAMED = 6
 
+Deviations = Mapping[str, tuple[str, str]]
+"""{key: (the run's value, the paper's)}."""
 
-def command(sweep: str) -> str:
-    """What computes the runs of a sweep that are not there yet."""
+
+def sweep_command(sweep: str) -> str:
+    """Return the command that computes those runs of a sweep that do not exist yet."""
     return f"python -m altub_exp.train -m +sweeps={sweep}"
 
 
-def deviations(run: Run) -> dict[str, tuple[str, str]]:
-    """{key: (the run's value, the paper's)} of all that can change its numbers, the seed apart.
+def deviations(run: Run) -> Deviations:
+    """Return the deviations of a run in all keys that can change its numbers, except the seed.
 
     Keys that the run has not recorded are left out.
 
@@ -36,40 +39,40 @@ def deviations(run: Run) -> dict[str, tuple[str, str]]:
         KeyError: no sweep of the paper has such a run.
     """
     tags = run.tags
-    expected = composed(tags["dataset"], tags["model"], tags["backbone"], tags["altub"], tags["category"])
-    return differing(run, expected, (*NEUTRAL, "seed"))
+    expected = expected_params(tags["dataset"], tags["model"], tags["backbone"], tags["altub"], tags["category"])
+    return deviations_from(expected, run, (*NEUTRAL, "seed"))
 
 
-def differing(run: Run, expected: Mapping[str, str], aside: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """{key: (the run's value, the expected one)}, without these keys and groups, and what the run has not recorded."""
-    ignored = tuple(aside)
+def deviations_from(expected: Mapping[str, str], run: Run, ignored: Iterable[str]) -> Deviations:
+    """Return the deviations from these parameters, without the ignored keys and groups."""
+    ignored = tuple(ignored)
     return {
         key: (run.params[key], value)
         for key, value in sorted(expected.items())
-        if run.params.get(key, value) != value and not of(key, ignored) and not key.startswith(SOURCES)
+        if run.params.get(key, value) != value and not belongs_to(key, ignored) and not key.startswith(SOURCES)
     }
 
 
 def flattened(config: Config) -> dict[str, str]:
-    """A configuration as MLflow keeps it."""
+    """Return a configuration as MLflow keeps it."""
     from altub_exp.tracking.lifecycle import flatten  # imports PyTorch
 
     return {key: str(value) for key, value in flatten(asdict(config)).items()}
 
 
-def named(found: Mapping[str, tuple[str, str]]) -> str:
-    """Deviations for a footnote.
+def deviation_text(found: Deviations) -> str:
+    """Return the text of deviations for a footnote.
 
-    >>> named({"train.epochs": ("30", "300")})
+    >>> deviation_text({"train.epochs": ("30", "300")})
     'train.epochs=30 (paper: 300)'
     """
-    told = [f"{key}={ours} (paper: {paper})" for key, (ours, paper) in list(found.items())[:KEYS_NAMED]]
-    rest = len(found) - len(told)
-    return ", ".join(told) + (f" and {rest} more" if rest > 0 else "")
+    texts = [f"{key}={ours} (paper: {paper})" for key, (ours, paper) in list(found.items())[:KEYS_NAMED]]
+    rest = len(found) - len(texts)
+    return ", ".join(texts) + (f" and {rest} more" if rest > 0 else "")
 
 
-def composed(dataset: str, model: str, backbone: str, altub: str, category: str) -> Mapping[str, str]:
-    """The flattened configuration of a cell, every value as MLflow keeps it.
+def expected_params(dataset: str, model: str, backbone: str, altub: str, category: str) -> Mapping[str, str]:
+    """Return the flattened configuration of a cell, every value as MLflow keeps it.
 
     Raises:
         KeyError: no sweep of the paper has such a run.

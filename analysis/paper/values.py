@@ -1,4 +1,4 @@
-"""The paper's values: its tables as they are printed, in percent (Table 7: milliseconds), from ``analysis/paper/``."""
+"""The values of the paper's tables as they are printed, in percent (Table 7: milliseconds), from the CSV files here."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ MEASURED = {
     "cflow": ("cflow", "none"),
     "cflow_altub": ("cflow", "alternating"),
 }
-"""The methods of Tables 1 and 3 that this program computes: model and base distribution. All others are only quoted."""
+"""Model and base distribution of the methods in Tables 1 and 3 that this program computes; others are only quoted."""
 
 
 @dataclass(frozen=True)
 class Key:
-    """What a cell of a table stands for; empty where a table does not tell it apart."""
+    """The experiment that a cell of a table is about; a field is empty if the table does not distinguish by it."""
 
     category: str = ""
     model: str = ""
@@ -34,15 +34,15 @@ class Key:
 
 @dataclass(frozen=True)
 class Value:
-    """A cell of the paper, in percent unless said otherwise.
+    """A cell of the paper, in percent unless another unit is named.
 
     Attributes:
-        mean: over epochs; in Table 7 milliseconds.
-        std: over epochs.
-        best: during the training.
+        mean: mean over epochs; in Table 7 milliseconds.
+        std: standard deviation over epochs.
+        best: maximum during the training.
         interval: half of the width of the 95 % confidence interval (Table 5).
-        text: what is printed instead of numbers.
-        decimals: of mean or best, as printed.
+        text: a text that is printed instead of numbers.
+        decimals: decimals of mean or best, as printed.
     """
 
     mean: float | None = None
@@ -55,14 +55,14 @@ class Value:
 
 @cache
 def rows(table: str) -> tuple[Mapping[str, str], ...]:
-    """The lines of a table's CSV."""
+    """Return the lines of a table's CSV."""
     with (FOLDER / f"{table}.csv").open(encoding="utf-8", newline="") as file:
         return tuple(csv.DictReader(file))
 
 
 @cache
 def values(table: str) -> Mapping[Key, Value]:
-    """All cells of a table (``table1`` … ``table7``, ``table_a1``) in the order of the paper."""
+    """Return all cells of a table (``table1`` … ``table7``, ``table_a1``) in the order of the paper."""
     read = {"table1": _bests, "table3": _bests, "table5": _normality, "table7": _times}.get(table, _window)
     return {key: value for row in rows(table) for key, value in read(row, CONSTANT.get(table, {}))}
 
@@ -75,13 +75,13 @@ CONSTANT: Mapping[str, Mapping[str, str]] = {
     "table7": {"category": "capsule", "model": "fastflow"},
     "table_a1": {"model": "fastflow", "task": "segmentation"},
 }
-"""What all cells of a table share, which its CSV does not repeat."""
+"""The fields that all cells of a table share, which its CSV does not repeat."""
 
 
 def _key(row: Mapping[str, str], constant: Mapping[str, str]) -> Key:
     altub = "alternating" if row["base"] == "altub" else row["base"]
-    told = {name: row[name] for name in ("category", "model", "backbone", "task") if name in row}
-    return Key(**{"altub": altub, **told, **constant})
+    fields = {name: row[name] for name in ("category", "model", "backbone", "task") if name in row}
+    return Key(**{"altub": altub, **fields, **constant})
 
 
 Cells = Iterator[tuple[Key, Value]]
@@ -116,16 +116,16 @@ def _times(row: Mapping[str, str], constant: Mapping[str, str]) -> Cells:
 
 @cache
 def categories(table: str) -> tuple[str, ...]:
-    """The categories of a table in its order, without the overall row."""
+    """Return the categories of a table in its order, without the overall row."""
     return tuple(dict.fromkeys(key.category for key in values(table) if key.category != OVERALL))
 
 
 @dataclass(frozen=True)
-class Choice:
+class BackboneChoice:
     """The backbones that the paper can have chosen for a category in Tables 1 and 2.
 
     Attributes:
-        backbones: those whose cells of Table A1 are those of Table 2; several where that is ambiguous.
+        backbones: those whose cells of Table A1 are those of Table 2; several if that is ambiguous.
         differs: cells (base distribution) in which the two tables contradict each other.
     """
 
@@ -134,17 +134,22 @@ class Choice:
 
 
 @cache
-def choice(category: str) -> Choice:
-    """Which backbone FastFlow's cells of a category in Table 2 are of: the one whose cells in Table A1 are the same."""
+def backbone_choice(category: str) -> BackboneChoice:
+    """Return the backbone of FastFlow's cells of a category in Table 2: the one with the same cells in Table A1.
+
+    The overall row has none.
+    """
+    if category == OVERALL:
+        return BackboneChoice((), ())
     agreeing: dict[str, tuple[int, tuple[str, ...]]] = {}
     for backbone in BACKBONES:
         equal, differs = 0, []
         for altub in ("none", "alternating"):
-            ours = values("table2")[Key(category, "fastflow", "", altub, "segmentation")]
+            chosen = values("table2")[Key(category, "fastflow", "", altub, "segmentation")]
             full = values("table_a1")[Key(category, "fastflow", backbone, altub, "segmentation")]
-            equal += (ours.mean == full.mean) + (ours.std == full.std)
-            differs += [altub] if ours != full else []
+            equal += (chosen.mean == full.mean) + (chosen.std == full.std)
+            differs += [altub] if chosen != full else []
         agreeing[backbone] = equal, tuple(differs)
     most = max(equal for equal, _ in agreeing.values())
-    chosen = tuple(backbone for backbone, (equal, _) in agreeing.items() if equal == most)
-    return Choice(chosen, agreeing[chosen[0]][1])
+    backbones = tuple(backbone for backbone, (equal, _) in agreeing.items() if equal == most)
+    return BackboneChoice(backbones, agreeing[backbones[0]][1])

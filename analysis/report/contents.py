@@ -1,27 +1,30 @@
-"""What the report holds: tables with their figures, the answer in numbers, and what is missing."""
+"""The contents of the report: tables with their figures, the answer in numbers, and a list of what is missing."""
 
 from __future__ import annotations
 
 import shlex
-import sys
-import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from altub_exp.runs.folder import State
-from analysis.figures.catalogue import FIGURES
+from rich.progress import track
+
+from altub_exp.machine.terminal import console
+from analysis.figures.catalogue import FIGURES, draw
 from analysis.figures.drawing import Undrawn
-from analysis.paper.cells import standing
-from analysis.paper.paper_cells import Source
-from analysis.paper.protocol import command
+from analysis.paper.cells import CellState, run_state
+from analysis.paper.paper_cells import PaperCells
+from analysis.paper.protocol import sweep_command
 from analysis.report import page
-from analysis.report.embedded import Inlay, inlays
+from analysis.report.embedded import EmbeddedFigure, embedded
 from analysis.runs.artifacts import Artifacts
-from analysis.runs.records import Records, Run
+from analysis.runs.records import Records
+from analysis.runs.run import Run
+from analysis.tables.benefit import ALL_BACKBONES
 from analysis.tables.catalogue import PAPER
 from analysis.tables.pairs import pairs
 from analysis.tables.stability import stability
-from analysis.tables.table import Sheet, difference
+from analysis.tables.table import Datum, Table, difference
 
 ARTEFACTS: Mapping[str, Sequence[str]] = {
     "benefit": ("heatmap",),
@@ -37,12 +40,9 @@ ARTEFACTS: Mapping[str, Sequence[str]] = {
 """The tables in the order of the page, each with the figures that show the same."""
 
 SWEEPS = {"benefit": "table2", "heatmap": "table2"}
-"""What computes the runs of an artefact whose sweep is not called as it is."""
+"""The sweep that computes the runs of an artefact, if it has another name."""
 
 TITLES = {"heatmap": "Heat map of differences", "fig1": "Fig. 1", "fig3": "Fig. 3", "fig4": "Fig. 4"}
-
-ALL_PAIRS = "FastFlow, all four"
-QUIET_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -50,27 +50,26 @@ class Artefact:
     """A table of the paper with its figures.
 
     Attributes:
-        sheet: the table.
+        table: the table.
         figures: those that were drawn.
         compute: the command that computes its runs.
         rebuild: the commands that make table and figures again.
     """
 
-    sheet: Sheet
-    figures: tuple[Inlay, ...]
+    table: Table
+    figures: tuple[EmbeddedFigure, ...]
     compute: str
     rebuild: tuple[str, ...]
 
     @property
     def empty(self) -> bool:
-        """Whether no run at all is there for the table."""
-        return not self.sheet.run_ids and not any(cell.runs for cell in self.sheet.cells)
+        """True if the table has no run at all."""
+        return not self.table.run_ids and not any(cell.runs for cell in self.table.cells)
 
     @property
     def incomplete(self) -> bool:
-        """Whether a cell of the table is not there; one that crashed is: that is its result."""
-        own = (cell for cell in self.sheet.cells if cell.parts is None)
-        return any(not cell.complete and cell.state != State.crashed for cell in own)
+        """True if a cell of the table is missing; one that crashed is not: that is its result."""
+        return any(not cell.complete and cell.state != CellState.crashed for cell in self.table.own_cells)
 
 
 @dataclass(frozen=True)
@@ -82,39 +81,38 @@ class Fact:
     beside: str
 
 
-def facts(benefit: Sheet) -> list[Fact]:
-    """The counts of cells improved and the paired differences over FastFlow's four backbones; none without pairs."""
+def facts(benefit: Table) -> list[Fact]:
+    """Return the counts of improved cells and the differences over FastFlow's four backbones; none without pairs."""
     ours, paper = (
-        next(row for row in benefit.data if row.get("group") == ALL_PAIRS and row["row"] == kind)
+        next(row for row in benefit.data if row.get("group") == ALL_BACKBONES and row["row"] == kind)
         for kind in ("ours", "paper")
     )
     if not ours["pairs"]:
         return []
-    return [
-        *(
-            Fact(question, f"{ours[key]} of {ours['pairs']} cells", f"paper: {paper[key]} of {paper['pairs']}")
-            for key, question in (
-                ("mean_at_least", "Mean with AltUB at least that without"),
-                ("std_smaller", "Standard deviation smaller with AltUB"),
-            )
-        ),
-        *(
-            Fact(question, _points(ours, key), f"{_certainty(ours, key)}; paper: {_points(paper, key)}")
-            for key, question in (("mean", "Mean, AltUB − without"), ("std", "Standard deviation, AltUB − without"))
-        ),
+    counts = [
+        Fact(question, f"{ours[key]} of {ours['pairs']} cells", f"paper: {paper[key]} of {paper['pairs']}")
+        for key, question in (
+            ("mean_at_least", "Mean with AltUB at least that without"),
+            ("std_smaller", "Standard deviation smaller with AltUB"),
+        )
     ]
+    differences = [
+        Fact(question, _points(ours, key), f"{_certainty(ours, key)}; paper: {_points(paper, key)}")
+        for key, question in (("mean", "Mean, AltUB − without"), ("std", "Standard deviation, AltUB − without"))
+    ]
+    return [*counts, *differences]
 
 
-def _points(row: Mapping[str, object], key: str) -> str:
+def _points(row: Datum, key: str) -> str:
     return f"{difference(_float(row[f'{key}_difference']), 0, 2)} points"
 
 
-def _certainty(row: Mapping[str, object], key: str) -> str:
+def _certainty(row: Datum, key: str) -> str:
     low, high, p = (_float(row[f"{key}_{name}"]) for name in ("low", "high", "p"))
     if low is None or high is None:
         return "a single pair: no interval, no p"
-    told = f"95 % interval {difference(low, 0, 2)} to {difference(high, 0, 2)}"
-    return f"{told}, " + ("no p: all pairs are equal" if p is None else f"Wilcoxon p = {p:.2g}")
+    interval = f"95 % interval {difference(low, 0, 2)} to {difference(high, 0, 2)}"
+    return f"{interval}, " + ("no p: all pairs are equal" if p is None else f"Wilcoxon p = {p:.2g}")
 
 
 def _float(value: object) -> float | None:
@@ -122,87 +120,82 @@ def _float(value: object) -> float | None:
 
 
 def unfinished(runs: Iterable[Run]) -> list[tuple[Run, str]]:
-    """Every run that is not finished, or lacks evaluations in MLflow, and how it stands."""
-    told = ((run, standing(run, run.missing)[1]) for run in runs)
-    return [(run, why[0].upper() + why[1:]) for run, why in told if why]
+    """Return every run that is not finished, or lacks evaluations in MLflow, with the reason."""
+    reasons = ((run, run_state(run, run.missing())[1]) for run in runs)
+    return [(run, reason) for run, reason in reasons if reason]
 
 
 def states(runs: Iterable[Run]) -> str:
-    """``118 finished, 2 crashed``."""
-    counts: dict[str, int] = {}
-    for run in runs:
-        counts[run.state] = counts.get(run.state, 0) + 1
-    return ", ".join(f"{count} {state}" for state, count in sorted(counts.items(), key=lambda one: -one[1]))
-
-
-def drawn(records: Records, artifacts: Artifacts) -> tuple[list[Inlay], list[Undrawn]]:
-    """All figures; on stderr how far it is, where that takes more than a few seconds."""
-    there: list[Inlay] = []
-    lacking: list[Undrawn] = []
-    told = time.monotonic()
-    for made in inlays(records, artifacts, list(FIGURES)):
-        if isinstance(made, Undrawn):
-            lacking.append(made)
-        else:
-            there.append(made)
-        if time.monotonic() - told >= QUIET_SECONDS:
-            told = time.monotonic()
-            print(f"figures: {len(there)} drawn …", file=sys.stderr, flush=True)
-    return there, lacking
+    """Return the number of runs by state, such as ``118 finished, 2 crashed``."""
+    return ", ".join(f"{count} {state}" for state, count in Counter(run.state for run in runs).most_common())
 
 
 def report(records: Records, artifacts: Artifacts, options: Sequence[str] = ()) -> str:
-    """The page.
+    """Return the page as HTML.
 
     Args:
-        records: what was read.
+        records: the runs that were read.
         artifacts: the runs' files.
         options: of the commands that rebuild tables and figures, such as ``--tracking-uri``.
     """
-    source = Source(records)
-    sheets = {name: make(source) for name, make in PAPER.items()}
-    rest = replace(records, runs=tuple(run for run in records.runs if run.run_id not in source.selection.used))
-    figures, lacking = drawn(records, artifacts)
+    cells = PaperCells(records)
+    tables = {name: make(cells) for name, make in PAPER.items()}
+    rest = records.without(cells.selection.used)
+    figures: list[EmbeddedFigure] = []
+    undrawn: list[Undrawn] = []
+    drawings = draw(records, artifacts, FIGURES)
+    for drawing in track(drawings, "Drawing", console=console, transient=True, disable=not console.is_terminal):
+        if isinstance(drawing, Undrawn):
+            undrawn.append(drawing)
+        else:
+            figures.append(embedded(drawing))
     by_name = {figure.name: figure for figure in figures}
     more = "".join(f" {shlex.quote(option)}" for option in options)
     artefacts = [
         Artefact(
-            sheets[name],
-            tuple(by_name[figure] for figure in shown if figure in by_name),
-            command(SWEEPS.get(name, name)),
+            tables[name],
+            tuple(by_name[figure] for figure in of_table if figure in by_name),
+            sweep_command(SWEEPS.get(name, name)),
             (
                 f"python -m analysis.tables {name}{more}",
-                *(f"python -m analysis.figures {figure}{more}" for figure in shown),
+                *(f"python -m analysis.figures {figure}{more}" for figure in of_table),
             ),
         )
-        for name, shown in ARTEFACTS.items()
+        for name, of_table in ARTEFACTS.items()
     ]
-    placed = {figure for shown in ARTEFACTS.values() for figure in shown}
+    papers = {figure for of_table in ARTEFACTS.values() for figure in of_table}
+    galleries: dict[str, list[EmbeddedFigure]] = {}
+    for figure in figures:
+        if figure.name not in papers:
+            galleries.setdefault(figure.subject, []).append(figure)
     return page.render(
         {
             "records": records,
             "states": states(records.runs),
-            "facts": facts(sheets["benefit"]),
+            "facts": facts(tables["benefit"]),
             "artefacts": artefacts,
-            "own": [sheet for sheet in (pairs(rest), stability(rest)) if sheet.data],
-            "galleries": _grouped(figure for figure in figures if figure.name not in placed),
-            "lacking": [one for one in lacking if one.name in placed],
-            "undrawn": [one for one in lacking if one.name not in placed],
+            "own": [table for table in (pairs(rest), stability(rest)) if table.data],
+            "galleries": galleries,
+            "lacking": [figure for figure in undrawn if figure.name in papers],
+            "undrawn": [figure for figure in undrawn if figure.name not in papers],
             "unfinished": unfinished(records.runs),
             "runs": replace(stability(records), name="runs", remarks=()) if rest != records else None,
             "recipes": recipes(artefacts, more),
-            "provenance": sheets["benefit"].provenance[-1],
+            "provenance": tables["benefit"].provenance[-1],
         }
     )
 
 
 def recipes(artefacts: Iterable[Artefact], more: str) -> list[tuple[str, str, str]]:
-    """Of every table and figure its title, what computes its runs, and what makes it from them."""
-    tables = [(one.sheet.title, one.compute, f"python -m analysis.tables {one.sheet.name}{more}") for one in artefacts]
+    """Return for every table and figure its title, the command that computes its runs, and the one that makes it."""
+    tables = [
+        (artefact.table.title, artefact.compute, f"python -m analysis.tables {artefact.table.name}{more}")
+        for artefact in artefacts
+    ]
     figures = [
-        (TITLES[name], command(SWEEPS.get(name, name)), f"python -m analysis.figures {name}{more}")
-        for shown in ARTEFACTS.values()
-        for name in sorted(shown)
+        (TITLES[name], sweep_command(SWEEPS.get(name, name)), f"python -m analysis.figures {name}{more}")
+        for of_table in ARTEFACTS.values()
+        for name in sorted(of_table)
     ]
     every = [
         (title, "", f"python -m analysis.{name}{more}")
@@ -214,11 +207,3 @@ def recipes(artefacts: Iterable[Artefact], more: str) -> list[tuple[str, str, st
         )
     ]
     return [*tables, *figures, *every]
-
-
-def _grouped(figures: Iterable[Inlay]) -> dict[str, list[Inlay]]:
-    """By what they are of."""
-    groups: dict[str, list[Inlay]] = {}
-    for figure in figures:
-        groups.setdefault(figure.place, []).append(figure)
-    return groups

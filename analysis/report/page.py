@@ -1,4 +1,4 @@
-"""The report's page: how tables, figures and sentences become HTML."""
+"""The HTML of the report: its template, and the filters that turn tables and sentences into elements."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from analysis.paper.cells import CONFLICT, INCOMPLETE, MISSING, PARTIAL
+from analysis.paper.cells import CellState
 from analysis.paper.values import OVERALL
 from analysis.tables.layout import label
-from analysis.tables.table import MINUS, Line, Sheet, Text
+from analysis.tables.table import MINUS, Entry, Line, Table
 from analysis.tables.writers import csv_text
 
 TEMPLATE = "report.html.j2"
@@ -23,11 +23,11 @@ SCRIPT = "report.js"
 STYLE = "report.css"
 
 NUMBER = re.compile(rf"\(?([+\-{MINUS}]?\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
-STATES = (MISSING, INCOMPLETE, CONFLICT, PARTIAL, "crashed", "running", "failed", "unknown")
+STATES = set(CellState) - {CellState.finished, CellState.quoted}
 
 
 def number(text: str) -> float | None:
-    """What a cell is sorted by: the first number that it opens with; None where there is none.
+    """Return the number that a text begins with, by which its column is sorted; None if there is none.
 
     >>> number("(98.16, 0.25)"), number("−0.20 [−0.31, −0.08]"), number("54/60"), number("1.2e-05")
     (98.16, -0.2, 54.0, 1.2e-05)
@@ -39,62 +39,70 @@ def number(text: str) -> float | None:
 
 
 def ticked(text: str) -> Markup:
-    """A sentence in which what stands between backticks is code.
+    """Return a sentence in which the parts between backticks are code.
 
     >>> ticked("`make <b>` does it")
     Markup('<code>make &lt;b&gt;</code> does it')
     """
     parts = text.split("`")
     return Markup("").join(
-        Markup("<code>{}</code>").format(part) if place % 2 and place < len(parts) - 1 else escape(part)
-        for place, part in enumerate(parts)
+        Markup("<code>{}</code>").format(part) if index % 2 and index < len(parts) - 1 else escape(part)
+        for index, part in enumerate(parts)
     )
 
 
-def columns(sheet: Sheet) -> list[dict[str, Any]]:
-    """Each column's name, whether it is a label, and whether it is sorted by numbers.
+class Head(NamedTuple):
+    """The head of a column.
 
-    A first column that the paper leaves without a name gets that of what its rows are.
+    Attributes:
+        name: its text.
+        label: True if the column holds labels.
+        number: True if it is sorted by numbers.
     """
-    first = [block[0] for block in sheet.blocks if block]
-    found = [
-        {"name": name, "label": place < sheet.labels, "number": any(_numeric(line, place) for line in first)}
-        for place, name in enumerate(sheet.columns)
+
+    name: str
+    label: bool
+    number: bool
+
+
+def columns(table: Table) -> list[Head]:
+    """Return the heads of a table; a first column without a name gets that of the things in its rows."""
+    first = [block[0] for block in table.blocks if block]
+    heads = [
+        Head(name, index < table.labels, any(number(line[index].text) is not None for line in first))
+        for index, name in enumerate(table.columns)
     ]
-    if not sheet.columns[0] and sheet.data:
-        categories = {datum.get("category") for datum in sheet.data}
-        found[0] |= {"name": "model" if "group" in sheet.data[0] else "category" if len(categories) > 1 else "base"}
-    return found
-
-
-def _numeric(line: Line, place: int) -> bool:
-    return number(line[place].text) is not None
+    if not table.columns[0] and table.data:
+        categories = {datum.get("category") for datum in table.data}
+        name = "model" if "group" in table.data[0] else "category" if len(categories) > 1 else "base"
+        heads[0] = heads[0]._replace(name=name)
+    return heads
 
 
 def stays(block: Sequence[Line]) -> bool:
-    """Whether a row is the overall one, which stays at the end however the table is sorted."""
+    """True if a row is the overall one, which stays at the end however the table is sorted."""
     return bool(block) and block[0][0].text == label(OVERALL)
 
 
-def kind(text: Text) -> str:
-    """The CSS class of a cell whose text says how a run stands."""
-    return "state" if text.text.split(",")[0] in STATES else ""
+def kind(entry: Entry) -> str:
+    """Return the CSS class of an entry: ``state`` if its text is the state of a run."""
+    return "state" if entry.text.split(",")[0] in STATES else ""
 
 
-def csv_uri(sheet: Sheet) -> str:
-    """The table's numbers as a data URI."""
-    return data_uri("text/csv;charset=utf-8", csv_text(sheet).encode())
+def csv_uri(table: Table) -> str:
+    """Return the table's CSV as a data URI."""
+    return data_uri("text/csv;charset=utf-8", csv_text(table).encode())
 
 
 def data_uri(media: str, content: bytes) -> str:
-    """Content that travels inside the page."""
+    """Return content as a URI that holds it."""
     return f"data:{media};base64,{base64.b64encode(content).decode()}"
 
 
 def render(context: Mapping[str, object]) -> str:
-    """The whole page; everything in the context is taken as text and escaped.
+    """Return the whole page; everything in the context is taken as text and escaped.
 
-    The page's policy forbids whatever could leave it, and every script but its own.
+    The page's policy forbids all requests, and every script except its own.
     """
     folder = Path(__file__).parent
     environment = Environment(
@@ -104,7 +112,7 @@ def render(context: Mapping[str, object]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"ticked": ticked, "number": number, "kind": kind, "label": label, "csv_uri": csv_uri}
+    environment.filters |= {"ticked": ticked, "number": number, "kind": kind, "csv_uri": csv_uri}
     environment.globals |= {"columns": columns, "stays": stays}
     script = (folder / SCRIPT).read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from altub_exp.tracking.store import import_mlflow, reason
-from analysis.runs.records import Run
+from analysis.runs.run import Run
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
-class Absent(Exception):
-    """A run's file is not to be had; the message says why, as the end of a sentence."""
+class MissingArtifact(Exception):
+    """A run's file is not available; the message gives the reason, as the end of a sentence."""
 
 
 class Artifacts:
-    """A store's files, in a temporary folder that goes when this does.
+    """A store's files, in a temporary folder that is removed with this object.
 
     Args:
         uri: the store, as :func:`analysis.runs.records.tracking_uri` returned it.
@@ -30,10 +30,10 @@ class Artifacts:
         self._folder = tempfile.TemporaryDirectory(prefix="altub-artifacts-")
 
     def get(self, run: Run, name: str) -> Path:
-        """One file of a run.
+        """Return the path of one file of a run, and download it first if that has not been done.
 
         Raises:
-            Absent: the run has no such file, or it cannot be downloaded.
+            MissingArtifact: the run has no such file, or it cannot be downloaded.
         """
         target = Path(self._folder.name) / run.run_id
         if (target / name).is_file():
@@ -42,9 +42,9 @@ class Artifacts:
         target.mkdir(exist_ok=True)
         try:
             if name not in {file.path for file in self._client.list_artifacts(run.run_id)}:
-                raise Absent(f"it has no {name} in MLflow")
+                raise MissingArtifact(f"it has no {name} in MLflow")
             return Path(self._client.download_artifacts(run.run_id, name, str(target)))
-        except Absent:
+        except MissingArtifact:
             raise
         except Exception as error:  # whatever MLflow, the network or the file system raise
-            raise Absent(f"its {name} cannot be downloaded ({reason(error)})") from error
+            raise MissingArtifact(f"its {name} cannot be downloaded ({reason(error)})") from error

@@ -1,20 +1,20 @@
-"""The two ways to read many runs at once: SQL where the tracking URI is a database, MLflow's interface of a server."""
+"""The two ways to read many runs at once: SQL if the tracking URI is a database, else MLflow's server interface."""
 
 from __future__ import annotations
 
 import math
 import os
 import sqlite3
-import sys
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
+from rich.progress import track
 
+from altub_exp.machine.terminal import console
 from altub_exp.tracking.store import SQLITE_WAIT, import_mlflow
 from altub_exp.tracking.uri import database, redacted
+from analysis.runs.run import Run
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -29,70 +29,41 @@ SERIES = (
     "mean_square",
     "ks_test_good",
 )
-"""The metrics whose values at all epochs are read; of the others the last value."""
+"""The metrics whose values at all epochs are read; of the others only the last value is read."""
 
 OWN = "run_key"
-"""The tag that tells this program's runs from others and from the parents of sweeps."""
+"""The tag that distinguishes this program's runs from others and from the parents of sweeps."""
 
 RUNS_AT_ONCE = 50
-"""For each request to a server or database; a server allows 100."""
+"""Runs per request to a server or database; a server allows 100."""
 
 POINTS_AT_ONCE = 25_000
-"""What MLflow's bulk endpoint returns at most, without a word about what it left out."""
+"""The most points that MLflow's bulk endpoint returns; it does not report that it left some out."""
 
 BULK = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
 
 READ_SECONDS = 120
-"""How long a server may take for an answer: a busy one takes long for many points, and no training waits for it."""
+"""Seconds a server may take to answer: a busy one needs long for many points, and no training waits for it."""
 
 RUNS_PER_PAGE = 100
 
-QUIET_SECONDS = 3.0
-"""Nothing is said about progress for so long."""
+Point = tuple[str, int, float]
+"""Run id, step and value."""
 
-
-@dataclass
-class Raw:
-    """One run as it is stored; see :class:`analysis.runs.records.Run`."""
-
-    run_id: str
-    name: str
-    experiment: str
-    started: int
-    tags: dict[str, str] = field(default_factory=dict)
-    params: dict[str, str] = field(default_factory=dict)
-    metrics: dict[str, float] = field(default_factory=dict)
-    series: dict[str, dict[int, float]] = field(default_factory=dict)
-
-
-@dataclass
-class Found:
-    """The names of all experiments that are there, and this program's runs of those that were asked for."""
-
-    experiments: set[str]
-    runs: list[Raw]
-
-
-class Progress:
-    """One line on stderr every few seconds while something takes long."""
-
-    def __init__(self, what: str, total: int):
-        self.what, self.total, self.told = what, total, time.monotonic()
-
-    def __call__(self, done: int) -> None:
-        """Say how far it is, if it is time."""
-        if time.monotonic() - self.told >= QUIET_SECONDS:
-            self.told = time.monotonic()
-            print(f"{self.what}: {done} of {self.total} …", file=sys.stderr, flush=True)
+Item = TypeVar("Item")
 
 
 def batches(items: Sequence[str], size: int = RUNS_AT_ONCE) -> Iterator[Sequence[str]]:
-    """Consecutive parts of at most ``size``.
+    """Split a sequence into consecutive parts of at most ``size``.
 
     >>> [list(part) for part in batches(["a", "b", "c"], 2)]
     [['a', 'b'], ['c']]
     """
     return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def _progress(items: Sequence[Item], description: str) -> Iterable[Item]:
+    return track(items, description, console=console, transient=True, disable=not console.is_terminal)
 
 
 EXPERIMENTS = sa.table("experiments", *map(sa.column, ("experiment_id", "name", "lifecycle_stage")))
@@ -103,8 +74,11 @@ LATEST = sa.table("latest_metrics", *map(sa.column, ("run_uuid", "key", "value",
 METRICS = sa.table("metrics", *map(sa.column, ("run_uuid", "key", "value", "is_nan", "step", "timestamp")))
 
 
-def read_database(uri: str, experiments: Sequence[str] | None) -> Found:
+def read_database(uri: str, experiments: Sequence[str] | None) -> tuple[set[str], list[Run]]:
     """Read MLflow's tables; SQLite is opened read-only.
+
+    Returns:
+        The names of all experiments, and this program's runs of those that were asked for.
 
     Raises:
         sqlalchemy.exc.SQLAlchemyError: the database cannot be read, or is no MLflow store.
@@ -122,21 +96,19 @@ def read_database(uri: str, experiments: Sequence[str] | None) -> Found:
         engine.dispose()
 
 
-def _read(connection: sa.Connection, experiments: Sequence[str] | None) -> Found:
+def _read(connection: sa.Connection, experiments: Sequence[str] | None) -> tuple[set[str], list[Run]]:
     active = sa.select(EXPERIMENTS.c.experiment_id, EXPERIMENTS.c.name).where(EXPERIMENTS.c.lifecycle_stage == "active")
     names = {row.experiment_id: row.name for row in connection.execute(active)}
-    wanted = [key for key, name in names.items() if experiments is None or name in experiments]
+    chosen = [key for key, name in names.items() if experiments is None or name in experiments]
     own = sa.select(TAGS.c.run_uuid).where(TAGS.c.key == OWN)
-    chosen = sa.select(RUNS).where(
-        RUNS.c.lifecycle_stage == "active", RUNS.c.experiment_id.in_(wanted), RUNS.c.run_uuid.in_(own)
+    rows = sa.select(RUNS).where(
+        RUNS.c.lifecycle_stage == "active", RUNS.c.experiment_id.in_(chosen), RUNS.c.run_uuid.in_(own)
     )
     runs = {
-        row.run_uuid: Raw(row.run_uuid, row.name or "", names[row.experiment_id], row.start_time or 0)
-        for row in connection.execute(chosen)
+        row.run_uuid: Run(row.run_uuid, row.name or "", names[row.experiment_id], started=row.start_time or 0)
+        for row in connection.execute(rows)
     }
-    progress = Progress("reading runs from the database", len(runs))
-    for number, ids in enumerate(batches(list(runs))):
-        progress(number * RUNS_AT_ONCE)
+    for ids in _progress(list(batches(list(runs))), "Reading runs from the database"):
         for table, kind in ((TAGS, "tags"), (PARAMS, "params")):
             for row in connection.execute(sa.select(table).where(table.c.run_uuid.in_(ids))):
                 getattr(runs[row.run_uuid], kind)[row.key] = row.value
@@ -149,44 +121,46 @@ def _read(connection: sa.Connection, experiments: Sequence[str] | None) -> Found
         )
         for run_id, key, value, is_nan, step, _ in connection.execute(points):
             runs[run_id].series.setdefault(key, {})[int(step)] = math.nan if is_nan else value
-    return Found(set(names.values()), list(runs.values()))
+    return set(names.values()), list(runs.values())
 
 
-def read_server(uri: str, experiments: Sequence[str] | None) -> Found:
+def read_server(uri: str, experiments: Sequence[str] | None) -> tuple[set[str], list[Run]]:
     """Read through MLflow's client, the series through the endpoint of its own web interface.
+
+    Returns:
+        The names of all experiments, and this program's runs of those that were asked for.
 
     Raises:
         mlflow.exceptions.MlflowException: the server cannot be reached, or refuses.
     """
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(READ_SECONDS))  # before the program's own, which is short
     client = import_mlflow()(tracking_uri=uri)
-    names = {one.experiment_id: one.name for one in _pages(client.search_experiments)}
-    wanted = [key for key, name in names.items() if experiments is None or name in experiments]
-    runs: dict[str, Raw] = {}
-    for found in _pages(client.search_runs, wanted, f"tags.{OWN} != ''", max_results=RUNS_PER_PAGE) if wanted else ():
-        info, data = found.info, found.data
-        runs[info.run_id] = Raw(
+    names = {experiment.experiment_id: experiment.name for experiment in _pages(client.search_experiments)}
+    chosen = [key for key, name in names.items() if experiments is None or name in experiments]
+    runs: dict[str, Run] = {}
+    for entity in _pages(client.search_runs, chosen, f"tags.{OWN} != ''", max_results=RUNS_PER_PAGE) if chosen else ():
+        info, data = entity.info, entity.data
+        runs[info.run_id] = Run(
             info.run_id,
             info.run_name or "",
             names[info.experiment_id],
-            info.start_time or 0,
             dict(data.tags),
             dict(data.params),
             dict(data.metrics),
+            started=info.start_time or 0,
         )
-    progress = Progress(f"reading series from {redacted(uri)}", len(SERIES) * len(runs))
-    done = 0
-    for key in SERIES:
-        having = [run_id for run_id, run in runs.items() if key in run.metrics]
-        for ids in batches(having):
-            for run_id, step, value in _history(client, uri, ids, key):
-                runs[run_id].series.setdefault(key, {})[step] = value
-            progress(done + len(ids))
-        done += len(runs)
-    return Found(set(names.values()), list(runs.values()))
+    requests = [
+        (key, ids)
+        for key in SERIES
+        for ids in batches([run_id for run_id, run in runs.items() if key in run.metrics], RUNS_AT_ONCE)
+    ]
+    for key, ids in _progress(requests, f"Reading series from {redacted(uri)}"):
+        for run_id, step, value in _history(client, uri, ids, key):
+            runs[run_id].series.setdefault(key, {})[step] = value
+    return set(names.values()), list(runs.values())
 
 
-def _pages(search: Any, *arguments: Any, **options: Any) -> Iterator[Any]:
+def _pages(search: Callable[..., Any], *arguments: Any, **options: Any) -> Iterator[Any]:
     token = None
     while True:
         page = search(*arguments, **options, page_token=token)
@@ -196,11 +170,11 @@ def _pages(search: Any, *arguments: Any, **options: Any) -> Iterator[Any]:
             return
 
 
-def _history(client: MlflowClient, uri: str, ids: Sequence[str], key: str) -> Iterable[tuple[str, int, float]]:
-    """All points (run id, step, value) of a metric, a later one of the same step behind the earlier."""
+def _history(client: MlflowClient, uri: str, ids: Sequence[str], key: str) -> list[Point]:
+    """Return all points of a metric, a later one of the same step after the earlier."""
     points = _bulk(uri, ids, key)
     if points is not None and len(points) < POINTS_AT_ONCE:
-        return [(point["run_id"], int(point["step"]), float(point["value"])) for point in points]
+        return points
     if points is not None and len(ids) > 1:  # some were left out
         middle = len(ids) // 2
         return [*_history(client, uri, ids[:middle], key), *_history(client, uri, ids[middle:], key)]
@@ -211,8 +185,8 @@ def _history(client: MlflowClient, uri: str, ids: Sequence[str], key: str) -> It
     ]
 
 
-def _bulk(uri: str, ids: Sequence[str], key: str) -> list[dict[str, Any]] | None:
-    """The bulk endpoint's points, in order of their times; None where the server has no such endpoint.
+def _bulk(uri: str, ids: Sequence[str], key: str) -> list[Point] | None:
+    """Return the bulk endpoint's points, in the order of their times; None if the server has no such endpoint.
 
     It is no part of MLflow's published interface, but that takes one request per run and metric: more than three times
     as long.
@@ -230,5 +204,5 @@ def _bulk(uri: str, ids: Sequence[str], key: str) -> list[dict[str, Any]] | None
     )
     if response.status_code == 404 and "error_code" not in response.text:  # else MLflow itself answered
         return None
-    points: list[dict[str, Any]] = verify_rest_response(response, BULK).json()["metrics"]
-    return points
+    points = verify_rest_response(response, BULK).json()["metrics"]
+    return [(point["run_id"], int(point["step"]), float(point["value"])) for point in points]

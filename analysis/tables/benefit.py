@@ -1,4 +1,4 @@
-"""Does AltUB help? Paired differences AltUB − baseline over categories, and whether steadiness shows without labels."""
+"""Does AltUB help? Paired differences AltUB − without over categories, and whether good epochs show without labels."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ import numpy as np
 from scipy import stats
 
 from analysis.paper.cells import Cell
-from analysis.paper.paper_cells import CFLOW_BACKBONE, METRICS, PAIR, Source
+from analysis.paper.paper_cells import CFLOW_BACKBONE, METRICS, PAIR, PaperCells
 from analysis.paper.values import BACKBONES, Key, Value, categories, values
 from analysis.runs import provenance
-from analysis.runs.records import Run
+from analysis.runs.run import Run
 from analysis.tables.layout import label
-from analysis.tables.table import Datum, Line, Sheet, Text, difference
+from analysis.tables.table import Datum, Entry, Line, Table, difference
 
 RESAMPLES = 9999
 SEED = 25
-"""Of the bootstrap, so that a table that is made again is the same."""
+"""Of the bootstrap, so that the same runs always give the same table."""
 
 FEWEST_CHECKPOINTS = 5
-"""A rank correlation over fewer says nothing."""
+"""A rank correlation over fewer points says nothing."""
+
+ALL_BACKBONES = "FastFlow, all four"
 
 REMARKS = (
     "Differences AltUB − without, in percentage points, each pair one category; in brackets the 95 % bootstrap "
@@ -32,7 +34,7 @@ REMARKS = (
     "All four backbones share their categories: their pairs are not independent; p and interval there are too small.",
     "ρ: Spearman's rank correlation, within one run over its checkpoints, of the KS statistic on the normal training "
     "images with the segmentation AUROC: median over runs [quartiles], number of runs. Clearly negative would mean "
-    "that good epochs can be told without labels.",
+    "that good epochs can be recognised without labels.",
 )
 
 
@@ -56,7 +58,7 @@ class Comparison:
 
 
 def compare(without: Sequence[float], with_altub: Sequence[float], decimals: int) -> Comparison:
-    """Paired comparison; differences are rounded to ``decimals`` + 6 places, so that equal numbers tie.
+    """Return the paired comparison; differences are rounded to ``decimals`` + 6 places, so that equal numbers tie.
 
     >>> compare([98.1, 98.0, 97.0], [98.6, 98.1, 97.3], 1).difference
     0.3
@@ -73,24 +75,27 @@ def compare(without: Sequence[float], with_altub: Sequence[float], decimals: int
 
 
 def rank_correlation(run: Run) -> float | None:
-    """Spearman's ρ of ``ks`` and ``pixel_auroc`` over the epochs that have both; None where it says nothing."""
+    """Return Spearman's ρ of ``ks`` and ``pixel_auroc`` over the epochs that have both; None if it says nothing."""
     ks, auroc = run.series.get("ks", {}), run.series.get("pixel_auroc", {})
-    epochs = sorted(ks.keys() & auroc.keys())
-    pairs = np.array([(ks[epoch], auroc[epoch]) for epoch in epochs])
-    if len(epochs) < FEWEST_CHECKPOINTS or (np.ptp(pairs, axis=0) == 0).any() or not np.isfinite(pairs).all():
+    points = np.array([(ks[epoch], auroc[epoch]) for epoch in sorted(ks.keys() & auroc.keys())])
+    if _is_degenerate(points) or not np.isfinite(points).all():
         return None
-    return float(stats.spearmanr(pairs[:, 0], pairs[:, 1]).statistic)
+    return float(stats.spearmanr(points[:, 0], points[:, 1]).statistic)
+
+
+def _is_degenerate(points: np.ndarray) -> bool:
+    return len(points) < FEWEST_CHECKPOINTS or bool((np.ptp(points, axis=0) == 0).any())
 
 
 Pair = tuple[Cell | Value, Cell | Value]
 
 
-def benefit(source: Source) -> Sheet:
-    """For each backbone, for all four, and for CFLOW-AD: ours and the paper's."""
+def benefit(source: PaperCells) -> Table:
+    """Return the comparison for each backbone, for all four, and for CFLOW-AD: ours and the paper's."""
     groups: dict[str, list[tuple[Key, Key]]] = {}
     for backbone in BACKBONES:
         groups[f"FastFlow {label(backbone)}"] = _keys("fastflow", backbone, "segmentation")
-    groups["FastFlow, all four"] = [pair for several in groups.values() for pair in several]
+    groups[ALL_BACKBONES] = [pair for pairs in groups.values() for pair in pairs]
     for task in METRICS:
         groups[f"CFLOW-AD, {task}"] = _keys("cflow", CFLOW_BACKBONE, task)
     blocks: list[list[Line]] = []
@@ -99,35 +104,35 @@ def benefit(source: Source) -> Sheet:
     pairs: dict[str, int] = {}
     correlations: dict[str, tuple[Run, Key, float]] = {}
     for name, keys in groups.items():
-        cells = [tuple(source.window("mvtec", key, "table2") for key in pair) for pair in keys]
+        cells = [tuple(source.auroc("mvtec", key, "table2") for key in pair) for pair in keys]
         complete = [(without, altub) for without, altub in cells if without.complete and altub.complete]
         pairs[name] = len(complete)
-        for pair in complete:
-            used |= {run.run_id: run for cell in pair for run in cell.runs}
-        found: dict[str, list[float]] = {}
-        for cell in (cell for pair in cells for cell in pair if cell.complete):
+        used |= {run.run_id: run for pair in complete for cell in pair for run in cell.runs}
+        of_base: dict[str, list[float]] = {}
+        for cell in (cell for pair in cells for cell in pair if cell.complete and cell.key.task == "segmentation"):
             for run in cell.runs:
                 rho = rank_correlation(run)
-                if rho is not None and cell.key.task == "segmentation":
-                    found.setdefault(cell.key.altub, []).append(rho)
+                if rho is not None:
+                    of_base.setdefault(cell.key.altub, []).append(rho)
                     correlations[run.run_id] = run, cell.key, rho
                     used[run.run_id] = run
-        ours, ours_data = _row(name, "ours", complete, len(keys), found)
-        paper, paper_data = _row("", "paper", [(_paper(one), _paper(other)) for one, other in keys], len(keys), {})
+        ours, ours_data = _row(name, "ours", complete, len(keys), of_base)
+        printed = [(_paper(without), _paper(altub)) for without, altub in keys]
+        paper, paper_data = _row("", "paper", printed, len(keys), {})
         blocks.append([ours, paper])
         data += [ours_data, {**paper_data, "group": name}]
     data += [_run_datum(run, key, rho) for run, key, rho in correlations.values()]
-    return Sheet(
+    return Table(
         name="benefit",
         title="Does AltUB help?",
         caption="Paired differences with − without AltUB on MVTec AD, over the window of epochs.",
         columns=("", "", "pairs", "Δ mean", "p", "Δ sd", "p", "mean ≥", "sd <", "ρ without", "ρ AltUB"),
         blocks=blocks,
         data=data,
-        remarks=[*REMARKS, *_across(correlations)],
+        remarks=[*REMARKS, *_across([run for run, _, _ in correlations.values()])],
         provenance=provenance.sentences(source.records, used.values()),
         run_ids=list(used),
-        count=f"{pairs['FastFlow, all four']} of {len(groups['FastFlow, all four'])} pairs of FastFlow",
+        count=f"{pairs[ALL_BACKBONES]} of {len(groups[ALL_BACKBONES])} pairs of FastFlow",
     )
 
 
@@ -147,8 +152,9 @@ def _paper(key: Key) -> Value:
 def _row(
     name: str, kind: str, pairs: Sequence[Pair], possible: int, correlations: Mapping[str, Sequence[float]]
 ) -> tuple[Line, Datum]:
-    means = [[float(one.mean or 0) for one in side] for side in zip(*pairs, strict=True)] or [[], []]
-    stds = [[float(one.std or 0) for one in side] for side in zip(*pairs, strict=True)] or [[], []]
+    """Return the line of a group and its row of the CSV; ``correlations`` are by base distribution."""
+    means = [[float(cell.mean or 0) for cell in side] for side in zip(*pairs, strict=True)] or [[], []]
+    stds = [[float(cell.std or 0) for cell in side] for side in zip(*pairs, strict=True)] or [[], []]
     mean, std = compare(means[0], means[1], 1), compare(stds[0], stds[1], 2)
     higher = sum(round(altub, 1) >= round(without, 1) for without, altub in zip(*means, strict=True))
     steadier = sum(round(altub, 2) < round(without, 2) for without, altub in zip(*stds, strict=True))
@@ -157,22 +163,13 @@ def _row(
         name,
         kind,
         f"{count} of {possible}",
-        *_shown(mean),
-        *_shown(std),
+        *_texts(mean),
+        *_texts(std),
         f"{higher}/{count}" if count else "—",
         f"{steadier}/{count}" if count else "—",
         *(_quartiles(correlations.get(altub, ())) if kind == "ours" else "" for altub in PAIR),
     ]
-    rho = {
-        f"rho_{altub}_{what}": value
-        for altub in PAIR
-        for what, value in (
-            ("median", float(np.median(correlations[altub])) if correlations.get(altub) else None),
-            ("runs", len(correlations.get(altub, ()))),
-            ("negative", sum(one < 0 for one in correlations.get(altub, ()))),
-        )
-    }
-    datum = {
+    datum: dict[str, object] = {
         "row": kind,
         "group": name,
         "pairs": count,
@@ -181,27 +178,31 @@ def _row(
         **{f"std_{key}": value for key, value in vars(std).items() if key != "pairs"},
         "mean_at_least": higher,
         "std_smaller": steadier,
-        **rho,
-        "run_ids": ";".join(
-            run.run_id for pair in pairs for cell in pair if isinstance(cell, Cell) for run in cell.runs
-        ),
     }
-    return [Text(text) for text in texts], datum
+    for altub in PAIR:
+        of_base = correlations.get(altub, ())
+        datum[f"rho_{altub}_median"] = float(np.median(of_base)) if of_base else None
+        datum[f"rho_{altub}_runs"] = len(of_base)
+        datum[f"rho_{altub}_negative"] = sum(rho < 0 for rho in of_base)
+    runs = (run for pair in pairs for cell in pair if isinstance(cell, Cell) for run in cell.runs)
+    datum["run_ids"] = ";".join(run.run_id for run in runs)
+    return [Entry(text) for text in texts], datum
 
 
-def _shown(found: Comparison) -> tuple[str, str]:
-    if found.difference is None:
+def _texts(compared: Comparison) -> tuple[str, str]:
+    """Return the texts of the difference with its interval, and of p."""
+    if compared.difference is None:
         return "—", "—"
-    text = difference(found.difference, 0, 2)
-    if found.low is not None and found.high is not None:
-        text += f" [{difference(found.low, 0, 2)}, {difference(found.high, 0, 2)}]"
-    return text, "—" if found.p is None else f"{found.p:.2g}"
+    text = difference(compared.difference, 0, 2)
+    if compared.low is not None and compared.high is not None:
+        text += f" [{difference(compared.low, 0, 2)}, {difference(compared.high, 0, 2)}]"
+    return text, "—" if compared.p is None else f"{compared.p:.2g}"
 
 
 def _quartiles(correlations: Sequence[float]) -> str:
     if not correlations:
         return "—"
-    low, middle, high = (difference(float(one), 0, 2) for one in np.quantile(correlations, (0.25, 0.5, 0.75)))
+    low, middle, high = (difference(float(rho), 0, 2) for rho in np.quantile(correlations, (0.25, 0.5, 0.75)))
     return f"{middle} [{low}, {high}], {len(correlations)}"
 
 
@@ -217,17 +218,17 @@ def _run_datum(run: Run, key: Key, rho: float) -> Datum:
     }
 
 
-def _across(correlations: Mapping[str, tuple[Run, Key, float]]) -> list[str]:
-    """Whether runs with a smaller KS statistic are the steadier ones."""
+def _across(runs: Sequence[Run]) -> list[str]:
+    """Return a sentence on the correlation, across runs, of the KS statistic with the steadiness; none if undefined."""
     points = []
-    for run, _, _ in correlations.values():
+    for run in runs:
         first, last = run.window
         ks = [value for epoch, value in run.series["ks"].items() if first <= epoch <= last]
-        found = run.statistics("pixel_auroc")
-        if ks and found is not None:
-            points.append((float(np.mean(ks)), found.std))
+        statistics = run.statistics("pixel_auroc")
+        if ks and statistics is not None:
+            points.append((float(np.mean(ks)), statistics.std))
     array = np.array(points)
-    if len(points) < FEWEST_CHECKPOINTS or (np.ptp(array, axis=0) == 0).any():
+    if _is_degenerate(array):
         return []
     rho = stats.spearmanr(array[:, 0], array[:, 1])
     if math.isnan(rho.statistic):

@@ -4,54 +4,49 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from analysis.paper import values as published
 from analysis.paper.cells import Cell, overall_cell
-from analysis.paper.paper_cells import PAIR, Source
-from analysis.paper.values import OVERALL, Key
-from analysis.tables.layout import BEST, WINDOW, Place, block, datum, label, quoted
-from analysis.tables.paper_table import QUOTED_REMARK, finished, several
-from analysis.tables.table import Sheet
+from analysis.paper.paper_cells import OTHER, PAIR, PaperCells
+from analysis.paper.values import OVERALL, Key, categories, values
+from analysis.tables.layout import BEST, WINDOW, PairedCell, block, datum, label, quoted
+from analysis.tables.paper_table import QUOTED_REMARK, has_several_seeds, paper_table
+from analysis.tables.table import Table
 
 QUOTES = {"patch_svdd": "P-SVDD", "vt_adl": "VT-ADL", "tsai_et_al": "Tsai et al."}
 
 
-def _rows(source: Source, name: str) -> dict[str, dict[str, Cell]]:
-    """{category: {base: cell}} of Tables 3 and 4, the overall row last."""
-    paper = published.values(name)
-    key = Key("", "fastflow", "wrn50", "", "segmentation")
-    rows = {
-        category: {
-            altub: source.window("btad", one, name, paper[one])
-            for altub in PAIR
-            for one in [replace(key, category=category, altub=altub)]
-        }
-        for category in published.categories(name)
-    }
-    rows[OVERALL] = {
-        altub: overall_cell(one, [row[altub] for row in rows.values()], paper[one])
-        for altub in PAIR
-        for one in [replace(key, category=OVERALL, altub=altub)]
-    }
-    return rows
+def _rows(source: PaperCells, name: str) -> dict[str, dict[str, Cell]]:
+    """Return {category: {base: cell}} of Tables 3 and 4, the overall row last."""
+    paper = values(name)
+    keys = {altub: Key("", "fastflow", "wrn50", altub, "segmentation") for altub in PAIR}
+    rows: dict[str, dict[str, Cell]] = {}
+    for category in categories(name):
+        of_category = {altub: replace(key, category=category) for altub, key in keys.items()}
+        rows[category] = {altub: source.auroc("btad", key, name, paper[key]) for altub, key in of_category.items()}
+    overall = {altub: replace(key, category=OVERALL) for altub, key in keys.items()}
+    parts = {altub: [row[altub] for row in rows.values()] for altub in PAIR}
+    return rows | {OVERALL: {altub: overall_cell(key, parts[altub], paper[key]) for altub, key in overall.items()}}
 
 
-def table3(source: Source) -> Sheet:
-    """Best segmentation AUROC on BTAD."""
-    paper = published.values("table3")
+def _pairs(row: dict[str, Cell]) -> list[PairedCell]:
+    return [PairedCell(row[altub], row[OTHER[altub]]) for altub in PAIR]
+
+
+def table3(source: PaperCells) -> Table:
+    """Return the best segmentation AUROC on BTAD."""
+    paper = values("table3")
     rows = _rows(source, "table3")
     own = [cell for row in rows.values() for cell in row.values()]
     blocks, data = [], []
     for category, row in rows.items():
         keys = [Key(category, model, "", "", "segmentation") for model in QUOTES]
-        places = [Place(quoted(key, paper[key])) for key in keys]
-        places += [Place(row[altub], row[PAIR[altub == "none"]]) for altub in PAIR]
-        blocks.append(block(label(category), places, BEST, epochs=True, seeds=several(own)))
-        data += [datum(place.cell, paper_backbone="wrn50") for place in places if place.cell is not None]
-    return finished(
+        cells = [PairedCell(quoted(key, paper[key])) for key in keys] + _pairs(row)
+        blocks.append(block(label(category), cells, BEST, epochs=True, seeds=has_several_seeds(own)))
+        data += [datum(paired.cell, paper_backbone="wrn50") for paired in cells]
+    return paper_table(
         source,
         "table3",
         "Best segmentation AUROC (%) of all epochs on BTAD, FastFlow on WRN50.",
-        ["", "", *(f"{QUOTES[model]} †" for model in QUOTES), "FastFlow †", "FastFlow + AltUB"],
+        ["", "", *(f"{name} †" for name in QUOTES.values()), "FastFlow †", "FastFlow + AltUB"],
         blocks,
         own,
         data,
@@ -59,25 +54,17 @@ def table3(source: Source) -> Sheet:
     )
 
 
-def table4(source: Source) -> Sheet:
-    """Mean and standard deviation of the segmentation AUROC on BTAD."""
+def table4(source: PaperCells) -> Table:
+    """Return mean and standard deviation of the segmentation AUROC on BTAD."""
     rows = _rows(source, "table4")
     own = [cell for row in rows.values() for cell in row.values()]
-    return finished(
+    seeds = has_several_seeds(own)
+    return paper_table(
         source,
         "table4",
         "(mean, standard deviation) of the segmentation AUROC (%) over the window of epochs, FastFlow on WRN50, BTAD.",
         ["", "", "w/o AltUB", "with AltUB"],
-        [
-            block(
-                label(category),
-                [Place(row[altub], row[PAIR[altub == "none"]]) for altub in PAIR],
-                WINDOW,
-                epochs=True,
-                seeds=several(own),
-            )
-            for category, row in rows.items()
-        ],
+        [block(label(category), _pairs(row), WINDOW, epochs=True, seeds=seeds) for category, row in rows.items()],
         own,
         [datum(cell, paper_backbone="wrn50") for cell in own],
     )

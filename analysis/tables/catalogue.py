@@ -1,19 +1,18 @@
-"""All tables by their names, and those that belong together."""
+"""All tables by their names on the command line."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
-from analysis.paper.paper_cells import Source
+from analysis.paper.paper_cells import PaperCells
 from analysis.tables.benefit import benefit
 from analysis.tables.btad import table3, table4
 from analysis.tables.capsule import table5, table6, table7
 from analysis.tables.mvtec import table1, table2, table_a1
 from analysis.tables.stability import stability
-from analysis.tables.table import Sheet
+from analysis.tables.table import Table
 
-PAPER: dict[str, Callable[[Source], Sheet]] = {
+PAPER: dict[str, Callable[[PaperCells], Table]] = {
     "table1": table1,
     "table2": table2,
     "table3": table3,
@@ -24,13 +23,12 @@ PAPER: dict[str, Callable[[Source], Sheet]] = {
     "table_a1": table_a1,
     "benefit": benefit,
 }
-"""What is made from the runs of the paper's grid."""
+"""The tables that are made from the runs of the paper's grid."""
 
-TABLES: dict[str, Callable[[Source], Sheet]] = {**PAPER, "stability": lambda source: stability(source.records)}
+TABLES: dict[str, Callable[[PaperCells], Table]] = {**PAPER, "stability": lambda cells: stability(cells.records)}
 
 
-def build(source: Source) -> list[Sheet]:
-    """All tables; that of stability holds the runs that belong to no table of the paper."""
-    made = [make(source) for make in PAPER.values()]
-    rest = [run for run in source.records.runs if run.run_id not in source.selection.used]
-    return [*made, stability(replace(source.records, runs=tuple(rest)))]
+def all_tables(cells: PaperCells) -> list[Table]:
+    """Return all tables; that of stability holds the runs that belong to no table of the paper."""
+    tables = [make(cells) for make in PAPER.values()]
+    return [*tables, stability(cells.records.without(cells.selection.used))]

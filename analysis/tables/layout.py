@@ -1,4 +1,4 @@
-"""The paper's layout: ours, the paper's and the difference below one another, and the CSV's rows."""
+"""The paper's layout: ours, the paper's and the difference below one another; and the rows of the CSV."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from analysis.paper.cells import QUOTED, Cell
+from analysis.paper.cells import Cell, CellState
 from analysis.paper.values import Key, Value
-from analysis.tables.table import Datum, Line, Text, difference, number
+from analysis.tables.table import Datum, Entry, Line, difference, number
 
 LABELS = {
-    "overall": "Overall",
-    "metal_nut": "Metal nut",
     "r18": "R18",
     "wrn50": "WRN50",
     "wrn50_tv": "WRN50 (torchvision)",
@@ -26,7 +24,7 @@ LABELS = {
 
 
 def label(name: str) -> str:
-    """How a name of the program is written in a table.
+    """Return a name of the program as it is written in a table.
 
     >>> label("carpet"), label("cait"), label("metal_nut")
     ('Carpet', 'CaiT', 'Metal nut')
@@ -35,7 +33,7 @@ def label(name: str) -> str:
 
 
 def datum(cell: Cell, unit: str = "percent", paper_backbone: str = "") -> Datum:
-    """A row of the CSV; None where there is nothing."""
+    """Return a cell's row of the CSV; a value that does not exist is None."""
     paper = cell.paper or Value()
     key = cell.key
 
@@ -72,156 +70,143 @@ def datum(cell: Cell, unit: str = "percent", paper_backbone: str = "") -> Datum:
 
 
 @dataclass(frozen=True)
-class Place:
-    """One column of a row of the table.
+class PairedCell:
+    """A cell and the one that it is compared with, in one column of a row.
 
     Attributes:
-        cell: what stands there; None leaves the place empty.
-        pair: the cell that it competes with for bold letters.
+        cell: the cell.
+        other: the cell that it competes with for bold letters.
         notes: footnotes to the paper's value.
     """
 
-    cell: Cell | None = None
-    pair: Cell | None = None
+    cell: Cell
+    other: Cell | None = None
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Style:
-    """How cells of a table are written.
+class CellFormat:
+    """The format of a table's cells.
 
     Attributes:
-        ours: a cell's value.
-        paper: the paper's.
-        difference: ours minus the paper's.
-        order: what the better of a pair is the larger in; None for a value that is not there.
+        value: text of a value, ours or the paper's.
+        difference: text of ours minus the paper's.
+        order: the key that is larger in the better of a pair; None if the value does not exist.
     """
 
-    ours: Callable[[Cell], str]
-    paper: Callable[[Value], str]
+    value: Callable[[Cell | Value], str]
     difference: Callable[[Cell, Value], str]
     order: Callable[[Cell | Value], tuple[float, ...] | None]
 
 
-def _window(one: Cell | Value) -> str:
-    return f"({number(one.mean, 1)}, {number(one.std, 2)})"
-
-
-WINDOW = Style(
-    ours=_window,
-    paper=_window,
+WINDOW = CellFormat(
+    value=lambda cell: f"({number(cell.mean, 1)}, {number(cell.std, 2)})",
     difference=lambda cell, paper: f"({difference(cell.mean, paper.mean, 1)}, {difference(cell.std, paper.std, 2)})",
-    order=lambda one: None if one.mean is None or one.std is None else (round(one.mean, 1), -round(one.std, 2)),
+    order=lambda cell: None if cell.mean is None or cell.std is None else (round(cell.mean, 1), -round(cell.std, 2)),
 )
-"""(mean, standard deviation) in percent, the larger mean is better, of equal ones the smaller deviation."""
+"""(mean, standard deviation) in percent: the larger mean is better, of equal ones the smaller deviation."""
 
-BEST = Style(
-    ours=lambda cell: number(cell.best, 1),
-    paper=lambda paper: number(paper.best, paper.decimals),
+BEST = CellFormat(
+    value=lambda cell: number(cell.best, cell.decimals if isinstance(cell, Value) else 1),
     difference=lambda cell, paper: difference(cell.best, paper.best, 1),
-    order=lambda one: None if one.best is None else (round(one.best, 1),),
+    order=lambda cell: None if cell.best is None else (round(cell.best, 1),),
 )
 """The best in percent."""
 
-NORMALITY = Style(
-    ours=lambda cell: f"{number(cell.mean, 2)} ± {number(cell.interval, 2)}",
-    paper=lambda paper: f"{number(paper.mean, 2)} ± {number(paper.interval, 2)}",
+NORMALITY = CellFormat(
+    value=lambda cell: f"{number(cell.mean, 2)} ± {number(cell.interval, 2)}",
     difference=lambda cell, paper: difference(cell.mean, paper.mean, 2),
-    order=lambda one: None if one.mean is None else (-round(one.mean, 2),),
+    order=lambda cell: None if cell.mean is None else (-round(cell.mean, 2),),
 )
-"""Mean ± 95 % confidence interval in percent, smaller is better."""
+"""Mean ± 95 % confidence interval in percent: smaller is better."""
 
-TIME = Style(
-    ours=lambda cell: number(cell.mean, 2),
-    paper=lambda paper: number(paper.mean, 2),
-    difference=lambda cell, paper: difference(cell.mean, paper.mean, 2),
-    order=lambda one: None if one.mean is None else (-round(one.mean, 2),),
-)
-"""Milliseconds, smaller is better."""
+TIME = CellFormat(value=lambda cell: number(cell.mean, 2), difference=NORMALITY.difference, order=NORMALITY.order)
+"""Milliseconds: smaller is better."""
 
 
-def _better(one: Cell | Value | None, other: Cell | Value | None, style: Style) -> bool:
-    if one is None or other is None:
+def _better(cell: Cell | Value | None, other: Cell | Value | None, form: CellFormat) -> bool:
+    if cell is None or other is None:
         return False
-    ours, theirs = style.order(one), style.order(other)
-    return ours is not None and theirs is not None and ours > theirs
+    order, others = form.order(cell), form.order(other)
+    return order is not None and others is not None and order > others
 
 
-def _count(cell: Cell) -> str:
+def _parts(cell: Cell) -> str:
     return f" ({cell.parts[0]} of {cell.parts[1]})" if cell.parts and 0 < cell.parts[0] < cell.parts[1] else ""
 
 
 def block(
     name: str,
-    places: Sequence[Place],
-    style: Style,
+    cells: Sequence[PairedCell],
+    form: CellFormat,
     *,
     epochs: bool,
     backbones: tuple[str, str] | None = None,
     seeds: bool = False,
 ) -> list[Line]:
-    """The lines of one row of the paper's table.
+    """Return the lines of one row of the paper's table.
 
     Args:
-        name: of the row.
-        places: its columns.
-        style: how values are written.
-        epochs: whether best and best epoch get a line.
-        backbones: ours and the paper's, where a column says them.
-        seeds: whether the number of seeds gets a line.
+        name: name of the row.
+        cells: its columns.
+        form: format of the values.
+        epochs: True if best and best epoch get a line.
+        backbones: ours and the paper's, if the table has a column for them.
+        seeds: True if the number of seeds gets a line.
     """
 
-    def line(first: str, kind: str, backbone: str, texts: Iterable[Text]) -> Line:
-        return [Text(first), Text(kind), *([Text(backbone)] if backbones else []), *texts]
+    def line(first: str, kind: str, backbone: str, entries: Iterable[Entry]) -> Line:
+        return [Entry(first), Entry(kind), *([Entry(backbone)] if backbones else []), *entries]
 
-    def ours(place: Place) -> Text:
-        cell = place.cell
-        if cell is None or cell.state == QUOTED:
-            return Text()
-        has = cell.mean is not None or cell.best is not None
-        pair = place.pair if place.pair is not None and place.pair.state != QUOTED else None
-        text = style.ours(cell) + _count(cell) if has else cell.state
-        return Text(text, has and _better(cell, pair, style), cell.notes)
+    def ours(paired: PairedCell) -> Entry:
+        cell, other = paired.cell, paired.other
+        if cell.state == CellState.quoted:
+            return Entry()
+        if cell.mean is None and cell.best is None:
+            return Entry(cell.state, notes=cell.notes)
+        return Entry(form.value(cell) + _parts(cell), _better(cell, other, form), cell.notes)
 
-    def paper(place: Place) -> Text:
-        value = place.cell.paper if place.cell else None
+    def paper(paired: PairedCell) -> Entry:
+        value = paired.cell.paper
         if value is None:
-            return Text()
-        pair = place.pair.paper if place.pair else None
-        return Text(value.text.capitalize() or style.paper(value), _better(value, pair, style), place.notes)
+            return Entry()
+        other = paired.other.paper if paired.other else None
+        return Entry(value.text.capitalize() or form.value(value), _better(value, other, form), paired.notes)
 
-    def gap(place: Place) -> Text:
-        cell = place.cell
-        if cell is None or cell.state == QUOTED:
-            return Text()
-        comparable = cell.paper is not None and not cell.paper.text and not _count(cell) and cell.complete
-        return Text(style.difference(cell, cell.paper) if comparable and cell.paper else "—")
+    def gap(paired: PairedCell) -> Entry:
+        cell = paired.cell
+        if cell.state == CellState.quoted:
+            return Entry()
+        if cell.paper is None or cell.paper.text or not cell.complete:
+            return Entry("—")
+        return Entry(form.difference(cell, cell.paper))
 
-    def best(place: Place) -> Text:
-        cell = place.cell
-        if cell is None or cell.best is None:
-            return Text("" if cell is None or cell.state == QUOTED else "—")
-        epoch = f" ({cell.best_epoch})" if cell.best_epoch is not None else ""
-        return Text((epoch.strip(" ()") or "—") if style is BEST else number(cell.best, 1) + epoch)
+    def best(paired: PairedCell) -> Entry:
+        cell = paired.cell
+        if cell.best is None:
+            return Entry("" if cell.state == CellState.quoted else "—")
+        if form is BEST:
+            return Entry("—" if cell.best_epoch is None else str(cell.best_epoch))
+        return Entry(number(cell.best, 1) + (f" ({cell.best_epoch})" if cell.best_epoch is not None else ""))
 
-    def several(place: Place) -> Text:
-        cell = place.cell
-        if cell is None or not cell.complete:
-            return Text()
-        width = cell.best_interval if style is BEST else cell.interval
-        return Text(f"{cell.seeds}" + (f", ± {width:.2f}" if width is not None and cell.seeds > 1 else ""))
+    def several(paired: PairedCell) -> Entry:
+        cell = paired.cell
+        if not cell.complete:
+            return Entry()
+        width = cell.best_interval if form is BEST else cell.interval
+        return Entry(f"{cell.seeds}" + (f", ± {width:.2f}" if width is not None and cell.seeds > 1 else ""))
 
     own, their = backbones or ("", "")
-    lines = [line(name, "ours", own, map(ours, places))]
+    lines = [line(name, "ours", own, map(ours, cells))]
     if epochs:
-        lines.append(line("", "epoch" if style is BEST else "best (epoch)", "", map(best, places)))
+        lines.append(line("", "epoch" if form is BEST else "best (epoch)", "", map(best, cells)))
     if seeds:
-        lines.append(line("", "seeds, 95 % CI", "", map(several, places)))
-    lines.append(line("", "paper", their, map(paper, places)))
-    lines.append(line("", "difference", "", map(gap, places)))
+        lines.append(line("", "seeds, 95 % CI", "", map(several, cells)))
+    lines.append(line("", "paper", their, map(paper, cells)))
+    lines.append(line("", "difference", "", map(gap, cells)))
     return lines
 
 
 def quoted(key: Key, paper: Value) -> Cell:
-    """A cell that only the paper has."""
-    return Cell(key, QUOTED, paper=paper)
+    """Return a cell that only the paper has."""
+    return Cell(key, CellState.quoted, paper=paper)

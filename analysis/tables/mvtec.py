@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from analysis.paper import cells
-from analysis.paper import values as published
-from analysis.paper.cells import Cell, overall_cell
-from analysis.paper.paper_cells import CFLOW_BACKBONE, PAIR, Source
-from analysis.paper.values import BACKBONES, OVERALL, Key
-from analysis.tables.layout import BEST, WINDOW, Place, block, datum, label, quoted
-from analysis.tables.paper_table import QUOTED_REMARK, finished, several
-from analysis.tables.table import Sheet
+from analysis.paper.cells import Cell, overall_cell, slips
+from analysis.paper.paper_cells import CFLOW_BACKBONE, OTHER, PAIR, PaperCells
+from analysis.paper.values import BACKBONES, OVERALL, Key, backbone_choice, categories, values
+from analysis.tables.layout import BEST, WINDOW, PairedCell, block, datum, label, quoted
+from analysis.tables.paper_table import QUOTED_REMARK, has_several_seeds, paper_table
+from analysis.tables.table import Table
 
 QUOTES = {
     "sspcab_draem": "SSPCAB (DRAEM)",
@@ -26,21 +24,25 @@ TASKS = {"detection": "det.", "segmentation": "seg."}
 CFLOW_SLIP = "99.3 in the paper's Table 1; CFLOW-AD's own publication has 98.73."
 TOOTHBRUSH_SLIP = "The paper contradicts itself: the standard deviation is 0.06 in its Table 2, 0.35 in its Table A1."
 
+Column = tuple[str, str, str]
+"""Model, base distribution and task."""
 
-def _measured(
-    source: Source, table: str, columns: Sequence[tuple[str, str, str]]
-) -> tuple[dict[str, dict[tuple[str, str, str], Cell]], dict[str, str]]:
-    """{category: {(model, base distribution, task): cell}}, the overall row last; and FastFlow's backbones."""
-    paper = published.values(table)
-    rows: dict[str, dict[tuple[str, str, str], Cell]] = {}
-    backbones = {}
-    for category in published.categories(table):
-        backbones[category], notes = source.chosen(category, table)
+
+def _rows(
+    source: PaperCells, table: str, columns: Sequence[Column]
+) -> tuple[dict[str, dict[Column, Cell]], Mapping[str, tuple[str, str]]]:
+    """Return {category: {column: cell}}, the overall row last; and the backbones of FastFlow, ours and the paper's."""
+    paper = values(table)
+    rows: dict[str, dict[Column, Cell]] = {}
+    backbones = {OVERALL: ("", "")}
+    for category in categories(table):
+        backbone, notes = source.backbone(category, table)
+        backbones[category] = backbone, " or ".join(backbone_choice(category).backbones)
         row = rows[category] = {}
         for model, altub, task in columns:
-            backbone = backbones[category] if model == "fastflow" else CFLOW_BACKBONE
             value = paper[Key(category, model, "", altub, task)]
-            cell = source.window("mvtec", Key(category, model, backbone, altub, task), table, value)
+            key = Key(category, model, backbone if model == "fastflow" else CFLOW_BACKBONE, altub, task)
+            cell = source.auroc("mvtec", key, table, value)
             extra = notes if (model, task) == ("fastflow", "segmentation") else ()
             row[model, altub, task] = replace(cell, notes=(*cell.notes, *extra))
     rows[OVERALL] = {
@@ -54,37 +56,36 @@ def _measured(
     return rows, backbones
 
 
-def table1(source: Source) -> Sheet:
-    """Best detection and segmentation AUROC on MVTec AD."""
-    paper = published.values("table1")
+def table1(source: PaperCells) -> Table:
+    """Return the best detection and segmentation AUROC on MVTec AD."""
+    paper = values("table1")
     measured = [(model, altub, task) for altub in PAIR for model in METHODS for task in TASKS]
-    quotes = [(model, task) for model in QUOTES for task in TASKS if _prints("table1", model, task)]
-    rows, backbones = _measured(source, "table1", measured)
+    printed = {(key.model, key.task) for key, value in paper.items() if value.best}
+    quotes = [(model, task) for model in QUOTES for task in TASKS if (model, task) in printed]
+    rows, backbones = _rows(source, "table1", measured)
     own = [cell for row in rows.values() for cell in row.values()]
     blocks, data = [], []
     for category, row in rows.items():
-        places = []
+        cells = []
         for model, task in quotes:
             key = Key(category, model, "", "", task)
-            parts = [paper[replace(key, category=one)] for one in published.categories("table1")]
-            slips = cells.slips(paper[key], parts) if category == OVERALL else []
-            places.append(Place(quoted(key, paper[key]), notes=tuple(slips)))
+            parts = [paper[replace(key, category=part)] for part in categories("table1")]
+            notes = slips(paper[key], parts) if category == OVERALL else []
+            cells.append(PairedCell(quoted(key, paper[key]), notes=tuple(notes)))
         for model, altub, task in measured:
             slip = (category, model, altub, task) == ("carpet", "cflow", "none", "detection")
-            pair = row[model, PAIR[altub == "none"], task]
-            places.append(Place(row[model, altub, task], pair, (CFLOW_SLIP,) if slip else ()))
-        picks = (backbones.get(category, ""), _paper_choice(category))
-        blocks.append(block(label(category), places, BEST, epochs=True, backbones=picks, seeds=several(own)))
+            other = row[model, OTHER[altub], task]
+            cells.append(PairedCell(row[model, altub, task], other, (CFLOW_SLIP,) if slip else ()))
+        chosen = backbones[category]
+        blocks.append(block(label(category), cells, BEST, epochs=True, backbones=chosen, seeds=has_several_seeds(own)))
         data += [
-            datum(place.cell, paper_backbone=picks[1] if place.cell.key.model == "fastflow" else "")
-            for place in places
-            if place.cell is not None
+            datum(paired.cell, paper_backbone=chosen[1] if paired.cell.key.model == "fastflow" else "")
+            for paired in cells
         ]
-    names = dict.fromkeys(model for model, _ in quotes)
-    groups = [("", 3)]
-    groups += [(f"{QUOTES[name]} †", sum(model == name for model, _ in quotes)) for name in names]
+    names = [model for model, _ in quotes]
+    groups = [("", 3), *((f"{QUOTES[name]} †", names.count(name)) for name in dict.fromkeys(names))]
     groups += [(METHODS[name] + (" †" if altub == "none" else " + AltUB"), 2) for altub in PAIR for name in METHODS]
-    return finished(
+    return paper_table(
         source,
         "table1",
         "Best detection and segmentation AUROC (%) of all epochs on MVTec AD. FastFlow on the backbone of four that "
@@ -99,36 +100,31 @@ def table1(source: Source) -> Sheet:
     )
 
 
-def _prints(table: str, model: str, task: str) -> bool:
-    return any(key.model == model and key.task == task and value.best for key, value in published.values(table).items())
-
-
-def _paper_choice(category: str) -> str:
-    return " or ".join(published.choice(category).backbones) if category != OVERALL else ""
-
-
-def table2(source: Source) -> Sheet:
-    """Mean and standard deviation of both AUROCs on MVTec AD, without and with AltUB."""
-    columns = [("fastflow", "segmentation"), ("cflow", "segmentation"), ("cflow", "detection")]
-    wanted = [(model, altub, task) for model, task in columns for altub in PAIR]
-    rows, backbones = _measured(source, "table2", wanted)
+def table2(source: PaperCells) -> Table:
+    """Return mean and standard deviation of both AUROCs on MVTec AD, without and with AltUB."""
+    methods = [("fastflow", "segmentation"), ("cflow", "segmentation"), ("cflow", "detection")]
+    columns = [(model, altub, task) for model, task in methods for altub in PAIR]
+    rows, backbones = _rows(source, "table2", columns)
     own = [cell for row in rows.values() for cell in row.values()]
     blocks, data = [], []
     for category, row in rows.items():
-        places = [
-            Place(
+        differs = backbone_choice(category).differs
+        cells = [
+            PairedCell(
                 row[model, altub, task],
-                row[model, PAIR[altub == "none"], task],
-                (TOOTHBRUSH_SLIP,) if model == "fastflow" and altub in _contradicts(category) else (),
+                row[model, OTHER[altub], task],
+                (TOOTHBRUSH_SLIP,) if model == "fastflow" and altub in differs else (),
             )
-            for model, altub, task in wanted
+            for model, altub, task in columns
         ]
-        picks = (backbones.get(category, ""), _paper_choice(category))
-        blocks.append(block(label(category), places, WINDOW, epochs=True, backbones=picks, seeds=several(own)))
+        chosen = backbones[category]
+        blocks.append(
+            block(label(category), cells, WINDOW, epochs=True, backbones=chosen, seeds=has_several_seeds(own))
+        )
         data += [
-            datum(cell, paper_backbone=picks[1] if model == "fastflow" else "") for (model, _, _), cell in row.items()
+            datum(cell, paper_backbone=chosen[1] if model == "fastflow" else "") for (model, _, _), cell in row.items()
         ]
-    return finished(
+    return paper_table(
         source,
         "table2",
         "(mean, standard deviation) of the AUROC (%) over the window of epochs on MVTec AD. FastFlow on the backbones "
@@ -142,42 +138,38 @@ def table2(source: Source) -> Sheet:
     )
 
 
-def _contradicts(category: str) -> tuple[str, ...]:
-    return published.choice(category).differs if category != OVERALL else ()
-
-
-def table_a1(source: Source) -> Sheet:
-    """Mean and standard deviation of the segmentation AUROC of FastFlow on all backbones, MVTec AD."""
-    paper = published.values("table_a1")
-    wanted = [(backbone, altub) for backbone in BACKBONES for altub in PAIR]
+def table_a1(source: PaperCells) -> Table:
+    """Return mean and standard deviation of the segmentation AUROC of FastFlow on all backbones, MVTec AD."""
+    paper = values("table_a1")
+    columns = [(backbone, altub) for backbone in BACKBONES for altub in PAIR]
 
     def key(category: str, backbone: str, altub: str) -> Key:
         return Key(category, "fastflow", backbone, altub, "segmentation")
 
     rows: dict[str, dict[tuple[str, str], Cell]] = {}
-    for category in published.categories("table_a1"):
-        rows[category] = {
-            one: source.window("mvtec", key(category, *one), "table_a1", paper[key(category, *one)]) for one in wanted
-        }
+    for category in categories("table_a1"):
+        keys = {column: key(category, *column) for column in columns}
+        rows[category] = {column: source.auroc("mvtec", of, "table_a1", paper[of]) for column, of in keys.items()}
     rows[OVERALL] = {
-        one: overall_cell(key(OVERALL, *one), [row[one] for row in rows.values()], paper[key(OVERALL, *one)])
-        for one in wanted
+        column: overall_cell(
+            key(OVERALL, *column), [row[column] for row in rows.values()], paper[key(OVERALL, *column)]
+        )
+        for column in columns
     }
     own = [cell for row in rows.values() for cell in row.values()]
     blocks = []
     for category, row in rows.items():
-        places = [
-            Place(
+        choice = backbone_choice(category)
+        cells = [
+            PairedCell(
                 row[backbone, altub],
-                row[backbone, PAIR[altub == "none"]],
-                (TOOTHBRUSH_SLIP,)
-                if altub in _contradicts(category) and backbone in published.choice(category).backbones
-                else (),
+                row[backbone, OTHER[altub]],
+                (TOOTHBRUSH_SLIP,) if altub in choice.differs and backbone in choice.backbones else (),
             )
-            for backbone, altub in wanted
+            for backbone, altub in columns
         ]
-        blocks.append(block(label(category), places, WINDOW, epochs=True, seeds=several(own)))
-    return finished(
+        blocks.append(block(label(category), cells, WINDOW, epochs=True, seeds=has_several_seeds(own)))
+    return paper_table(
         source,
         "table_a1",
         "(mean, standard deviation) of the segmentation AUROC (%) of FastFlow over the window of epochs on MVTec AD.",

@@ -1,37 +1,37 @@
-"""What all tables of the paper share: who quotes whom, seeds, provenance."""
+"""A table of the paper: its cells, with the remarks on their seeds and origin that all these tables share."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from analysis.paper.cells import Cell
-from analysis.paper.paper_cells import Source
+from analysis.paper.paper_cells import PaperCells
 from analysis.runs import provenance
-from analysis.tables.table import Datum, Line, Sheet
+from analysis.tables.table import Datum, Line, Table
 
 QUOTED_REMARK = "† Quoted by the paper from the original publications, not measured by it; such values are marked so."
 
 
-def finished(
-    source: Source,
+def paper_table(
+    source: PaperCells,
     name: str,
     caption: str,
     columns: Sequence[str],
     blocks: Sequence[Sequence[Line]],
-    made: Sequence[Cell],
+    cells: Sequence[Cell],
     data: Sequence[Datum],
     *,
     groups: Sequence[tuple[str, int]] = (),
     labels: int = 2,
     remarks: Sequence[str] = (),
-) -> Sheet:
-    """A table of the paper with what is said of all its cells: their seeds, their provenance."""
-    runs = list({run.run_id: run for cell in made for run in cell.runs}.values())
-    seeds = {cell.seeds for cell in made if cell.complete and cell.parts is None}
+) -> Table:
+    """Return a table of the paper, with the seeds and the provenance of its cells."""
+    runs = {run.run_id: run for cell in cells for run in cell.runs}
+    seeds = {cell.seeds for cell in cells if cell.complete and cell.parts is None}
     if seeds == {1}:
-        named = sorted({run.tags.get("seed", "?") for run in runs})
-        remarks = [*remarks, f"One seed in every cell ({', '.join(named)})."]
-    return Sheet(
+        names = sorted({run.seed for run in runs.values()})
+        remarks = [*remarks, f"One seed in every cell ({', '.join(names)})."]
+    return Table(
         name=name,
         title="Table " + name.removeprefix("table").strip("_").upper(),
         caption=caption,
@@ -41,12 +41,12 @@ def finished(
         labels=labels,
         groups=groups,
         remarks=remarks,
-        provenance=provenance.sentences(source.records, runs),
-        run_ids=[run.run_id for run in runs],
-        cells=made,
+        provenance=provenance.sentences(source.records, runs.values()),
+        run_ids=list(runs),
+        cells=cells,
     )
 
 
-def several(made: Sequence[Cell]) -> bool:
-    """Whether any cell is from more than one seed."""
-    return any(cell.seeds > 1 for cell in made)
+def has_several_seeds(cells: Sequence[Cell]) -> bool:
+    """True if any cell is from more than one seed."""
+    return any(cell.seeds > 1 for cell in cells)

@@ -1,4 +1,4 @@
-"""A table that is ready to be shown: texts in rows and columns, footnotes, where it comes from, and its numbers."""
+"""A table that is ready to be written: entries in rows and columns, footnotes, its origin, and its numbers."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from analysis.paper.cells import Cell
+from analysis.paper.cells import Cell, CellState, counts
 
 MINUS = "−"
 Datum = Mapping[str, object]
+"""A row of the CSV."""
 
 
 @dataclass(frozen=True)
-class Text:
-    """What stands in one place of a table.
+class Entry:
+    """One entry of a table.
 
     Attributes:
         text: plain, in any characters.
-        bold: the better of a pair.
+        bold: True for the better of a pair.
         notes: its footnotes, in full.
     """
 
@@ -27,27 +28,27 @@ class Text:
     notes: tuple[str, ...] = ()
 
 
-Line = Sequence[Text]
+Line = Sequence[Entry]
 
 
 @dataclass(frozen=True)
-class Sheet:
+class Table:
     """One table.
 
     Attributes:
-        name: of its files.
+        name: name of its files.
         title: such as ``Table A1``.
-        caption: what it shows, units included.
+        caption: its content, units included.
         groups: a line above the columns: texts and how many columns each spans, the labels' columns included.
         columns: names of the columns.
         labels: how many columns at the left are labels.
         blocks: rows of the paper's table, each of one or several lines (ours, the paper's, the difference).
-        data: what the CSV holds: one mapping per cell, the same keys in all.
-        remarks: what holds for the whole table.
-        provenance: where it comes from, a sentence each.
-        run_ids: of all runs that it is from.
-        cells: the cells behind the data, where the table is one of the paper's.
-        count: how much there is, where it does not consist of cells.
+        data: the rows of the CSV.
+        remarks: sentences about the whole table.
+        provenance: sentences about its origin.
+        run_ids: ids of all runs that it is from.
+        cells: the cells that the data are from, if the table is one of the paper's.
+        count: the amount of its content, if it does not consist of cells.
     """
 
     name: str
@@ -64,12 +65,6 @@ class Sheet:
     cells: Sequence[Cell] = field(default=(), repr=False)
     count: str = ""
 
-    @cached_property
-    def footnotes(self) -> dict[str, int]:
-        """All footnotes with their numbers, in the order in which they first appear."""
-        notes = (note for line in self.lines for text in line for note in text.notes)
-        return {note: number for number, note in enumerate(dict.fromkeys(notes), start=1)}
-
     @property
     def lines(self) -> list[Line]:
         """The lines of all blocks."""
@@ -80,31 +75,39 @@ class Sheet:
         """The group above each column."""
         return [text for text, span in self.groups for _ in range(span)] or [""] * len(self.columns)
 
-    def marks(self, text: Text) -> str:
-        """The numbers of a text's footnotes, such as ``1,3``."""
-        return ",".join(str(self.footnotes[note]) for note in text.notes)
+    @cached_property
+    def footnotes(self) -> dict[str, int]:
+        """All footnotes with their numbers, in the order in which they first appear."""
+        notes = (note for line in self.lines for entry in line for note in entry.notes)
+        return {note: number for number, note in enumerate(dict.fromkeys(notes), start=1)}
+
+    def marks(self, entry: Entry) -> str:
+        """Return the numbers of an entry's footnotes, such as ``1,3``."""
+        return ",".join(str(self.footnotes[note]) for note in entry.notes)
+
+    @property
+    def own_cells(self) -> list[Cell]:
+        """The cells without the overall ones."""
+        return [cell for cell in self.cells if cell.parts is None]
 
     @property
     def summary(self) -> str:
-        """How much of it is there, in one line."""
-        own = [cell for cell in self.cells if cell.parts is None]
+        """The number of cells that are complete and the states of the others, in one line."""
+        own = self.own_cells
         if not own:
             return self.count
-        there = sum(cell.complete for cell in own)
-        states: dict[str, int] = {}
-        for cell in own:
-            if not cell.complete or cell.state == "conflict":
-                states[cell.state] = states.get(cell.state, 0) + 1
-        rest = ", ".join(f"{count} {state}" for state, count in states.items())
-        deviating = sum(cell.complete and cell.deviating for cell in own)
-        rest += f"{', ' if rest else ''}{deviating} not after the paper's protocol" if deviating else ""
-        if not there and set(states) == {"missing"}:
+        complete = sum(cell.complete for cell in own)
+        states = [cell.state for cell in own if not cell.complete or cell.state == CellState.conflict]
+        if not complete and set(states) == {CellState.missing}:
             return "nothing is there yet: all cells are missing"
-        return f"{there} of {len(own)} cells" + (f" ({rest})" if rest else "")
+        deviating = sum(cell.complete and cell.deviating for cell in own)
+        rest = [counts(states)] if states else []
+        rest += [f"{deviating} not after the paper's protocol"] if deviating else []
+        return f"{complete} of {len(own)} cells" + (f" ({', '.join(rest)})" if rest else "")
 
 
 def number(value: float | None, decimals: int) -> str:
-    """As the paper prints it: 100 without decimals.
+    """Return a number as the paper prints it: 100 without decimals.
 
     >>> number(98.06, 1), number(99.96, 1), number(100, 2), number(None, 1)
     ('98.1', '100', '100', '—')
@@ -116,7 +119,7 @@ def number(value: float | None, decimals: int) -> str:
 
 
 def difference(ours: float | None, paper: float | None, decimals: int) -> str:
-    """Ours minus the paper's, with its sign.
+    """Return ours minus the paper's, with its sign.
 
     >>> difference(98.0, 98.16, 1), difference(98.0, 98.01, 1), difference(1, None, 1)
     ('−0.2', '0.0', '—')

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text as RichText
 
-from analysis.tables.table import Sheet
+from analysis.tables.table import Table
 
 SUPERSCRIPT = str.maketrans("0123456789,", "⁰¹²³⁴⁵⁶⁷⁸⁹˒")
 
@@ -19,32 +19,31 @@ LISTED_RUNS = 6
 """The ids of at most this many runs are printed; the files list all of them."""
 
 
-def show(sheet: Sheet, console: Console) -> None:
+def show(table: Table, console: Console) -> None:
     """Print a table; a terminal that is narrower than the table folds its lines and cuts nothing off."""
-    table = RichTable(title=sheet.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    grid = RichTable(title=table.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     previous = ""
-    for index, (group, column) in enumerate(zip(sheet.column_groups, sheet.columns, strict=True)):
+    for index, (group, column) in enumerate(zip(table.column_groups, table.columns, strict=True)):
         head = group.replace(" + ", "\n+ ").replace(" (", "\n(") if group != previous else ""
         previous = group
-        justify = "left" if index < sheet.labels else "right"
-        table.add_column(f"{head}\n{column}".lstrip("\n"), justify=justify, no_wrap=True, vertical="bottom")
-    for block in sheet.blocks:
+        justify: JustifyMethod = "left" if index < table.labels else "right"
+        grid.add_column(f"{head}\n{column}".lstrip("\n"), justify=justify, no_wrap=True, vertical="bottom")
+    for block in table.blocks:
         for line in block:
             entries = [
-                RichText(text.text, "bold" if text.bold else "").append(sheet.marks(text).translate(SUPERSCRIPT))
-                for text in line
+                RichText(entry.text, "bold" if entry.bold else "").append(table.marks(entry).translate(SUPERSCRIPT))
+                for entry in line
             ]
-            table.add_row(*entries, end_section=line is block[-1] and len(block) > 1)
-    fold = {"soft_wrap": not console.is_terminal}
-    console.print(RichText(sheet.caption), **fold)
+            grid.add_row(*entries, end_section=line is block[-1] and len(block) > 1)
+    console.print(RichText(table.caption), soft_wrap=not console.is_terminal)
     width = console.width
-    console.width = max(width, Measurement.get(console, console.options.update(width=UNBOUNDED), table).maximum)
-    console.print(table)
+    console.width = max(width, Measurement.get(console, console.options.update(width=UNBOUNDED), grid).maximum)
+    console.print(grid)
     console.width = width
-    sentences = [f"{str(number).translate(SUPERSCRIPT)} {note}" for note, number in sheet.footnotes.items()]
-    sentences += [*sheet.remarks, *sheet.provenance]
-    if sheet.run_ids:
-        ids = sheet.run_ids if len(sheet.run_ids) <= LISTED_RUNS else [f"{len(sheet.run_ids)}, named in the files"]
+    sentences = [f"{str(number).translate(SUPERSCRIPT)} {note}" for note, number in table.footnotes.items()]
+    sentences += [*table.remarks, *table.provenance]
+    if table.run_ids:
+        ids = table.run_ids if len(table.run_ids) <= LISTED_RUNS else [f"{len(table.run_ids)}, named in the files"]
         sentences += [f"Runs: {', '.join(ids)}"]
     for sentence in sentences:
-        console.print(RichText(sentence), **fold)
+        console.print(RichText(sentence), soft_wrap=not console.is_terminal)

@@ -9,7 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from altub_exp.machine.disk import write_text
-from analysis.tables.table import Sheet
+from analysis.tables.table import Table
 
 LATEX = str.maketrans(
     {
@@ -64,34 +64,34 @@ LATEX_ENVIRONMENT = ENVIRONMENT.overlay(  # whose own braces would hide jinja's
 LATEX_ENVIRONMENT.filters = ENVIRONMENT.filters | {"plain": lambda text: text.translate(LATEX)}
 
 
-def csv_text(sheet: Sheet) -> str:
+def csv_text(table: Table) -> str:
     """One row per cell; empty where there is no value."""
-    columns = dict.fromkeys(column for datum in sheet.data for column in datum)
+    columns = dict.fromkeys(column for datum in table.data for column in datum)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(columns), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(sheet.data)
+    writer.writerows(table.data)
     return text.getvalue()
 
 
-def markdown(sheet: Sheet) -> str:
+def markdown(table: Table) -> str:
     """GitHub's Markdown, with numbered footnotes below the table."""
-    heads = [f"{group} {column}".strip() for group, column in zip(sheet.column_groups, sheet.columns, strict=True)]
-    return ENVIRONMENT.get_template("table.md.j2").render(table=sheet, heads=heads).rstrip() + "\n"
+    heads = [f"{group} {column}".strip() for group, column in zip(table.column_groups, table.columns, strict=True)]
+    return ENVIRONMENT.get_template("table.md.j2").render(table=table, heads=heads).rstrip() + "\n"
 
 
-def latex(sheet: Sheet) -> str:
+def latex(table: Table) -> str:
     """A ``table`` with booktabs and its notes after it; compiles by itself and inside another document."""
-    return LATEX_ENVIRONMENT.get_template("table.tex.j2").render(table=sheet) + "\n"
+    return LATEX_ENVIRONMENT.get_template("table.tex.j2").render(table=table) + "\n"
 
 
 WRITERS = {"csv": csv_text, "md": markdown, "tex": latex}
 
 
-def write(sheet: Sheet, folder: Path) -> list[Path]:
+def write(table: Table, folder: Path) -> list[Path]:
     """Write ``NAME.csv``, ``NAME.md`` and ``NAME.tex``, each replaced as a whole, and return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths = {folder / f"{sheet.name}.{ending}": text for ending, text in WRITERS.items()}
+    paths = {folder / f"{table.name}.{ending}": text for ending, text in WRITERS.items()}
     for path, text in paths.items():
-        write_text(path, text(sheet))
+        write_text(path, text(table))
     return list(paths)

@@ -6,7 +6,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from analysis.figures.curves import psi_only_epochs, stability_plot
 from analysis.figures.style import BASES
-from analysis.runs.conditions import settings
+from analysis.runs.conditions import conditions
 from analysis.runs.records import read
 from tests.analysis.figure_runs import curved, depth, seeds
 from tests.analysis.filler import Filler, Spot, write
@@ -24,8 +24,8 @@ def capsule(tmp_path_factory):
             del points[epoch]
     specs = [*by_base.values(), *seeds(by_base["alternating"], 26, 27)]
     records = read(write(specs, tmp_path_factory.mktemp("capsule")))
-    (setting,) = settings(records.runs)
-    return records, setting, stability_plot(setting)
+    (condition,) = conditions(records.runs)
+    return records, condition, stability_plot(condition)
 
 
 def axes_of(drawing):
@@ -133,7 +133,7 @@ def test_other_settings_get_plots_of_their_own_and_doubles_are_named(tmp_path):
     (slower,) = Filler(only=lambda spot: spot == R18[3], params=lambda _: {"altub.freezing_interval": "10"}).specs()
     (altub,) = Filler(only=lambda spot: spot == R18[3]).specs()
     again.started += 1
-    found = settings(read(write([table, again, slower, altub, *depth((2, 8)).values()], tmp_path)).runs)
+    found = conditions(read(write([table, again, slower, altub, *depth((2, 8)).values()], tmp_path)).runs)
     plots = {one.name: one for one in map(stability_plot, found)}
     assert set(plots) == {
         "stability-mvtec-capsule-fastflow-r18-steps=8-epochs=300",
@@ -150,20 +150,20 @@ def test_other_settings_get_plots_of_their_own_and_doubles_are_named(tmp_path):
 
 def test_cflow_counts_sub_epochs(tmp_path):
     spots = [Spot("mvtec", "screw", "cflow", "wrn50_tv", altub) for altub in ("none", "alternating")]
-    (setting,) = settings(read(write(Filler(only=lambda spot: spot in spots).specs(), tmp_path)).runs)
-    drawing = stability_plot(setting)
+    (condition,) = conditions(read(write(Filler(only=lambda spot: spot in spots).specs(), tmp_path)).runs)
+    drawing = stability_plot(condition)
     curves, _ = axes_of(drawing)["pixel AUROC"]
     assert list(curves.lines[0].get_xdata()) == list(range(8, 201, 8))
     assert "sub-epoch" in [one.get_xlabel() for one in drawing.figure.axes]
-    warm = list(psi_only_epochs(setting.lines[1].runs[0]))
+    warm = list(psi_only_epochs(condition.variants[1].runs[0]))
     assert warm[0] == 20  # ψ stays as it is in the first 16 sub-epochs
 
 
 def test_a_run_before_its_first_evaluation_is_no_plot(tmp_path):
     (spec,) = Filler(only=lambda spot: spot == R18[0], state=lambda _: "running").specs()
     spec.series = {"loss": {1: 0.5}}
-    (setting,) = settings(read(write([spec], tmp_path)).runs)
-    undrawn = stability_plot(setting)
+    (condition,) = conditions(read(write([spec], tmp_path)).runs)
+    undrawn = stability_plot(condition)
     assert undrawn.sentence == (
         "MVTec AD capsule, FastFlow, ResNet-18 is not drawn: no epoch has been evaluated. original, seed 25: running "
         "after epoch 1, 201 of 201 evaluations in the window missing."

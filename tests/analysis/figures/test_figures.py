@@ -12,9 +12,9 @@ from PIL import Image
 
 from altub_exp.runs.pictures import read_panels
 from analysis.figures.__main__ import main
-from analysis.figures.map_sheets import contact_sheets
+from analysis.figures.map_sheets import map_sheets
 from analysis.runs.artifacts import Artifacts
-from analysis.runs.conditions import settings
+from analysis.runs.conditions import conditions
 from analysis.runs.records import read
 from tests.analysis.figure_runs import PILL, capsule_units, depth, files, latents
 from tests.analysis.filler import Filler, write
@@ -93,7 +93,7 @@ def test_a_contact_sheet_shows_each_runs_own_maps(demo):
     folder, _, captions = demo
     uri = f"sqlite:///{folder}/mlflow.db"
     records = read(uri)
-    (drawing,) = contact_sheets(settings(records.runs), Artifacts(uri))
+    (drawing,) = map_sheets(conditions(records.runs), Artifacts(uri))
     assert [run.run_id for run in drawing.runs] == captions[NAMES["maps"]]["runs"]
     kinds = ["good", "hole", "stain", "thread"]
     axes = np.array(drawing.figure.axes).reshape(4, len(kinds))  # image, mask, original, AltUB

@@ -12,7 +12,7 @@ from analysis.figures.depth import comparison, draw_depth, order
 from analysis.figures.heatmap import COLUMNS, Difference, differences, draw_grid, heat_map
 from analysis.figures.latents import draw_normality
 from analysis.figures.style import BASES, DIFFERENCES, STEPS, new_figure
-from analysis.paper.paper_cells import Source
+from analysis.paper.paper_cells import PaperCells
 from analysis.paper.values import Key, categories, values
 from analysis.runs.records import read
 from tests.analysis.figure_runs import depth, latents
@@ -89,7 +89,7 @@ def heat(tmp_path_factory):
         only=lambda spot: only(spot) and spot.altub in PAIR and (spot.category, spot.backbone) != ("tile", "r18"),
         state=lambda spot: "running" if (spot.category, spot.backbone) == ("pill", "wrn50") else "finished",
     )
-    return Source(read(write(filler.specs(), tmp_path_factory.mktemp("heat"))))
+    return PaperCells(read(write(filler.specs(), tmp_path_factory.mktemp("heat"))))
 
 
 def test_the_heat_map_shows_the_papers_differences_and_hatches_what_is_missing(heat):

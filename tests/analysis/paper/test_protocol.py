@@ -7,9 +7,9 @@ from dataclasses import asdict
 import pytest
 
 from altub_exp.tracking.lifecycle import flatten
-from analysis.paper.protocol import composed, deviations
-from analysis.paper.values import choice
-from analysis.runs.records import Run
+from analysis.paper.protocol import deviations, expected_params
+from analysis.paper.values import backbone_choice
+from analysis.runs.run import Run
 
 
 @pytest.mark.parametrize(
@@ -36,12 +36,12 @@ def test_a_command_of_the_paper_does_not_deviate(compose, overrides, tags):
 
 
 def test_sizes_are_those_of_the_category():
-    assert composed("mvtec", "cflow", "wrn50_tv", "none", "transistor")["dataset.image_size"] == "128"
-    assert composed("mvtec", "cflow", "wrn50_tv", "none", "screw")["dataset.image_size"] == "512"
+    assert expected_params("mvtec", "cflow", "wrn50_tv", "none", "transistor")["dataset.image_size"] == "128"
+    assert expected_params("mvtec", "cflow", "wrn50_tv", "none", "screw")["dataset.image_size"] == "512"
 
 
 def test_backbones_that_the_paper_chose():
-    assert choice("carpet").backbones == ("deit",)
-    assert choice("toothbrush").backbones == ("cait",)
-    assert choice("toothbrush").differs == ("alternating",)
-    assert choice("grid").differs == ()
+    assert backbone_choice("carpet").backbones == ("deit",)
+    assert backbone_choice("toothbrush").backbones == ("cait",)
+    assert backbone_choice("toothbrush").differs == ("alternating",)
+    assert backbone_choice("grid").differs == ()

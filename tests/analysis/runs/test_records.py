@@ -30,7 +30,7 @@ def test_everything_that_was_written_is_read(filled):
         assert (run.tags, run.params, run.experiment) == (spec.tags, spec.params, spec.experiment)
         assert run.series == spec.series
         assert run.metrics["pixel_auroc"] == spec.series["pixel_auroc"][300]
-        assert (run.window, run.missing, run.state, run.last_epoch) == ((100, 300), 0, "finished", 300)
+        assert (run.window, run.missing(), run.state, run.last_epoch) == ((100, 300), 0, "finished", 300)
 
 
 def test_mlflow_itself_reads_the_store_that_was_filled(filled):

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from analysis.paper.cells import half_width
-from analysis.runs.records import Run
+from analysis.runs.run import Run
 from analysis.tables.benefit import compare, rank_correlation
 
 

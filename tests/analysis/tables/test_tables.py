@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from altub_exp.errors import UserError
-from analysis.paper.paper_cells import Source
+from analysis.paper.paper_cells import PaperCells
 from analysis.runs.records import read, tracking_uri
 from analysis.tables.capsule import table6
 from analysis.tables.catalogue import TABLES as CATALOGUE
@@ -48,13 +48,13 @@ def digits(text, like):
     return f"{float(text):.{like if isinstance(like, int) else len(like.partition('.')[2])}f}"
 
 
-def sheets(uri, *names):
-    source = Source(read(tracking_uri(uri)))
-    return [CATALOGUE[name](source) for name in names]
+def tables(uri, *names):
+    cells = PaperCells(read(tracking_uri(uri)))
+    return [CATALOGUE[name](cells) for name in names]
 
 
-def cell(sheet, **keys):
-    (found,) = (one for one in sheet.cells if all(getattr(one.key, key) == value for key, value in keys.items()))
+def cell(made, **keys):
+    (found,) = (one for one in made.cells if all(getattr(one.key, key) == value for key, value in keys.items()))
     return found
 
 
@@ -109,8 +109,8 @@ def test_table_2_equals_the_papers_where_toothbrush_is_as_in_table_2(tmp_path):
             and spot.category in wanted.get(spot.backbone, set().union({"zipper"} if spot.backbone == "wrn50" else ()))
         ),
     )
-    (sheet,) = sheets(filler.fill(tmp_path), "table2")
-    found = cell(sheet, category="toothbrush", altub="alternating", model="fastflow")
+    (made,) = tables(filler.fill(tmp_path), "table2")
+    found = cell(made, category="toothbrush", altub="alternating", model="fastflow")
     assert (f"{found.mean:.1f}", f"{found.std:.2f}") == ("99.0", "0.06")
 
 
@@ -217,8 +217,8 @@ def test_latex_compiles_by_itself_and_in_a_document(papers_tables, tmp_path, nam
 
 
 def test_latex_escapes_what_a_name_may_hold(papers_store, tmp_path):
-    (sheet,) = sheets(papers_store, "table7")
-    text = latex(replace(sheet, remarks=[r"50 % of a_b & c#d ~ {x} \ ^ $ é <i> ± − × …"]))
+    (made,) = tables(papers_store, "table7")
+    text = latex(replace(made, remarks=[r"50 % of a_b & c#d ~ {x} \ ^ $ é <i> ± − × …"]))
     assert r"50 \% of a\_b \& c\#d" in text
     if shutil.which("pdflatex"):
         (tmp_path / "one.tex").write_text(text)
@@ -261,7 +261,7 @@ def test_missing_crashed_unfinished_and_incomplete_runs_show_as_such(tmp_path):
         "No run in MLflow; `python -m altub_exp.train -m +sweeps=table_a1` computes it.",
         "crashed in epoch 150",
         "is running, epoch 150 of 300",
-        "failed behind epoch 150 of 300",
+        "failed after epoch 150 of 300",
         "3 of its evaluations are not in MLflow",
         "Over 198 of 201 evaluations: (98.",
     ):
@@ -274,17 +274,17 @@ def test_missing_crashed_unfinished_and_incomplete_runs_show_as_such(tmp_path):
 
 
 def test_overall_of_nothing_is_missing(tmp_path):
-    (sheet,) = sheets(Filler(only=lambda spot: spot.category == "01").fill(tmp_path), "table_a1")
-    assert cell(sheet, category="overall", backbone="r18", altub="none").state == "missing"
-    assert sheet.summary == "nothing is there yet: all cells are missing"
+    (made,) = tables(Filler(only=lambda spot: spot.category == "01").fill(tmp_path), "table_a1")
+    assert cell(made, category="overall", backbone="r18", altub="none").state == "missing"
+    assert made.summary == "nothing is there yet: all cells are missing"
 
 
 def test_a_run_recorded_in_two_experiments_is_taken_once(tmp_path):
     filler = Filler(**CAPSULE)
     specs = filler.specs()
     copies = [replace(spec, experiment="again", run_id=f"{number:032x}") for number, spec in enumerate(filler.specs())]
-    (sheet,) = sheets(write([*specs, *copies], tmp_path), "table6")
-    found = cell(sheet, backbone="r18", altub="none")
+    (made,) = tables(write([*specs, *copies], tmp_path), "table6")
+    found = cell(made, backbone="r18", altub="none")
     assert (found.state, found.seeds, len(found.runs)) == ("finished", 1, 1)
     assert "Recorded 2 times taken once" in found.notes[0].replace(" with other numbers,", "")
     assert "'again'" in found.notes[0] or "'altub'" in found.notes[0]
@@ -297,8 +297,8 @@ def test_conflicting_duplicates_are_named(tmp_path):
     other.series["pixel_auroc"] = {epoch: value - 0.01 for epoch, value in other.series["pixel_auroc"].items()}
     other.started += 1
     uri = write([*specs, other], tmp_path)
-    (sheet,) = sheets(uri, "table6")
-    found = cell(sheet, backbone="r18", altub="none")
+    (made,) = tables(uri, "table6")
+    found = cell(made, backbone="r18", altub="none")
     assert found.state == "conflict"
     assert found.mean == pytest.approx(97.3)
     (note,) = found.notes
@@ -313,16 +313,16 @@ def test_a_run_that_deviates_is_used_only_alone_and_then_named(tmp_path):
     alone = Filler(**CAPSULE, params=lambda spot: {"train.batch_size": "16"}).specs()
     faithful = Filler(only=lambda spot: CAPSULE["only"](spot) and spot.backbone == "r18").specs()
     uri = write([*alone, *faithful], tmp_path)
-    (sheet,) = sheets(uri, "table6")
-    wrn50 = cell(sheet, backbone="wrn50", altub="none")
+    (made,) = tables(uri, "table6")
+    wrn50 = cell(made, backbone="wrn50", altub="none")
     assert wrn50.complete
     assert wrn50.deviating
     assert wrn50.notes == ("Not after the paper's protocol: train.batch_size=16 (paper: 32).",)
-    r18 = cell(sheet, backbone="r18", altub="none")
+    r18 = cell(made, backbone="r18", altub="none")
     assert not r18.deviating
     assert [run.run_id for run in r18.runs] == [faithful[0].run_id]
     assert r18.notes == (f"Left out, run {alone[0].run_id[:8]}: train.batch_size=16 (paper: 32).",)
-    assert "not after the paper's protocol" in sheet.summary
+    assert "not after the paper's protocol" in made.summary
 
 
 def test_several_seeds_give_mean_and_interval(tmp_path):
@@ -345,8 +345,8 @@ def test_several_seeds_give_mean_and_interval(tmp_path):
 def test_a_seed_that_crashed_is_left_out_by_name(tmp_path):
     specs = Filler(only=lambda spot: CAPSULE["only"](spot) and spot.altub == "none", seeds=lambda spot: (1, 2)).specs()
     specs[1].tags["status"] = "crashed"
-    (sheet,) = sheets(write(specs, tmp_path), "table6")
-    found = cell(sheet, backbone="r18", altub="none")
+    (made,) = tables(write(specs, tmp_path), "table6")
+    found = cell(made, backbone="r18", altub="none")
     assert (found.state, found.seeds) == ("finished", 1)
     assert any(note.startswith("Seed 2 left out: run ") for note in found.notes)
 
@@ -356,24 +356,24 @@ def test_the_backbone_is_chosen_by_the_papers_rule_among_what_is_there(tmp_path)
     for spec in specs:
         if (spec.spot.backbone, spec.spot.altub) == ("r18", "alternating"):
             spec.series["pixel_auroc"][7] = 0.999
-    (sheet,) = sheets(write(specs, tmp_path), "table1")
-    found = cell(sheet, category="carpet", model="fastflow", altub="alternating", task="segmentation")
+    (made,) = tables(write(specs, tmp_path), "table1")
+    found = cell(made, category="carpet", model="fastflow", altub="alternating", task="segmentation")
     assert (found.key.backbone, found.best_epoch) == ("r18", 7)
     assert any("ours r18, the paper's deit; with AltUB ours on deit" in note for note in found.notes)
-    without = cell(sheet, category="carpet", model="fastflow", altub="none", task="segmentation")
+    without = cell(made, category="carpet", model="fastflow", altub="none", task="segmentation")
     assert without.key.backbone == "r18"
-    assert cell(sheet, category="carpet", model="cflow", altub="none", task="detection").state == "missing"
+    assert cell(made, category="carpet", model="cflow", altub="none", task="detection").state == "missing"
 
 
 def test_another_window(papers_store, tmp_path):
     run(tmp_path, "table7", "--tracking-uri", papers_store, "--window", "10", "90", module=TABLES)
     assert "10–90 (chosen)" in (tmp_path / "results" / "tables" / "table7.md").read_text()
     records = read(papers_store)
-    beyond = table_a1(Source(records.windowed(290, 310)))
+    beyond = table_a1(PaperCells(records.windowed(290, 310)))
     assert {one.state for one in beyond.cells if one.parts is None} == {"incomplete"}
-    (one,) = cell(table6(Source(records)), backbone="cait", altub="cnn").runs
+    (one,) = cell(table6(PaperCells(records)), backbone="cait", altub="cnn").runs
     values = [value for epoch, value in one.series["pixel_auroc"].items() if 150 <= epoch <= 160]
-    within = cell(table6(Source(records.windowed(150, 160))), backbone="cait", altub="cnn")
+    within = cell(table6(PaperCells(records.windowed(150, 160))), backbone="cait", altub="cnn")
     assert within.mean == pytest.approx(100 * sum(values) / 11)
 
 
