@@ -14,9 +14,9 @@ from matplotlib.patches import Rectangle
 from analysis.figures.drawing import Drawing, Undrawn, origin
 from analysis.figures.style import DIFFERENCES, PAGE, titled_figure
 from analysis.paper.cells import Cell, counts
-from analysis.paper.paper_cells import CFLOW_BACKBONE, PAIR, PaperCells
+from analysis.paper.paper_cells import CFLOW_BACKBONE, PaperCells
 from analysis.paper.protocol import sweep_command
-from analysis.paper.values import Key, Value, categories, values
+from analysis.paper.values import Value, categories
 
 COLUMNS = {"r18": "R18", "wrn50": "WRN50", "deit": "DeiT", "cait": "CaiT", "cflow": "CFLOW"}
 """FastFlow by backbone (Table A1), and CFLOW-AD (Table 2)."""
@@ -58,16 +58,9 @@ def differences(source: PaperCells) -> list[Difference]:
 
 
 def _difference(source: PaperCells, category: str, column: str) -> Difference:
-    cells, paper = [], []
-    for altub in PAIR:
-        if column == "cflow":
-            key = Key(category, "cflow", CFLOW_BACKBONE, altub, "segmentation")
-            paper.append(values("table2")[Key(category, "cflow", "", altub, "segmentation")])
-        else:
-            key = Key(category, "fastflow", column, altub, "segmentation")
-            paper.append(values("table_a1")[key])
-        cells.append(source.auroc("mvtec", key, SWEEP))
-    return Difference(category, column, _minus(*cells), _minus(*paper), (cells[0], cells[1]))
+    model, backbone = ("cflow", CFLOW_BACKBONE) if column == "cflow" else ("fastflow", column)
+    (without, paper_without), (altub, paper_altub) = source.pair(category, model, backbone)
+    return Difference(category, column, _minus(without, altub), _minus(paper_without, paper_altub), (without, altub))
 
 
 def _minus(without: Cell | Value, altub: Cell | Value) -> dict[str, float | None]:

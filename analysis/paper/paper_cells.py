@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from analysis.paper.cells import Cell, window_cell
+from analysis.paper.cells import Cell, overall_cell, window_cell
 from analysis.paper.protocol import sweep_command
 from analysis.paper.selection import Selection
-from analysis.paper.values import BACKBONES, Key, Value, backbone_choice
+from analysis.paper.values import BACKBONES, OVERALL, Key, Value, backbone_choice, categories, value
 from analysis.runs.records import Records
 
 METRICS = {"segmentation": "pixel_auroc", "detection": "image_auroc"}
@@ -50,6 +50,45 @@ class PaperCells:
             selected = self.selection.runs_of(dataset, key)
             self._aurocs[place] = window_cell(key, selected, METRICS[key.task], None, sweep_command(sweep))
         return replace(self._aurocs[place], paper=paper)
+
+    def rows(self, dataset: str, table: str, columns: Sequence[Key]) -> dict[str, dict[Key, Cell]]:
+        """Return the AUROCs of a table as {category: {column: cell}}, the overall row last.
+
+        Args:
+            dataset: the data set.
+            table: the table, which is also the sweep that computes its runs.
+            columns: keys without category; one of FastFlow without backbone is of the backbone chosen by the paper's
+                rule.
+        """
+        rows: dict[str, dict[Key, Cell]] = {}
+        for category in categories(table):
+            row = rows[category] = {}
+            for column in columns:
+                key = replace(column, category=category)
+                notes: tuple[str, ...] = ()
+                if not column.backbone:
+                    backbone, remarks = self.backbone(category, table)
+                    key = replace(key, backbone=backbone)
+                    notes = remarks if column.task == "segmentation" else ()
+                cell = self.auroc(dataset, key, table, value(table, key))
+                row[column] = replace(cell, notes=(*cell.notes, *notes))
+        rows[OVERALL] = {
+            column: overall_cell(key, [row[column] for row in rows.values()], value(table, key))
+            for column in columns
+            for key in [replace(column, category=OVERALL)]
+        }
+        return rows
+
+    def pair(
+        self, category: str, model: str, backbone: str, task: str = "segmentation"
+    ) -> tuple[tuple[Cell, Value], tuple[Cell, Value]]:
+        """Return an AUROC on MVTec AD without and with AltUB: each our cell and the paper's, of Table A1 or Table 2."""
+        table = "table_a1" if model == "fastflow" else "table2"
+        without, altub = (Key(category, model, backbone, altub, task) for altub in PAIR)
+        return (
+            (self.auroc("mvtec", without, "table2"), value(table, without)),
+            (self.auroc("mvtec", altub, "table2"), value(table, altub)),
+        )
 
     def other(self, make: Callable[..., Cell], key: Key, sweep: str, paper: Value) -> Cell:
         """Return a cell of MVTec AD that is no AUROC, made by one of the functions of :mod:`analysis.paper.cells`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -64,7 +64,17 @@ def rows(table: str) -> tuple[Mapping[str, str], ...]:
 def values(table: str) -> Mapping[Key, Value]:
     """Return all cells of a table (``table1`` … ``table7``, ``table_a1``) in the order of the paper."""
     read = {"table1": _bests, "table3": _bests, "table5": _normality, "table7": _times}.get(table, _window)
-    return {key: value for row in rows(table) for key, value in read(row, CONSTANT.get(table, {}))}
+    return dict(cell for row in rows(table) for cell in read(row, CONSTANT.get(table, {})))
+
+
+def value(table: str, key: Key) -> Value:
+    """Return the cell of an experiment; a table that does not distinguish by backbone has one for all.
+
+    Raises:
+        KeyError: the table has no such cell.
+    """
+    cells = values(table)
+    return cells.get(key) or cells[replace(key, backbone="")]
 
 
 CONSTANT: Mapping[str, Mapping[str, str]] = {
@@ -94,16 +104,15 @@ def _bests(row: Mapping[str, str], constant: Mapping[str, str]) -> Cells:
         text = row.get(f"{task}_auroc")
         if text is not None:
             decimals = 0 if text.isdecimal() and text != "100" else 1
-            value = Value(best=float(text) if text else None, decimals=decimals)
-            yield Key(row["category"], model, backbone, altub, task), value
+            best = float(text) if text else None
+            yield Key(row["category"], model, backbone, altub, task), Value(best=best, decimals=decimals)
 
 
 def _window(row: Mapping[str, str], constant: Mapping[str, str]) -> Cells:
     try:
-        value = Value(float(row["mean"]), float(row["std"]))
+        yield _key(row, constant), Value(float(row["mean"]), float(row["std"]))
     except ValueError:
-        value = Value(text=row["mean"])
-    yield _key(row, constant), value
+        yield _key(row, constant), Value(text=row["mean"])
 
 
 def _normality(row: Mapping[str, str], constant: Mapping[str, str]) -> Cells:

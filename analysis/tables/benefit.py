@@ -11,7 +11,7 @@ from scipy import stats
 
 from analysis.paper.cells import Cell
 from analysis.paper.paper_cells import CFLOW_BACKBONE, METRICS, PAIR, PaperCells
-from analysis.paper.values import BACKBONES, Key, Value, categories, values
+from analysis.paper.values import BACKBONES, Key, Value, categories
 from analysis.runs import provenance
 from analysis.runs.run import Run
 from analysis.tables.layout import label
@@ -87,38 +87,38 @@ def _is_degenerate(points: np.ndarray) -> bool:
     return len(points) < FEWEST_CHECKPOINTS or bool((np.ptp(points, axis=0) == 0).any())
 
 
-Pair = tuple[Cell | Value, Cell | Value]
-
-
 def benefit(source: PaperCells) -> Table:
     """Return the comparison for each backbone, for all four, and for CFLOW-AD: ours and the paper's."""
-    groups: dict[str, list[tuple[Key, Key]]] = {}
-    for backbone in BACKBONES:
-        groups[f"FastFlow {label(backbone)}"] = _keys("fastflow", backbone, "segmentation")
+    groups = {
+        f"FastFlow {label(backbone)}": [
+            source.pair(category, "fastflow", backbone) for category in categories("table_a1")
+        ]
+        for backbone in BACKBONES
+    }
     groups[ALL_BACKBONES] = [pair for pairs in groups.values() for pair in pairs]
     for task in METRICS:
-        groups[f"CFLOW-AD, {task}"] = _keys("cflow", CFLOW_BACKBONE, task)
+        pairs = [source.pair(category, "cflow", CFLOW_BACKBONE, task) for category in categories("table_a1")]
+        groups[f"CFLOW-AD, {task}"] = pairs
     blocks: list[list[Line]] = []
     data: list[Datum] = []
     used: dict[str, Run] = {}
-    pairs: dict[str, int] = {}
+    counts: dict[str, int] = {}
     correlations: dict[str, tuple[Run, Key, float]] = {}
-    for name, keys in groups.items():
-        cells = [tuple(source.auroc("mvtec", key, "table2") for key in pair) for pair in keys]
-        complete = [(without, altub) for without, altub in cells if without.complete and altub.complete]
-        pairs[name] = len(complete)
+    for name, pairs in groups.items():
+        complete = [(without, altub) for (without, _), (altub, _) in pairs if without.complete and altub.complete]
+        counts[name] = len(complete)
         used |= {run.run_id: run for pair in complete for cell in pair for run in cell.runs}
         of_base: dict[str, list[float]] = {}
-        for cell in (cell for pair in cells for cell in pair if cell.complete and cell.key.task == "segmentation"):
-            for run in cell.runs:
+        for cell, _ in (side for pair in pairs for side in pair):
+            for run in cell.runs if cell.complete and cell.key.task == "segmentation" else ():
                 rho = rank_correlation(run)
                 if rho is not None:
                     of_base.setdefault(cell.key.altub, []).append(rho)
                     correlations[run.run_id] = run, cell.key, rho
                     used[run.run_id] = run
-        ours, ours_data = _row(name, "ours", complete, len(keys), of_base)
-        printed = [(_paper(without), _paper(altub)) for without, altub in keys]
-        paper, paper_data = _row("", "paper", printed, len(keys), {})
+        ours, ours_data = _row(name, "ours", complete, len(pairs), of_base)
+        printed = [(without, altub) for (_, without), (_, altub) in pairs]
+        paper, paper_data = _row("", "paper", printed, len(pairs), {})
         blocks.append([ours, paper])
         data += [ours_data, {**paper_data, "group": name}]
     data += [_run_datum(run, key, rho) for run, key, rho in correlations.values()]
@@ -132,25 +132,16 @@ def benefit(source: PaperCells) -> Table:
         remarks=[*REMARKS, *_across([run for run, _, _ in correlations.values()])],
         provenance=provenance.sentences(source.records, used.values()),
         run_ids=list(used),
-        count=f"{pairs[ALL_BACKBONES]} of {len(groups[ALL_BACKBONES])} pairs of FastFlow",
+        count=f"{counts[ALL_BACKBONES]} of {len(groups[ALL_BACKBONES])} pairs of FastFlow",
     )
 
 
-def _keys(model: str, backbone: str, task: str) -> list[tuple[Key, Key]]:
-    return [
-        (Key(category, model, backbone, PAIR[0], task), Key(category, model, backbone, PAIR[1], task))
-        for category in categories("table_a1")
-    ]
-
-
-def _paper(key: Key) -> Value:
-    if key.model == "fastflow":
-        return values("table_a1")[key]
-    return values("table2")[Key(key.category, key.model, "", key.altub, key.task)]
-
-
 def _row(
-    name: str, kind: str, pairs: Sequence[Pair], possible: int, correlations: Mapping[str, Sequence[float]]
+    name: str,
+    kind: str,
+    pairs: Sequence[tuple[Cell | Value, Cell | Value]],
+    possible: int,
+    correlations: Mapping[str, Sequence[float]],
 ) -> tuple[Line, Datum]:
     """Return the line of a group and its row of the CSV; ``correlations`` are by base distribution."""
     means = [[float(cell.mean or 0) for cell in side] for side in zip(*pairs, strict=True)] or [[], []]

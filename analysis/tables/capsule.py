@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from analysis.paper.cells import Cell, normality_cell, time_cell
-from analysis.paper.paper_cells import OTHER, PAIR, PaperCells
-from analysis.paper.values import BACKBONES, Key, Value, values
-from analysis.tables.layout import NORMALITY, TIME, WINDOW, CellFormat, PairedCell, block, datum, label
-from analysis.tables.paper_table import has_several_seeds, paper_table
+from analysis.paper.paper_cells import PAIR, PaperCells
+from analysis.paper.values import BACKBONES, Key, Value, value
+from analysis.tables.layout import NORMALITY, TIME, WINDOW, CellFormat, label, pair
+from analysis.tables.paper_table import paper_table
 from analysis.tables.table import Table
 
 
@@ -20,23 +20,16 @@ def _capsule(
     form: CellFormat,
     *,
     bases: Sequence[str] = PAIR,
-    unit: str = "percent",
     task: str = "",
+    unit: str = "percent",
     remarks: Sequence[str] = (),
 ) -> Table:
     """Return a table with the base distributions in the rows and the backbones in the columns."""
-    paper = values(name)
-    keys = [Key("capsule", "fastflow", backbone, altub, task) for altub in bases for backbone in BACKBONES]
-    cells = {(key.altub, key.backbone): make(key, paper[key]) for key in keys}
-    own = list(cells.values())
-    blocks = []
-    for altub in bases:
-        row = [PairedCell(cells[altub, name], cells.get((OTHER.get(altub, ""), name))) for name in BACKBONES]
-        blocks.append(block(label(altub), row, form, epochs=form is WINDOW, seeds=has_several_seeds(own)))
-    columns = ["", "", *map(label, BACKBONES)]
-    return paper_table(
-        source, name, caption, columns, blocks, own, [datum(cell, unit) for cell in own], remarks=remarks
-    )
+    keys = {base: [Key("capsule", "fastflow", backbone, base, task) for backbone in BACKBONES] for base in bases}
+    cells = {key: make(key, value(name, key)) for row in keys.values() for key in row}
+    rows = {base: [pair(key, cells) for key in row] for base, row in keys.items()}
+    columns = [label(backbone) for backbone in BACKBONES]
+    return paper_table(source, name, caption, columns, rows, form, remarks=remarks, unit=unit)
 
 
 def table5(source: PaperCells) -> Table:

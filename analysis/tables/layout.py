@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from analysis.paper.cells import Cell, CellState
+from analysis.paper.paper_cells import OTHER
 from analysis.paper.values import Key, Value
 from analysis.tables.table import Datum, Entry, Line, difference, number
 
@@ -32,10 +33,37 @@ def label(name: str) -> str:
     return LABELS.get(name, name.replace("_", " ").capitalize())
 
 
-def datum(cell: Cell, unit: str = "percent", paper_backbone: str = "") -> Datum:
+@dataclass(frozen=True)
+class PairedCell:
+    """A cell and the one that it is compared with, in one column of a row.
+
+    Attributes:
+        cell: the cell.
+        other: the cell that it competes with for bold letters.
+        notes: footnotes to the paper's value.
+        paper_backbone: the backbone that the paper's value is of, for the CSV.
+    """
+
+    cell: Cell
+    other: Cell | None = None
+    notes: tuple[str, ...] = ()
+    paper_backbone: str = ""
+
+
+def pair(key: Key, cells: Mapping[Key, Cell], notes: tuple[str, ...] = (), paper_backbone: str = "") -> PairedCell:
+    """Return the cell of a key, with the one of the other base distribution that the paper compares it with."""
+    other = cells.get(replace(key, altub=OTHER.get(key.altub, "")))
+    return PairedCell(cells[key], other, notes, paper_backbone)
+
+
+def quoted(key: Key, paper: Value, notes: tuple[str, ...] = (), paper_backbone: str = "") -> PairedCell:
+    """Return a cell that only the paper has."""
+    return PairedCell(Cell(key, CellState.quoted, paper=paper), None, notes, paper_backbone)
+
+
+def datum(paired: PairedCell, unit: str) -> Datum:
     """Return a cell's row of the CSV; a value that does not exist is None."""
-    paper = cell.paper or Value()
-    key = cell.key
+    cell, key, paper = paired.cell, paired.cell.key, paired.cell.paper or Value()
 
     def rounded(value: float | None) -> float | None:
         return None if value is None or math.isnan(value) else round(value, 6)
@@ -60,28 +88,13 @@ def datum(cell: Cell, unit: str = "percent", paper_backbone: str = "") -> Datum:
         "paper_best": paper.best,
         "paper_ci95": paper.interval,
         "paper_text": paper.text,
-        "paper_backbone": paper_backbone,
+        "paper_backbone": paired.paper_backbone,
         "cells": "{}/{}".format(*cell.parts) if cell.parts else "",
         "unit": unit,
         "git_commit": ";".join(dict.fromkeys(run.tags.get("git_commit", "") for run in cell.runs)),
         "git_dirty": ";".join(dict.fromkeys(run.tags.get("git_dirty", "") for run in cell.runs)),
         "notes": " ".join(cell.notes),
     }
-
-
-@dataclass(frozen=True)
-class PairedCell:
-    """A cell and the one that it is compared with, in one column of a row.
-
-    Attributes:
-        cell: the cell.
-        other: the cell that it competes with for bold letters.
-        notes: footnotes to the paper's value.
-    """
-
-    cell: Cell
-    other: Cell | None = None
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,17 +105,20 @@ class CellFormat:
         value: text of a value, ours or the paper's.
         difference: text of ours minus the paper's.
         order: the key that is larger in the better of a pair; None if the value does not exist.
+        epochs: True if best and best epoch get a line.
     """
 
     value: Callable[[Cell | Value], str]
     difference: Callable[[Cell, Value], str]
     order: Callable[[Cell | Value], tuple[float, ...] | None]
+    epochs: bool = False
 
 
 WINDOW = CellFormat(
     value=lambda cell: f"({number(cell.mean, 1)}, {number(cell.std, 2)})",
     difference=lambda cell, paper: f"({difference(cell.mean, paper.mean, 1)}, {difference(cell.std, paper.std, 2)})",
     order=lambda cell: None if cell.mean is None or cell.std is None else (round(cell.mean, 1), -round(cell.std, 2)),
+    epochs=True,
 )
 """(mean, standard deviation) in percent: the larger mean is better, of equal ones the smaller deviation."""
 
@@ -110,6 +126,7 @@ BEST = CellFormat(
     value=lambda cell: number(cell.best, cell.decimals if isinstance(cell, Value) else 1),
     difference=lambda cell, paper: difference(cell.best, paper.best, 1),
     order=lambda cell: None if cell.best is None else (round(cell.best, 1),),
+    epochs=True,
 )
 """The best in percent."""
 
@@ -140,9 +157,8 @@ def block(
     cells: Sequence[PairedCell],
     form: CellFormat,
     *,
-    epochs: bool,
-    backbones: tuple[str, str] | None = None,
-    seeds: bool = False,
+    seeds: bool,
+    backbones: tuple[str, str] | None,
 ) -> list[Line]:
     """Return the lines of one row of the paper's table.
 
@@ -150,9 +166,8 @@ def block(
         name: name of the row.
         cells: its columns.
         form: format of the values.
-        epochs: True if best and best epoch get a line.
-        backbones: ours and the paper's, if the table has a column for them.
         seeds: True if the number of seeds gets a line.
+        backbones: ours and the paper's, if the table has a column for them.
     """
 
     def line(first: str, kind: str, backbone: str, entries: Iterable[Entry]) -> Line:
@@ -198,15 +213,10 @@ def block(
 
     own, their = backbones or ("", "")
     lines = [line(name, "ours", own, map(ours, cells))]
-    if epochs:
+    if form.epochs:
         lines.append(line("", "epoch" if form is BEST else "best (epoch)", "", map(best, cells)))
     if seeds:
         lines.append(line("", "seeds, 95 % CI", "", map(several, cells)))
     lines.append(line("", "paper", their, map(paper, cells)))
     lines.append(line("", "difference", "", map(gap, cells)))
     return lines
-
-
-def quoted(key: Key, paper: Value) -> Cell:
-    """Return a cell that only the paper has."""
-    return Cell(key, CellState.quoted, paper=paper)

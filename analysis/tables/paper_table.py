@@ -1,13 +1,14 @@
-"""A table of the paper: its cells, with the remarks on their seeds and origin that all these tables share."""
+"""A table of the paper: its cells in the paper's layout, with remarks on their seeds and their origin."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from analysis.paper.cells import Cell
+from analysis.paper.cells import CellState
 from analysis.paper.paper_cells import PaperCells
 from analysis.runs import provenance
-from analysis.tables.table import Datum, Line, Table
+from analysis.tables.layout import CellFormat, PairedCell, block, datum, label
+from analysis.tables.table import Table
 
 QUOTED_REMARK = "† Quoted by the paper from the original publications, not measured by it; such values are marked so."
 
@@ -17,36 +18,50 @@ def paper_table(
     name: str,
     caption: str,
     columns: Sequence[str],
-    blocks: Sequence[Sequence[Line]],
-    cells: Sequence[Cell],
-    data: Sequence[Datum],
+    rows: Mapping[str, Sequence[PairedCell]],
+    form: CellFormat,
     *,
+    backbones: Mapping[str, tuple[str, str]] | None = None,
     groups: Sequence[tuple[str, int]] = (),
-    labels: int = 2,
     remarks: Sequence[str] = (),
+    unit: str = "percent",
 ) -> Table:
-    """Return a table of the paper, with the seeds and the provenance of its cells."""
+    """Return a table of the paper.
+
+    Args:
+        source: the cells of all tables.
+        name: name of the table's files.
+        caption: its content, units included.
+        columns: names of the columns, without those of the labels.
+        rows: {name of a row: its cells}.
+        form: format of the cells.
+        backbones: {name of a row: ours and the paper's}, if they get a column.
+        groups: texts above the columns, and how many columns each spans.
+        remarks: sentences about the whole table.
+        unit: of the values, for the CSV.
+    """
+    paired = [cell for row in rows.values() for cell in row]
+    cells = [one.cell for one in paired if one.cell.state != CellState.quoted]
     runs = {run.run_id: run for cell in cells for run in cell.runs}
-    seeds = {cell.seeds for cell in cells if cell.complete and cell.parts is None}
-    if seeds == {1}:
-        names = sorted({run.seed for run in runs.values()})
-        remarks = [*remarks, f"One seed in every cell ({', '.join(names)})."]
+    if {cell.seeds for cell in cells if cell.complete and cell.parts is None} == {1}:
+        seeds = sorted({run.seed for run in runs.values()})
+        remarks = [*remarks, f"One seed in every cell ({', '.join(seeds)})."]
+    several = any(cell.seeds > 1 for cell in cells)
+    labels = ["", "", "backbone"] if backbones else ["", ""]
     return Table(
         name=name,
         title="Table " + name.removeprefix("table").strip("_").upper(),
         caption=caption,
-        columns=columns,
-        blocks=blocks,
-        data=data,
-        labels=labels,
-        groups=groups,
+        columns=[*labels, *columns],
+        blocks=[
+            block(label(name), row, form, seeds=several, backbones=backbones[name] if backbones else None)
+            for name, row in rows.items()
+        ],
+        data=[datum(cell, unit) for cell in paired],
+        labels=len(labels),
+        groups=[("", len(labels)), *groups] if groups else (),
         remarks=remarks,
         provenance=provenance.sentences(source.records, runs.values()),
         run_ids=list(runs),
         cells=cells,
     )
-
-
-def has_several_seeds(cells: Sequence[Cell]) -> bool:
-    """True if any cell is from more than one seed."""
-    return any(cell.seeds > 1 for cell in cells)
