@@ -51,7 +51,7 @@ COUNTS = {"mvtec": mvtec.COUNTS, "btad": btad.COUNTS}
 ORDER = ["table1", "table2", "table_a1", "table3", "table4", "table6", "table5", "fig4", "fig1", "fig3", "table7"]
 
 
-class Meter(TorchDispatchMode):
+class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds up, operation by operation, what would be computed.
 
     Attributes:
@@ -60,7 +60,7 @@ class Meter(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.flops, self.seconds = 0.0, 0.0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -142,7 +142,7 @@ def on_meta() -> Iterator[None]:
     names = ("random_orthogonal", "kernels_for")
     originals = [getattr(coupling, name) for name in names]
     coupling.random_orthogonal = lambda size: torch.eye(size, device="cpu")
-    coupling.kernels_for = lambda x: Kernels if x.dim() > 2 else None
+    coupling.kernels_for = lambda x: Kernels if x.dim() > 2 else None  # type: ignore[assignment,return-value]
     try:
         with torch.device("meta"):
             yield
@@ -153,7 +153,8 @@ def on_meta() -> Iterator[None]:
 
 def metered(work: Callable[[], object]) -> Meter:
     """What the work would take."""
-    with Meter() as meter:
+    meter = Meter()
+    with meter:
         work()
     return meter
 
@@ -220,7 +221,7 @@ def _fibre_lesson(config: Config, density: Density, features: list[Tensor], psi_
             log_p = log_likelihood(density.fibres(scale, maps, rows, freeze_flow=psi_only)) / maps.shape[1]
             (-torch.nn.functional.logsigmoid(log_p).mean()).backward()  # type: ignore[no-untyped-call]
 
-        parts = density if joint else torch.nn.ModuleList([density.flow.scales[scale], density.bases[scale]])  # type: ignore[index]
+        parts = density if joint else torch.nn.ModuleList([density.flow.scales[scale], density.bases[scale]])  # type: ignore[index,list-item]
         adam = 0 if psi_only else _adam(density, list(parts.parameters()))
         total += (maps.numel() // maps.shape[1] // model.fibre_batch) * (metered(learn).seconds + adam)
     return total

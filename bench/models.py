@@ -50,10 +50,8 @@ class Peaks:
             gradient = torch.randn(images, 512, 32, 32, dtype=dtype)
             source, target = torch.randn(2, 2**26)
         if device.type == "cuda":
-            conv, x, gradient = (
-                part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-                for part in (conv, x, gradient)
-            )
+            conv = conv.to(memory_format=torch.channels_last)
+            x, gradient = (maps.to(memory_format=torch.channels_last) for maps in (x, gradient))
         x.requires_grad_()
         product = best(lambda: a @ b)
         convolution = best(lambda: conv(x).backward(gradient))

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
+import numpy as np
 import psutil
 import torch
 from FrEIA.modules import AllInOneBlock
@@ -29,6 +30,7 @@ from altub_exp.detector.assembly import build_backbone, build_density, build_lea
 from altub_exp.detector.evaluation import Scores, TestSet, detection, positions, scores_from
 from altub_exp.detector.inference import Detector
 from altub_exp.experiment import train_epoch
+from altub_exp.features.backbone import Backbone
 from altub_exp.features.extraction import Extractor
 from altub_exp.features.maps import FeatureMaps
 from altub_exp.flows import cflow, fastflow
@@ -71,11 +73,11 @@ class PlainBlock(CouplingBlock):
 @contextlib.contextmanager
 def made_of(block: type, module: ModuleType) -> Iterator[None]:
     """Within it the flows of ``module`` are made of another block."""
-    ours, module.CouplingBlock = module.CouplingBlock, block
+    ours, module.CouplingBlock = module.CouplingBlock, block  # type: ignore[attr-defined]
     try:
         yield
     finally:
-        module.CouplingBlock = ours
+        module.CouplingBlock = ours  # type: ignore[attr-defined]
 
 
 class Noise:
@@ -124,7 +126,9 @@ class Trial:
         began = time.time()
         self.features = self._maps(self.work.train, seed=0)
         defects = masks(self.work.test, self.work.size).numpy()
-        self.test = TestSet(self._maps(self.work.test, seed=1), defects.any(axis=(1, 2)), defects, self.work.size)
+        self.test = TestSet(
+            self._maps(self.work.test, seed=1), np.asarray(defects.any(axis=(1, 2))), defects, self.work.size
+        )
         filled = time.time() - began
         module = {"fastflow": fastflow, "cflow": cflow}[self.work.model]
         block = AllInOneBlock if self.dense else PlainBlock if self.compiled else CouplingBlock
@@ -167,7 +171,7 @@ class Trial:
 
     def image(self) -> None:
         """Inference of one image, from memory to its map."""
-        assert not isinstance(self.backbone, Noise)
+        assert isinstance(self.backbone, Backbone)
         parts = (self.backbone, self.learner.density, self.scoring, self._extremes, (0.0, 1.0))
         Detector(*parts, self.work.size, self.config.dataset.interpolation, self.device).scores(
             images(1, self.work.size, seed=2)
@@ -183,7 +187,7 @@ class Subnets:
         self._subnets = [
             (block.subnet, torch.randn_like(maps[:, : block.splits[0]]), torch.randn_like(maps))
             for maps, flow in zip(batch, trial.learner.density.flow.flows, strict=True)  # type: ignore[arg-type]
-            for block in flow.module_list  # type: ignore[union-attr]
+            for block in flow.module_list
         ]
 
     def train(self) -> None:

@@ -71,7 +71,7 @@ def cflow(work: Work) -> tuple[torch.nn.Module, Step]:
                     continue
                 optimizer.zero_grad()
                 z, log_det = decoder(fibres[rows], [conditions[rows]])
-                (-F.logsigmoid(get_logp(channels, z, log_det) / channels)).mean().backward()
+                (-F.logsigmoid(get_logp(channels, z, log_det) / channels)).mean().backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
 
     return model, step

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
 import torch
+from torch.autograd import DeviceType  # type: ignore[attr-defined]
 from torch.profiler import ProfilerActivity, profile
 
 from altub_exp.config.schema import CFlowConfig, Config, Device, Precision
@@ -103,7 +104,7 @@ def kernels(work: Callable[[], object], count: int) -> None:
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:
         work()
         now()
-    events = [event for event in profiler.key_averages() if event.device_type == torch.autograd.DeviceType.CUDA]
+    events = [event for event in profiler.key_averages() if event.device_type == DeviceType.CUDA]
     total = sum(event.self_device_time_total for event in events)
     print(f"    {sum(event.count for event in events)} kernels, {total / 1000:.2f} ms of the GPU")
     for event in sorted(events, key=lambda event: -event.self_device_time_total)[:count]:

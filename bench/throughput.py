@@ -42,7 +42,8 @@ def table_a1_hours(train: float, test: float) -> float:
     0.302
     """
     images = [sum(count) for count in zip(*((n, good + bad) for n, good, bad in COUNTS.values()), strict=True)]
-    return EPOCHS * (images[0] * train + images[1] * test) / 3600
+    hours: float = EPOCHS * (images[0] * train + images[1] * test) / 3600
+    return hours
 
 
 @contextmanager

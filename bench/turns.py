@@ -93,14 +93,14 @@ def masks(count: int, size: int) -> Tensor:
 
 def now() -> float:
     """Seconds on a clock, when all that was begun on a GPU has ended."""
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
 def peak_memory() -> float:
     """GiB that this process held at most: of the GPU's memory where it uses one, otherwise of the machine's."""
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return torch.cuda.max_memory_reserved() / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 

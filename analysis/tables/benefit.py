@@ -136,12 +136,12 @@ def benefit(source: PaperCells) -> Table:
     )
 
 
+Pair = tuple[Cell | Value, Cell | Value]
+"""Without and with AltUB."""
+
+
 def _row(
-    name: str,
-    kind: str,
-    pairs: Sequence[tuple[Cell | Value, Cell | Value]],
-    possible: int,
-    correlations: Mapping[str, Sequence[float]],
+    name: str, kind: str, pairs: Sequence[Pair], possible: int, correlations: Mapping[str, Sequence[float]]
 ) -> tuple[Line, Datum]:
     """Return the line of a group and its row of the CSV; ``correlations`` are by base distribution."""
     means = [[float(cell.mean or 0) for cell in side] for side in zip(*pairs, strict=True)] or [[], []]
