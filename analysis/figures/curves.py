@@ -93,15 +93,8 @@ def draw_curves(axes: Axes, variants: Sequence[Variant], styles: Sequence[Look],
                 axes.plot(x, y, color=look.colour, linewidth=0.5, alpha=0.45, label="_seed")
         common = sorted(set.intersection(*map(set, series))) if series else []
         means = [float(np.mean([100 * points[epoch] for points in series])) for epoch in common]
-        axes.plot(
-            common,
-            means,
-            color=look.colour,
-            linestyle=look.line,
-            marker=look.marker,
-            markevery=max(1, len(common) // MARKERS),
-            label=legend_text(variant, look, metric),
-        )
+        every = max(1, len(common) // MARKERS)
+        axes.plot(common, means, **look.options, markevery=every, label=legend_text(variant, look, metric))
         ticks = psi_only_epochs(variant.runs[0]) if series else []
         axes.plot(
             ticks,
@@ -130,16 +123,9 @@ def draw_statistics(axes: Axes, variants: Sequence[Variant], styles: Sequence[Lo
             statistics = run.statistics(metric)
             if statistics is None or run.missing(metric):
                 continue
-            axes.errorbar(
-                x + shift,
-                100 * statistics.mean,
-                yerr=100 * statistics.std,
-                color=look.colour,
-                marker=look.marker,
-                markersize=3.5,
-                elinewidth=0.9,
-                capsize=2,
-            )
+            mean, std = 100 * statistics.mean, 100 * statistics.std
+            options = look.options | {"linestyle": "none", "markersize": 3.5, "elinewidth": 0.9, "capsize": 2}
+            axes.errorbar(x + shift, mean, yerr=std, **options)
             axes.plot(x + shift, 100 * statistics.best, marker="*", markersize=5, color=look.colour, clip_on=False)
     axes.set_xlim(-0.6, len(variants) - 0.4)
     axes.set_xticks([])

@@ -6,9 +6,11 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import matplotlib
+import matplotlib.style
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -18,32 +20,6 @@ PAGE = 7.2
 """Widths of a journal's column and page in inches."""
 
 PNG_DPI = 300
-
-RC: dict[str, Any] = {
-    "font.size": 8,
-    "axes.titlesize": 8,
-    "axes.labelsize": 8,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "legend.fontsize": 7,
-    "legend.frameon": False,
-    "legend.handlelength": 2.4,
-    "legend.borderaxespad": 0.2,
-    "legend.labelspacing": 0.25,
-    "figure.titlesize": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.6,
-    "axes.formatter.useoffset": False,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "lines.linewidth": 1.1,
-    "lines.markersize": 3.5,
-    "hatch.linewidth": 0.5,
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",  # opaque: a transparent figure is unreadable on a dark page
-    "pdf.fonttype": 42,  # TrueType, as journals ask for
-}
 
 FOOTNOTE = 6.5
 """Size of the letters in points."""
@@ -64,6 +40,11 @@ class Look:
     colour: str
     line: LineStyle
     marker: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of matplotlib's ``plot``."""
+        return {"color": self.colour, "linestyle": self.line, "marker": self.marker}
 
 
 BASES = {
@@ -118,7 +99,7 @@ def looks(bases: Sequence[str]) -> list[Look]:
 
 def styled() -> AbstractContextManager[None]:
     """Return the context in which figures are made and saved."""
-    return matplotlib.rc_context(RC)
+    return matplotlib.style.context(Path(__file__).with_name("print.mplstyle"))
 
 
 def new_figure(width: float, height: float, **pads: Any) -> Figure:
@@ -140,7 +121,7 @@ def titled_figure(width: float, height: float, title: str, notes: Sequence[str],
     with styled():
         figure = new_figure(width, height, **pads)
         yield figure
-        figure.suptitle(_wrapped(figure, title, RC["figure.titlesize"]))
+        figure.suptitle(_wrapped(figure, title, matplotlib.rcParams["figure.titlesize"]))
         if notes:
             text = "\n".join(_wrapped(figure, note, FOOTNOTE) for note in notes)
             figure.set_size_inches(width, height + (text.count("\n") + 2) * 1.25 * FOOTNOTE / 72)

@@ -128,19 +128,18 @@ def half_width(values: Sequence[float]) -> float | None:
 
 
 def cell_without_values(
-    key: Key, selected: SelectedRuns, paper: Value | None, missing: Callable[[Run], int], command: str
+    key: Key, selected: SelectedRuns, missing: Callable[[Run], int], command: str
 ) -> tuple[Cell, list[Run]]:
     """Return a cell with its state and footnotes, but no values yet, and the runs that its values come from.
 
     Args:
         key: the experiment that it is about.
         selected: its runs.
-        paper: the paper's cell.
         missing: counts the evaluations that a run should have and has not.
         command: the command that computes the runs.
     """
     if not selected.runs:
-        return Cell(key, paper=paper, notes=(f"No run in MLflow; `{command}` computes it.",)), []
+        return Cell(key, notes=(f"No run in MLflow; `{command}` computes it.",)), []
     complete, notes, states = [], list(selected.notes), []
     for run in selected.runs:
         state, reason = run_state(run, missing(run))
@@ -152,13 +151,13 @@ def cell_without_values(
             notes.append(f"Seed {run.seed} left out: {reason[0].lower()}{reason[1:]}" if several else reason)
     state = (CellState.conflict if selected.conflict else CellState.finished) if complete else states[0]
     runs = tuple(complete) or selected.runs
-    cell = Cell(key, state, runs, seeds=len(complete), notes=tuple(notes), paper=paper, deviating=selected.deviating)
+    cell = Cell(key, state, runs, seeds=len(complete), notes=tuple(notes), deviating=selected.deviating)
     return cell, complete
 
 
-def window_cell(key: Key, selected: SelectedRuns, metric: str, paper: Value | None, command: str) -> Cell:
+def window_cell(key: Key, selected: SelectedRuns, metric: str, command: str) -> Cell:
     """Return mean, standard deviation and best of an AUROC (paper: section 5.1)."""
-    cell, runs = cell_without_values(key, selected, paper, lambda run: run.missing(metric), command)
+    cell, runs = cell_without_values(key, selected, lambda run: run.missing(metric), command)
     if not runs:
         if len(cell.runs) == 1 and cell.state != CellState.crashed and (part := cell.runs[0].statistics(metric)):
             due = len(cell.runs[0].due_epochs)
@@ -178,7 +177,7 @@ def window_cell(key: Key, selected: SelectedRuns, metric: str, paper: Value | No
     )
 
 
-def normality_cell(key: Key, selected: SelectedRuns, paper: Value | None, command: str) -> Cell:
+def normality_cell(key: Key, selected: SelectedRuns, command: str) -> Cell:
     """Return the Kolmogorov-Smirnov statistic over all channels and checkpoints: mean ± 1.96·s/√n.
 
     Paper: Eq. 8 and Table 5.
@@ -190,7 +189,7 @@ def normality_cell(key: Key, selected: SelectedRuns, paper: Value | None, comman
         series = run.series.get("ks", {})
         return sum(epoch not in series for epoch in due) or (0 if series else 1)
 
-    cell, runs = cell_without_values(key, selected, paper, missing, command)
+    cell, runs = cell_without_values(key, selected, missing, command)
     if not runs:
         return cell
     means, spreads, channels = (
@@ -204,9 +203,9 @@ def normality_cell(key: Key, selected: SelectedRuns, paper: Value | None, comman
     return replace(cell, mean=100 * mean, std=100 * std, interval=float(100 * 1.96 * std / math.sqrt(total)))
 
 
-def time_cell(key: Key, selected: SelectedRuns, paper: Value | None, command: str) -> Cell:
+def time_cell(key: Key, selected: SelectedRuns, command: str) -> Cell:
     """Return milliseconds per image (paper: Table 7)."""
-    cell, runs = cell_without_values(key, selected, paper, lambda run: 0, command)
+    cell, runs = cell_without_values(key, selected, lambda run: 0, command)
     if not runs:
         return cell
     timed = [run for run in runs if "inference_ms" in run.metrics]

@@ -48,7 +48,7 @@ class PaperCells:
         place = dataset, key, sweep
         if place not in self._aurocs:
             selected = self.selection.runs_of(dataset, key)
-            self._aurocs[place] = window_cell(key, selected, METRICS[key.task], None, sweep_command(sweep))
+            self._aurocs[place] = window_cell(key, selected, METRICS[key.task], sweep_command(sweep))
         return replace(self._aurocs[place], paper=paper)
 
     def rows(self, dataset: str, table: str, columns: Sequence[Key]) -> dict[str, dict[Key, Cell]]:
@@ -85,14 +85,12 @@ class PaperCells:
         """Return an AUROC on MVTec AD without and with AltUB: each our cell and the paper's, of Table A1 or Table 2."""
         table = "table_a1" if model == "fastflow" else "table2"
         without, altub = (Key(category, model, backbone, altub, task) for altub in PAIR)
-        return (
-            (self.auroc("mvtec", without, "table2"), value(table, without)),
-            (self.auroc("mvtec", altub, "table2"), value(table, altub)),
-        )
+        cells = (self.auroc("mvtec", key, "table2") for key in (without, altub))
+        return (next(cells), value(table, without)), (next(cells), value(table, altub))
 
     def other(self, make: Callable[..., Cell], key: Key, sweep: str, paper: Value) -> Cell:
         """Return a cell of MVTec AD that is no AUROC, made by one of the functions of :mod:`analysis.paper.cells`."""
-        return make(key, self.selection.runs_of("mvtec", key), paper, sweep_command(sweep))
+        return replace(make(key, self.selection.runs_of("mvtec", key), sweep_command(sweep)), paper=paper)
 
     def backbone(self, category: str, sweep: str) -> tuple[str, tuple[str, ...]]:
         """Return the backbone of FastFlow for a category by the paper's rule, and footnotes.

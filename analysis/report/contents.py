@@ -43,6 +43,13 @@ SWEEPS = {"benefit": "table2", "heatmap": "table2"}
 """The sweep that computes the runs of an artefact, if it has another name."""
 
 TITLES = {"heatmap": "Heat map of differences", "fig1": "Fig. 1", "fig3": "Fig. 3", "fig4": "Fig. 4"}
+OTHERS = {
+    "Curves of all runs": "figures stability",
+    "Maps of all runs": "figures maps",
+    "All runs": "tables stability",
+    "This page": "report",
+}
+"""Titles of what any run gives, and the commands of the analysis that make it."""
 
 
 @dataclass(frozen=True)
@@ -188,22 +195,10 @@ def report(records: Records, artifacts: Artifacts, options: Sequence[str] = ()) 
 
 def recipes(artefacts: Iterable[Artefact], more: str) -> list[tuple[str, str, str]]:
     """Return for every table and figure its title, the command that computes its runs, and the one that makes it."""
-    tables = [
-        (artefact.table.title, artefact.compute, f"python -m analysis.tables {artefact.table.name}{more}")
-        for artefact in artefacts
-    ]
-    figures = [
+    rows = [(artefact.table.title, artefact.compute, artefact.rebuild[0]) for artefact in artefacts]
+    rows += [
         (TITLES[name], sweep_command(SWEEPS.get(name, name)), f"python -m analysis.figures {name}{more}")
         for of_table in ARTEFACTS.values()
         for name in sorted(of_table)
     ]
-    every = [
-        (title, "", f"python -m analysis.{name}{more}")
-        for title, name in (
-            ("Curves of all runs", "figures stability"),
-            ("Maps of all runs", "figures maps"),
-            ("All runs", "tables stability"),
-            ("This page", "report"),
-        )
-    ]
-    return [*tables, *figures, *every]
+    return rows + [(title, "", f"python -m analysis.{command}{more}") for title, command in OTHERS.items()]

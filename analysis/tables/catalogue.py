@@ -13,15 +13,7 @@ from analysis.tables.stability import stability
 from analysis.tables.table import Table
 
 PAPER: dict[str, Callable[[PaperCells], Table]] = {
-    "table1": table1,
-    "table2": table2,
-    "table3": table3,
-    "table4": table4,
-    "table5": table5,
-    "table6": table6,
-    "table7": table7,
-    "table_a1": table_a1,
-    "benefit": benefit,
+    make.__name__: make for make in (table1, table2, table3, table4, table5, table6, table7, table_a1, benefit)
 }
 """The tables that are made from the runs of the paper's grid."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from analysis.paper.cells import Cell, CellState
@@ -68,31 +68,26 @@ def datum(paired: PairedCell, unit: str) -> Datum:
     def rounded(value: float | None) -> float | None:
         return None if value is None or math.isnan(value) else round(value, 6)
 
+    def distinct(tag: str) -> str:
+        return ";".join(dict.fromkeys(run.tags.get(tag, "") for run in cell.runs))
+
     return {
-        "category": key.category,
-        "model": key.model,
-        "backbone": key.backbone,
-        "altub": key.altub,
-        "task": key.task,
-        "mean": rounded(cell.mean),
-        "std": rounded(cell.std),
-        "best": rounded(cell.best),
+        **vars(key),
+        **{name: rounded(getattr(cell, name)) for name in ("mean", "std", "best")},
         "best_epoch": cell.best_epoch,
         "ci95": rounded(cell.interval),
         "best_ci95": rounded(cell.best_interval),
         "seeds": cell.seeds,
         "state": cell.state,
         "run_ids": ";".join(run.run_id for run in cell.runs),
-        "paper_mean": paper.mean,
-        "paper_std": paper.std,
-        "paper_best": paper.best,
+        **{f"paper_{name}": getattr(paper, name) for name in ("mean", "std", "best")},
         "paper_ci95": paper.interval,
         "paper_text": paper.text,
         "paper_backbone": paired.paper_backbone,
         "cells": "{}/{}".format(*cell.parts) if cell.parts else "",
         "unit": unit,
-        "git_commit": ";".join(dict.fromkeys(run.tags.get("git_commit", "") for run in cell.runs)),
-        "git_dirty": ";".join(dict.fromkeys(run.tags.get("git_dirty", "") for run in cell.runs)),
+        "git_commit": distinct("git_commit"),
+        "git_dirty": distinct("git_dirty"),
         "notes": " ".join(cell.notes),
     }
 
@@ -170,16 +165,30 @@ def block(
         backbones: ours and the paper's, if the table has a column for them.
     """
 
-    def line(first: str, kind: str, backbone: str, entries: Iterable[Entry]) -> Line:
-        return [Entry(first), Entry(kind), *([Entry(backbone)] if backbones else []), *entries]
+    def line(kind: str, entry: Callable[[PairedCell], Entry], first: str = "", backbone: str = "") -> Line:
+        labels = [Entry(first), Entry(kind), *([Entry(backbone)] if backbones else [])]
+        empty = [paired.cell.state == CellState.quoted and kind != "paper" for paired in cells]
+        return labels + [Entry() if blank else entry(paired) for blank, paired in zip(empty, cells, strict=True)]
 
     def ours(paired: PairedCell) -> Entry:
-        cell, other = paired.cell, paired.other
-        if cell.state == CellState.quoted:
-            return Entry()
+        cell = paired.cell
         if cell.mean is None and cell.best is None:
             return Entry(cell.state, notes=cell.notes)
-        return Entry(form.value(cell) + _parts(cell), _better(cell, other, form), cell.notes)
+        return Entry(form.value(cell) + _parts(cell), _better(cell, paired.other, form), cell.notes)
+
+    def best(paired: PairedCell) -> Entry:
+        cell = paired.cell
+        if cell.best is None:
+            return Entry("—")
+        if form is BEST:
+            return Entry("—" if cell.best_epoch is None else str(cell.best_epoch))
+        return Entry(number(cell.best, 1) + (f" ({cell.best_epoch})" if cell.best_epoch is not None else ""))
+
+    def several(paired: PairedCell) -> Entry:
+        cell = paired.cell
+        width = cell.best_interval if form is BEST else cell.interval
+        text = f"{cell.seeds}" + (f", ± {width:.2f}" if width is not None and cell.seeds > 1 else "")
+        return Entry(text if cell.complete else "")
 
     def paper(paired: PairedCell) -> Entry:
         value = paired.cell.paper
@@ -190,33 +199,14 @@ def block(
 
     def gap(paired: PairedCell) -> Entry:
         cell = paired.cell
-        if cell.state == CellState.quoted:
-            return Entry()
         if cell.paper is None or cell.paper.text or not cell.complete:
             return Entry("—")
         return Entry(form.difference(cell, cell.paper))
 
-    def best(paired: PairedCell) -> Entry:
-        cell = paired.cell
-        if cell.best is None:
-            return Entry("" if cell.state == CellState.quoted else "—")
-        if form is BEST:
-            return Entry("—" if cell.best_epoch is None else str(cell.best_epoch))
-        return Entry(number(cell.best, 1) + (f" ({cell.best_epoch})" if cell.best_epoch is not None else ""))
-
-    def several(paired: PairedCell) -> Entry:
-        cell = paired.cell
-        if not cell.complete:
-            return Entry()
-        width = cell.best_interval if form is BEST else cell.interval
-        return Entry(f"{cell.seeds}" + (f", ± {width:.2f}" if width is not None and cell.seeds > 1 else ""))
-
     own, their = backbones or ("", "")
-    lines = [line(name, "ours", own, map(ours, cells))]
+    lines = [line("ours", ours, name, own)]
     if form.epochs:
-        lines.append(line("", "epoch" if form is BEST else "best (epoch)", "", map(best, cells)))
+        lines.append(line("epoch" if form is BEST else "best (epoch)", best))
     if seeds:
-        lines.append(line("", "seeds, 95 % CI", "", map(several, cells)))
-    lines.append(line("", "paper", their, map(paper, cells)))
-    lines.append(line("", "difference", "", map(gap, cells)))
-    return lines
+        lines.append(line("seeds, 95 % CI", several))
+    return [*lines, line("paper", paper, backbone=their), line("difference", gap)]

@@ -11,12 +11,7 @@ from analysis.tables.layout import BEST, WINDOW, PairedCell, label, pair, quoted
 from analysis.tables.paper_table import QUOTED_REMARK, paper_table
 from analysis.tables.table import Table
 
-QUOTES = {
-    "sspcab_draem": "SSPCAB (DRAEM)",
-    "patchcore": "PatchCore",
-    "cs_flow": "CS-Flow",
-    "differnet": "DifferNet",
-}
+QUOTES = {"sspcab_draem": "SSPCAB (DRAEM)", "patchcore": "PatchCore", "cs_flow": "CS-Flow", "differnet": "DifferNet"}
 METHODS = {"cflow": "CFLOW-AD", "fastflow": "FastFlow"}
 OWN_BACKBONES = {"cflow": CFLOW_BACKBONE, "fastflow": ""}
 """FastFlow's is another one in each category, see :meth:`analysis.paper.paper_cells.PaperCells.backbone`."""

@@ -12,36 +12,12 @@ from altub_exp.machine.disk import write_text
 from analysis.tables.table import Table
 
 LATEX = str.maketrans(
-    {
-        "\\": r"\textbackslash{}",
-        "&": r"\&",
-        "%": r"\%",
-        "$": r"\$",
-        "#": r"\#",
-        "_": r"\_",
-        "{": r"\{",
-        "}": r"\}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "<": r"\textless{}",
-        ">": r"\textgreater{}",
-        "|": r"\textbar{}",
-        '"': r"\textquotedbl{}",
-        "`": r"\textquotesingle{}",
-        "'": r"\textquotesingle{}",
-        "±": r"$\pm$",
-        "−": r"$-$",
-        "×": r"$\times$",
-        "Δ": r"$\Delta$",
-        "ρ": r"$\rho$",
-        "≥": r"$\ge$",
-        "·": r"$\cdot$",
-        "√": r"$\surd$",
-        "†": r"\dag{}",
-        "—": "---",
-        "–": "--",
-        "…": r"\ldots{}",
-    }
+    {character: f"\\{character}" for character in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "|": r"\textbar{}"}
+    | {"<": r"\textless{}", ">": r"\textgreater{}", '"': r"\textquotedbl{}"}
+    | {"`": r"\textquotesingle{}", "'": r"\textquotesingle{}", "†": r"\dag{}", "…": r"\ldots{}", "—": "---", "–": "--"}
+    | {"±": r"$\pm$", "−": "$-$", "×": r"$\times$", "≥": r"$\ge$", "·": r"$\cdot$", "√": r"$\surd$"}
+    | {"Δ": r"$\Delta$", "ρ": r"$\rho$"}
 )
 """Characters that LaTeX reads otherwise, or that its 8-bit fonts lack."""
 
