@@ -1,10 +1,10 @@
 """altub-exp's side of a comparison, see :mod:`bench.turns`.
 
-``--recompute`` takes the backbone again for every batch instead of keeping the features, ``--dense`` has the flow made
-of FrEIA's block, which permutes by a dense matrix, instead of ours; ``--compiled`` of FrEIA's operations with our
-permutation, by ``torch.compile``, which needs a C++ compiler. ``--subnets`` computes nothing but the flow's subnets,
-forward and backward: the limit of what can be had by less work around them. ``--scheduled`` takes the epochs of a run
-as they come, the ψ-only ones too; ``--noise`` takes noise for features, and no backbone.
+``--recompute`` runs the backbone again for every batch instead of keeping the features. ``--dense`` makes the flow of
+FrEIA's block, which permutes by a dense matrix, instead of ours; ``--compiled`` makes it of FrEIA's operations with our
+permutation, fused by ``torch.compile``, which needs a C++ compiler. ``--subnets`` computes only the flow's subnets,
+forward and backward: the limit of any gain by less work around them. ``--scheduled`` runs the epochs in the order of a
+training, the ψ-only ones too; ``--noise`` uses noise as features, without a backbone.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from bench.turns import Work, images, masks, now, serve, work_from
 
 
 def configuration(work: Work, overrides: Sequence[str] = ()) -> Config:
-    """What the command line composes for this work, on untrained features."""
+    """Return the configuration that the command line composes for this work, on untrained features."""
     register_schema()
     with initialize_config_dir(conf_dir(), version_base="1.3"):
         composed = compose(
@@ -65,14 +65,14 @@ def configuration(work: Work, overrides: Sequence[str] = ()) -> Config:
 
 
 class PlainBlock(CouplingBlock):
-    """FrEIA's operations, each for itself, with our permutation: what a compiler can fuse."""
+    """FrEIA's operations one by one, with our permutation, so that a compiler can fuse them."""
 
     forward = AllInOneBlock.forward
 
 
 @contextlib.contextmanager
 def made_of(block: type, module: ModuleType) -> Iterator[None]:
-    """Within it the flows of ``module`` are made of another block."""
+    """Make the flows of ``module`` of another block in this context."""
     ours, module.CouplingBlock = module.CouplingBlock, block  # type: ignore[attr-defined]
     try:
         yield
@@ -81,13 +81,13 @@ def made_of(block: type, module: ModuleType) -> Iterator[None]:
 
 
 class Noise:
-    """In a backbone's place: maps of these shapes."""
+    """A substitute for a backbone: maps of these shapes."""
 
     def __init__(self, shapes: Sequence[tuple[int, int, int]]) -> None:
         self._shapes = shapes
 
     def __call__(self, images: Tensor) -> list[Tensor]:
-        """One per scale."""
+        """Return one map per scale."""
         return [torch.randn(len(images), *shape, device=images.device) for shape in self._shapes]
 
 
@@ -96,17 +96,17 @@ class Trial:
     """A run in memory, on noise.
 
     Args:
-        work: what is computed.
-        recompute: take the backbone again for every batch.
+        work: the amount of work.
+        recompute: run the backbone again for every batch.
         dense: make the flow of FrEIA's block.
         compiled: make it of FrEIA's operations, and compile it.
-        scheduled: take the ψ-only epochs too.
-        noise: take noise for features, and no backbone.
+        scheduled: run the ψ-only epochs too.
+        noise: use noise as features, without a backbone.
         overrides: of the configuration.
 
     Attributes:
-        start: seconds from the start of the process until all but the features was there.
-        flow_seconds: what the last anomaly maps took of the time to go through the density, position by position.
+        start: seconds from the start of the process until everything except the features was ready.
+        flow_seconds: seconds that the density took in the last anomaly maps.
     """
 
     work: Work
@@ -151,26 +151,26 @@ class Trial:
         )
 
     def train(self) -> None:
-        """One more epoch; unless ``scheduled`` joint ones only, since those take longest."""
+        """Train one more epoch; unless ``scheduled``, only joint ones, since those take longest."""
         self.epochs += 1
         if self.learner.optimizer.psi_only(self.epochs) and not self.scheduled:
             self.epochs += 1
         train_epoch(self.learner, self.features, self.config, self.epochs)
 
     def maps(self) -> Scores:
-        """The anomaly maps of all test images."""
+        """Compute the anomaly maps of all test images."""
         began = now()
         of_test = positions(self.learner.density, self.scoring, self.test.features)
         self.flow_seconds = now() - began
         return scores_from(of_test, self.scoring, self.scoring.extremes(of_test), self.test.size)
 
     def auroc(self, scores: Scores) -> dict[str, float]:
-        """Exact AUROC of all pixels and of all images."""
+        """Return the exact AUROC of all pixels and of all images."""
         self._extremes = scores.extremes
         return dict(detection(scores, self.test))
 
     def image(self) -> None:
-        """Inference of one image, from memory to its map."""
+        """Infer the anomaly map of one image in memory."""
         assert isinstance(self.backbone, Backbone)
         parts = (self.backbone, self.learner.density, self.scoring, self._extremes, (0.0, 1.0))
         Detector(*parts, self.work.size, self.config.dataset.interpolation, self.device).scores(
@@ -179,7 +179,7 @@ class Trial:
 
 
 class Subnets:
-    """Nothing but the subnets of a trial's FastFlow: what each is given, from noise to the gradient of its output."""
+    """Only the subnets of a trial's FastFlow, with noise as inputs and as gradients of their outputs."""
 
     def __init__(self, trial: Trial) -> None:
         batch = trial.features.batch(torch.arange(trial.work.batch))
@@ -191,21 +191,21 @@ class Subnets:
         ]
 
     def train(self) -> None:
-        """As in an epoch's steps."""
+        """Run forward and backward as often as in an epoch."""
         for _ in range(self._epochs[0]):
             for subnet, x, gradient in self._subnets:
                 subnet(x.requires_grad_()).backward(gradient)  # a block's s and t have as many channels as its maps
 
     @torch.no_grad()
     def maps(self) -> None:
-        """As for the test images."""
+        """Run forward as often as for the test images."""
         for _ in range(self._epochs[1]):
             for subnet, x, _ in self._subnets:
                 subnet(x)
 
 
 def main() -> None:
-    """Serve."""
+    """Serve the epochs of a trial."""
     work, rest = work_from()
     parser = argparse.ArgumentParser()
     for switch in ("recompute", "dense", "compiled", "scheduled", "noise", "subnets"):
