@@ -1,4 +1,4 @@
-"""Print a table of ratios; each pair is measured by turns in this one process, the median of several rounds.
+"""Print a table of ratios; each pair is measured alternately in this process, and the median of several rounds taken.
 
 make bench
 python -m bench --threads 1 --rounds 7 --only AUROC
@@ -42,7 +42,7 @@ Work = Callable[[], object]
 
 
 def paired(ours: Work, other: Work, rounds: int) -> tuple[float, float]:
-    """Median seconds of both, measured by turns after one warm-up of each."""
+    """Return the median seconds of both, measured alternately after one warm-up of each."""
     ours(), other()
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(rounds):
@@ -54,7 +54,7 @@ def paired(ours: Work, other: Work, rounds: int) -> tuple[float, float]:
 
 
 def exact_auroc() -> tuple[Work, Work, Work]:
-    """5 million pixels, 2 % defective, many ties: ours, scikit-learn's, torchmetrics'."""
+    """Return the AUROC of 5 million pixels, 2 % defective, with many ties: ours, scikit-learn's, torchmetrics'."""
     from sklearn.metrics import roc_auc_score
     from torchmetrics.functional.classification import binary_auroc
 
@@ -62,7 +62,7 @@ def exact_auroc() -> tuple[Work, Work, Work]:
     labels = random.random(5_000_000) < 0.02
     scores = (random.normal(size=labels.size) + 1.5 * labels).astype(np.float32)
     threads = torch.get_num_threads()
-    chances = torch.from_numpy(scores).sigmoid()  # which torchmetrics would apply itself
+    chances = torch.from_numpy(scores).sigmoid()  # torchmetrics would apply it itself
     truth = torch.from_numpy(labels).long()
     return (
         lambda: auroc(scores, labels, threads=threads),
@@ -72,7 +72,7 @@ def exact_auroc() -> tuple[Work, Work, Work]:
 
 
 def unit_normality() -> tuple[Work, Work]:
-    """p-values of 5,000 units over 219 images: ours, scipy's on all rows in one call."""
+    """Return the p-values of 5,000 units over 219 images: ours, and scipy's on all rows in one call."""
     from scipy.stats import kstest, shapiro
 
     q = np.random.default_rng(0).normal(0.3, 0.8, size=(5_000, 219)).astype(np.float32)
@@ -83,7 +83,7 @@ def unit_normality() -> tuple[Work, Work]:
 
 
 def r18_learner(features: FeatureMaps) -> ImageLearner:
-    """FastFlow as for r18 at 256 px."""
+    """Return FastFlow as for r18 at 256 px."""
     torch.manual_seed(0)
     np.random.seed(0)  # noqa: NPY002
     flow = fastflow.FastFlow(features.shapes, steps=8, conv3x3_only=True, hidden_ratio=1.0, affine_clamping=2.0)
@@ -95,7 +95,7 @@ def r18_learner(features: FeatureMaps) -> ImageLearner:
 
 
 def cflow_lesson(joint: bool) -> Work:
-    """CFLOW-AD on r18's layers 2 to 4 of two images of 256 px: ten fibre steps."""
+    """Return ten fibre steps of CFLOW-AD on r18's layers 2 to 4 of two images of 256 px."""
     torch.manual_seed(0)
     shapes = [(128, 32, 32), (256, 16, 16), (512, 8, 8)]
     options = {"steps": 8, "condition_channels": 128, "hidden_ratio": 2.0, "affine_clamping": 1.9}
@@ -121,7 +121,7 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each pair (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="default: %(default)s")
-    parser.add_argument("--only", default="", help="the rows whose names contain this")
+    parser.add_argument("--only", default="", help="only the rows whose names contain this text")
     chosen = parser.parse_args()
     device = prepare_device(Device.cpu, chosen.threads)
 
@@ -139,7 +139,7 @@ def main() -> None:
     def step(learner: ImageLearner, features: list[torch.Tensor], epoch: int = 1) -> object:
         return learner.learn(features, TrainingStep(epoch, 0, 1), torch.Generator())
 
-    table = Table("what", "ours (s)", "other (s)", "times faster", box=box.SIMPLE_HEAD)
+    table = Table("work", "ours (s)", "other (s)", "times faster", box=box.SIMPLE_HEAD)
     pairs: dict[str, tuple[Work, Work]] = {
         "exact pixel AUROC, 5 M pixels: ours / scikit-learn": (exact, sklearns),
         "exact pixel AUROC: ours / torchmetrics": (exact, torchmetrics),
@@ -156,7 +156,7 @@ def main() -> None:
             cflow_lesson(joint=False),
             cflow_lesson(joint=True),
         ),
-        "orthogonal 2048 × 2048 matrix: ours / scipy's, which FrEIA takes": (
+        "orthogonal 2048 × 2048 matrix: ours / scipy's, which FrEIA uses": (
             lambda: random_orthogonal(2048),
             lambda: special_ortho_group.rvs(2048),
         ),
@@ -173,7 +173,7 @@ def main() -> None:
     console = Console()
     console.width = max(console.width, 110)
     console.print(table)
-    console.print(f"torch {torch.__version__}, {chosen.threads} threads, median of {chosen.rounds} rounds by turns")
+    console.print(f"torch {torch.__version__}, {chosen.threads} threads, median of {chosen.rounds} alternating rounds")
 
 
 if __name__ == "__main__":

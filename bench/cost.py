@@ -1,12 +1,12 @@
-"""Estimate what the sweeps cost on an H200 in float32, without one: ``python -m bench.cost``.
+"""Estimate the cost of the sweeps on an H200 in float32, without having one: ``python -m bench.cost``.
 
-Nothing here is measured. Each kind of step (features of a batch, training step, ψ-only step, evaluation) is executed on
-PyTorch's meta device, which computes shapes and no numbers, and every operation is charged the longest of its
-multiply-adds at ``FLOPS``, its bytes at ``BANDWIDTH`` and ``LAUNCH``. These three were chosen so that joint steps take
-what ``python -m bench.steps`` measured, to 14 %. Added are the sorting of pixels for the AUROC and of latents for
-Kolmogorov-Smirnov statistics, features that come from the GPU's memory, and what the processor does beside it: images
-that are turned, tests of single units, start. How often each happens follows from the composed configuration and the
-published numbers of images.
+All numbers are estimates. Each kind of step (features of a batch, training step, ψ-only step, evaluation) runs on
+PyTorch's meta device, which computes shapes but no numbers, and every operation is charged the longest of its
+multiply-adds at ``FLOPS``, its bytes at ``BANDWIDTH`` and ``LAUNCH``. These three were chosen so that joint steps agree
+to 14 % with the measurements of ``python -m bench.steps``. Added are the sorting of pixels for the AUROC and of latents
+for Kolmogorov-Smirnov statistics, reading features from the GPU's memory, and the work of the processor: rotating
+images, tests of single units, start. The number of times that each happens follows from the composed configuration and
+the published numbers of images.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from altub_exp.data import btad, mvtec
 from altub_exp.detector.assembly import base, build_backbone, family
 from altub_exp.detector.evaluation import passes
 from altub_exp.flows import coupling
-from altub_exp.method.altub import Alternation
+from altub_exp.method.altub import Alternation, parts_of
 from altub_exp.method.density import Density, log_likelihood, negative_log_likelihood
 from altub_exp.sweep import paper_sweeps
 
-FLOPS = 40e12  # a step that is all convolutions reaches it
+FLOPS = 40e12  # a step that consists of convolutions reaches it
 BANDWIDTH = 1.5e12  # a third of the H200's
-LAUNCH = 14e-6  # seconds that an operation takes at least
-COPY = 4e9  # bytes per second between the GPU and memory that is not pinned
-SORT = 300  # bytes that are read and written on the GPU for each value that is sorted: several passes, with indices
-TURN = 3e-3 / 512**2  # seconds per pixel of an image that is turned
+LAUNCH = 14e-6  # least seconds of an operation
+COPY = 4e9  # bytes per second between the GPU and unpinned memory
+SORT = 300  # bytes read and written on the GPU for each sorted value: several passes, with indices
+TURN = 3e-3 / 512**2  # seconds per pixel of a rotated image
 START = 30.0  # seconds: start, decoding, pictures, record
 ADAM_BYTES = 32  # per parameter and step: its gradient twice, the parameter and two moments, read and written
 
@@ -50,8 +50,8 @@ COUNTS = {"mvtec": mvtec.COUNTS, "btad": btad.COUNTS}
 ORDER = ["table1", "table2", "table_a1", "table3", "table4", "table6", "table5", "fig4", "fig1", "fig3", "table7"]
 
 
-class Meter(TorchDispatchMode):
-    """Adds up, operation by operation, what would be computed.
+class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Adds up the cost of a computation, operation by operation.
 
     Attributes:
         flops: floating-point operations of products and convolutions, two per multiply-add.
@@ -59,11 +59,11 @@ class Meter(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.flops, self.seconds = 0.0, 0.0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Execute and charge one operation; composed ones fall apart first."""
+        """Execute and charge one operation; composed ones are split into their parts first."""
         kwargs = kwargs or {}
         if func._overloadpacket not in flop_registry:
             with self:
@@ -82,12 +82,12 @@ class Meter(TorchDispatchMode):
 
 @dataclass(frozen=True)
 class Steps:
-    """What one run's parts take; seconds on the GPU.
+    """The duration of one run's parts in seconds on the GPU.
 
     Attributes:
         features: per image through the backbone.
         joint: training per image.
-        psi_only: the same in a ψ-only epoch.
+        psi_only: training per image in a ψ-only epoch.
         forward: per image through the flow, without gradients.
         gigaflops: per image, of the backbone and of the flow forward.
         shapes: (C, H, W) of each scale.
@@ -102,13 +102,13 @@ class Steps:
 
     @property
     def latent_bytes(self) -> int:
-        """Per image; the features of the flows here are as large."""
+        """Bytes of an image's latents; its features are as large in these flows."""
         return 4 * sum(math.prod(shape) for shape in self.shapes)
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds of one run, by what they are spent on."""
+    """Seconds of one run, by kind of work."""
 
     training: float
     evaluation: float
@@ -117,31 +117,31 @@ class Cost:
 
     @property
     def hours(self) -> float:
-        """All of it."""
+        """Hours of the whole run."""
         return (self.training + self.evaluation + self.statistics + self.start) / 3600
 
 
 class Kernels:
-    """In place of the fused kernels: operations that read and write as many bytes."""
+    """A substitute for the fused kernels: operations that read and write as many bytes."""
 
     @staticmethod
     def couple(x: Tensor, a: Tensor, *_: object) -> tuple[Tensor, Tensor]:
-        """Reads x and a, writes z."""
+        """Read x and a, write z."""
         return torch.empty_like(x), a.flatten(1).sum(dim=1)
 
     @staticmethod
     def gradients(x: Tensor, a: Tensor, scale: Tensor, of_z: Tensor, *_: object) -> tuple[Tensor, ...]:
-        """Reads x, a and z's gradient, writes those of x and a."""
+        """Read x, a and z's gradient, write those of x and a."""
         return x * of_z, -a, torch.empty_like(scale), torch.empty_like(scale)
 
 
 @contextmanager
 def on_meta() -> Iterator[None]:
-    """Tensors without numbers; orthogonal matrices are not drawn."""
+    """Make tensors without numbers in this context, and draw no orthogonal matrices."""
     names = ("random_orthogonal", "kernels_for")
     originals = [getattr(coupling, name) for name in names]
     coupling.random_orthogonal = lambda size: torch.eye(size, device="cpu")
-    coupling.kernels_for = lambda x: Kernels if x.dim() > 2 else None
+    coupling.kernels_for = lambda x: Kernels if x.dim() > 2 else None  # type: ignore[assignment,return-value]
     try:
         with torch.device("meta"):
             yield
@@ -151,14 +151,15 @@ def on_meta() -> Iterator[None]:
 
 
 def metered(work: Callable[[], object]) -> Meter:
-    """What the work would take."""
-    with Meter() as meter:
+    """Return the cost of some work."""
+    meter = Meter()
+    with meter:
         work()
     return meter
 
 
 def steps(config: Config) -> Steps:
-    """The parts of a run; computed once for all runs that differ in images and schedule alone."""
+    """Return the parts of a run, computed once for all runs that differ only in images and schedule."""
     parts = (config.model, config.backbone, config.altub)
     key = (config.dataset.image_size, config.train.batch_size, repr(parts))
     if key not in _steps:
@@ -201,13 +202,13 @@ def _metered_steps(config: Config) -> Steps:
 
 
 def _image_lesson(config: Config, density: Density, features: list[Tensor], psi_only: bool) -> float:
-    """Seconds of one step on a batch of images."""
+    """Return the seconds of one step on a batch of images."""
     learned = metered(lambda: negative_log_likelihood(density(features, freeze_flow=psi_only)).backward())  # type: ignore[no-untyped-call]
     return learned.seconds + (0 if psi_only else _adam(density, list(density.parameters())))
 
 
 def _fibre_lesson(config: Config, density: Density, features: list[Tensor], psi_only: bool) -> float:
-    """Seconds of all steps on the fibres of a batch of images."""
+    """Return the seconds of all steps on the fibres of a batch of images."""
     model = config.model
     assert isinstance(model, CFlowConfig)
     joint = model.optimizers is Optimizers.joint
@@ -219,8 +220,8 @@ def _fibre_lesson(config: Config, density: Density, features: list[Tensor], psi_
             log_p = log_likelihood(density.fibres(scale, maps, rows, freeze_flow=psi_only)) / maps.shape[1]
             (-torch.nn.functional.logsigmoid(log_p).mean()).backward()  # type: ignore[no-untyped-call]
 
-        parts = density if joint else torch.nn.ModuleList([density.flow.scales[scale], density.bases[scale]])  # type: ignore[index]
-        adam = 0 if psi_only else _adam(density, list(parts.parameters()))
+        theta, psi = parts_of(density, per_scale=not joint)[0 if joint else scale]
+        adam = 0 if psi_only else _adam(density, theta + psi)
         total += (maps.numel() // maps.shape[1] // model.fibre_batch) * (metered(learn).seconds + adam)
     return total
 
@@ -231,7 +232,7 @@ def _adam(density: Density, parameters: list[torch.nn.Parameter]) -> float:
 
 
 def cost(config: Config) -> Cost:
-    """What one run would take."""
+    """Return the cost of one run."""
     train, good, defective = COUNTS[config.dataset.name][config.dataset.category]
     test = good + defective
     part, size, epochs, altub = steps(config), config.dataset.image_size, config.train.epochs, config.altub
@@ -268,12 +269,12 @@ def cost(config: Config) -> Cost:
 
 @cache
 def sweep(name: str) -> dict[Any, float]:
-    """GPU-hours of each run of a sweep, by the run's folder."""
+    """Return the GPU-hours of each run of a sweep, by the run's folder."""
     return {job.folder.path: cost(job.config).hours for job in paper_sweeps.jobs(name)}
 
 
 def hours(value: float) -> str:
-    """Two digits: more would pretend to know.
+    """Return hours with two digits: an estimate knows no more.
 
     >>> hours(123.4), hours(0.127), hours(4.26)
     ('120', '0.13', '4.3')
@@ -282,7 +283,7 @@ def hours(value: float) -> str:
 
 
 def main() -> None:
-    """Print the parts and the sweeps."""
+    """Print the cost of the parts and of the sweeps."""
     parser = argparse.ArgumentParser(prog="python -m bench.cost", description=__doc__)
     parser.parse_args()
     console = Console()

@@ -1,11 +1,11 @@
-"""What each flow on each backbone takes on this machine, beside the machine's own peaks: ``python -m bench.models``.
+"""The duration of each flow on each backbone on this machine, beside the machine's peaks: ``python -m bench.models``.
 
-Per image, a line as soon as it is known: training; evaluation, and what of it is not the flow but the scores (map and
-exact pixel AUROC); inference alone; peak memory and start; the share of the peak of convolutions (matrix products for
-CFLOW-AD) that the flow's training reaches, if its backward pass counts as two forward ones. By turns with it, how many
-times longer an epoch takes: ``cache``, if the features are recomputed; ``block``, with FrEIA's block and its dense
-permutation in place of ours; with ``--compiled`` also if ``torch.compile`` fuses FrEIA's operations instead, compiling
-not counted. Untrained weights and noise, which take the same time; joint epochs alone.
+Printed line by line, per image: training; evaluation, and the part of it that is not the flow but the scores (map and
+exact pixel AUROC); inference; peak memory and start; the share of the peak of convolutions (matrix products for
+CFLOW-AD) that the flow's training reaches, if its backward pass counts as two forward ones. Measured alternately with
+it, the ratio by which an epoch is longer: ``cache``, if the features are recomputed; ``block``, with FrEIA's block and
+its dense permutation in place of ours; with ``--compiled`` also if ``torch.compile`` fuses FrEIA's operations instead,
+without the time to compile. Weights are untrained and images are noise, which take the same time; epochs are joint.
 
 python -m bench.models --only fastflow-r18 --rounds 5
 """
@@ -26,12 +26,12 @@ from bench.turns import OWN, WORK, Work, by_turns, line, now
 
 COLUMNS = ("train ms", "eval ms", "scores ms", "infer ms", "peak GiB", "start s", "of peak")
 VARIANTS = {"cache": "--recompute", "block": "--dense"}
-"""Each by turns with ours, by the name of its column."""
+"""Switches of the variants that ours is compared with, by column."""
 
 
 @dataclass(frozen=True)
 class Peaks:
-    """The machine's own, measured: GFLOP/s of a matrix product and of a convolution, GB/s of a copy."""
+    """The measured peaks of the machine: GFLOP/s of a matrix product and of a convolution, GB/s of a copy."""
 
     product: float
     convolution: float
@@ -39,7 +39,7 @@ class Peaks:
 
     @classmethod
     def measured(cls, precision: Precision = Precision.float32) -> Peaks:
-        """The best of several rounds; the convolution forward and backward, the copy read and written."""
+        """Measure the best of several rounds; the convolution forward and backward, the copy read and written."""
         device = prepare_device(Device.auto, precision=precision)
         side, images = (8192, 128) if device.type == "cuda" else (2048, 16)
         dtype = torch.bfloat16 if precision is Precision.bf16 else torch.float32
@@ -50,10 +50,8 @@ class Peaks:
             gradient = torch.randn(images, 512, 32, 32, dtype=dtype)
             source, target = torch.randn(2, 2**26)
         if device.type == "cuda":
-            conv, x, gradient = (
-                part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-                for part in (conv, x, gradient)
-            )
+            conv = conv.to(memory_format=torch.channels_last)
+            x, gradient = (maps.to(memory_format=torch.channels_last) for maps in (x, gradient))
         x.requires_grad_()
         product = best(lambda: a @ b)
         convolution = best(lambda: conv(x).backward(gradient))
@@ -66,7 +64,7 @@ class Peaks:
 
 
 def best(work: Callable[[], object], rounds: int = 8) -> float:
-    """Seconds of the fastest round but the first."""
+    """Return the seconds of the fastest round, without the first."""
     work()
     seconds = []
     for _ in range(rounds):
@@ -84,7 +82,7 @@ def main() -> None:
     parser.add_argument("--only", choices=WORK, nargs="+", default=list(WORK))
     parser.add_argument("--rounds", type=int, default=2, help="(default: %(default)s)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="(default: %(default)s)")
-    parser.add_argument("--compiled", action="store_true", help="against torch.compile too; needs a C++ compiler")
+    parser.add_argument("--compiled", action="store_true", help="compare with torch.compile too; needs a C++ compiler")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     variants = VARIANTS | ({"compiled": "--compiled"} if chosen.compiled else {})
@@ -109,7 +107,7 @@ def main() -> None:
         print(line(f"{name} {work.size} px", values), flush=True)
     print(
         f"Peaks: {peaks.product:.0f} GFLOP/s matrix product, {peaks.convolution:.0f} GFLOP/s 3×3 convolution, "
-        f"{peaks.copy:.1f} GB/s copy. Median of {chosen.rounds} rounds by turns; "
+        f"{peaks.copy:.1f} GB/s copy. Median of {chosen.rounds} alternating rounds; "
         f"torch {torch.__version__}, {chosen.threads} threads"
     )
 

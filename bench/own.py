@@ -1,10 +1,10 @@
 """altub-exp's side of a comparison, see :mod:`bench.turns`.
 
-``--recompute`` takes the backbone again for every batch instead of keeping the features, ``--dense`` has the flow made
-of FrEIA's block, which permutes by a dense matrix, instead of ours; ``--compiled`` of FrEIA's operations with our
-permutation, by ``torch.compile``, which needs a C++ compiler. ``--subnets`` computes nothing but the flow's subnets,
-forward and backward: the limit of what can be had by less work around them. ``--scheduled`` takes the epochs of a run
-as they come, the ψ-only ones too; ``--noise`` takes noise for features, and no backbone.
+``--recompute`` runs the backbone again for every batch instead of keeping the features. ``--dense`` makes the flow of
+FrEIA's block, which permutes by a dense matrix, instead of ours; ``--compiled`` makes it of FrEIA's operations with our
+permutation, fused by ``torch.compile``, which needs a C++ compiler. ``--subnets`` computes only the flow's subnets,
+forward and backward: the limit of any gain by less work around them. ``--scheduled`` runs the epochs in the order of a
+training, the ψ-only ones too; ``--noise`` uses noise as features, without a backbone.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
+from typing import cast
 
+import numpy as np
 import psutil
 import torch
 from FrEIA.modules import AllInOneBlock
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-from torch import Tensor
+from torch import Tensor, nn
 
 from altub_exp.config.compose import conf_dir, register_schema
 from altub_exp.config.schema import Config
@@ -29,10 +31,12 @@ from altub_exp.detector.assembly import build_backbone, build_density, build_lea
 from altub_exp.detector.evaluation import Scores, TestSet, detection, positions, scores_from
 from altub_exp.detector.inference import Detector
 from altub_exp.experiment import train_epoch
+from altub_exp.features.backbone import Backbone
 from altub_exp.features.extraction import Extractor
 from altub_exp.features.maps import FeatureMaps
 from altub_exp.flows import cflow, fastflow
 from altub_exp.flows.coupling import CouplingBlock
+from altub_exp.flows.fastflow import FastFlow
 from altub_exp.machine.device import prepare_device, seed_everything
 from altub_exp.method.learner import Learner
 from altub_exp.method.scoring import Scoring
@@ -41,7 +45,7 @@ from bench.turns import Work, images, masks, now, serve, work_from
 
 
 def configuration(work: Work, overrides: Sequence[str] = ()) -> Config:
-    """What the command line composes for this work, on untrained features."""
+    """Return the configuration that the command line composes for this work, on untrained features."""
     register_schema()
     with initialize_config_dir(conf_dir(), version_base="1.3"):
         composed = compose(
@@ -63,29 +67,29 @@ def configuration(work: Work, overrides: Sequence[str] = ()) -> Config:
 
 
 class PlainBlock(CouplingBlock):
-    """FrEIA's operations, each for itself, with our permutation: what a compiler can fuse."""
+    """FrEIA's operations one by one, with our permutation, so that a compiler can fuse them."""
 
     forward = AllInOneBlock.forward
 
 
 @contextlib.contextmanager
 def made_of(block: type, module: ModuleType) -> Iterator[None]:
-    """Within it the flows of ``module`` are made of another block."""
-    ours, module.CouplingBlock = module.CouplingBlock, block
+    """Make the flows of ``module`` of another block in this context."""
+    ours, module.CouplingBlock = module.CouplingBlock, block  # type: ignore[attr-defined]
     try:
         yield
     finally:
-        module.CouplingBlock = ours
+        module.CouplingBlock = ours  # type: ignore[attr-defined]
 
 
 class Noise:
-    """In a backbone's place: maps of these shapes."""
+    """A substitute for a backbone: maps of these shapes."""
 
     def __init__(self, shapes: Sequence[tuple[int, int, int]]) -> None:
         self._shapes = shapes
 
     def __call__(self, images: Tensor) -> list[Tensor]:
-        """One per scale."""
+        """Return one map per scale."""
         return [torch.randn(len(images), *shape, device=images.device) for shape in self._shapes]
 
 
@@ -94,17 +98,17 @@ class Trial:
     """A run in memory, on noise.
 
     Args:
-        work: what is computed.
-        recompute: take the backbone again for every batch.
+        work: the amount of work.
+        recompute: run the backbone again for every batch.
         dense: make the flow of FrEIA's block.
         compiled: make it of FrEIA's operations, and compile it.
-        scheduled: take the ψ-only epochs too.
-        noise: take noise for features, and no backbone.
+        scheduled: run the ψ-only epochs too.
+        noise: use noise as features, without a backbone.
         overrides: of the configuration.
 
     Attributes:
-        start: seconds from the start of the process until all but the features was there.
-        flow_seconds: what the last anomaly maps took of the time to go through the density, position by position.
+        start: seconds from the start of the process until everything except the features was ready.
+        flow_seconds: seconds that the density took in the last anomaly maps.
     """
 
     work: Work
@@ -124,14 +128,16 @@ class Trial:
         began = time.time()
         self.features = self._maps(self.work.train, seed=0)
         defects = masks(self.work.test, self.work.size).numpy()
-        self.test = TestSet(self._maps(self.work.test, seed=1), defects.any(axis=(1, 2)), defects, self.work.size)
+        self.test = TestSet(
+            self._maps(self.work.test, seed=1), np.asarray(defects.any(axis=(1, 2))), defects, self.work.size
+        )
         filled = time.time() - began
         module = {"fastflow": fastflow, "cflow": cflow}[self.work.model]
         block = AllInOneBlock if self.dense else PlainBlock if self.compiled else CouplingBlock
         with made_of(block, module):
             density = build_density(self.config, self.features.shapes).to(self.device)
         if self.compiled:
-            density.flow.compile()
+            cast("nn.Module", density.flow).compile()
         self.learner: Learner = build_learner(self.config, density)
         self.scoring: Scoring = family(self.config.model.name).scoring(self.config.model)
         self.epochs = 0
@@ -147,27 +153,27 @@ class Trial:
         )
 
     def train(self) -> None:
-        """One more epoch; unless ``scheduled`` joint ones only, since those take longest."""
+        """Train one more epoch; unless ``scheduled``, only joint ones, since those take longest."""
         self.epochs += 1
         if self.learner.optimizer.psi_only(self.epochs) and not self.scheduled:
             self.epochs += 1
-        train_epoch(self.learner, self.features, self.config, self.epochs)
+        train_epoch(self.learner, self.features, self.epochs, self.config.seed, self.config.train.drop_last)
 
     def maps(self) -> Scores:
-        """The anomaly maps of all test images."""
+        """Compute the anomaly maps of all test images."""
         began = now()
         of_test = positions(self.learner.density, self.scoring, self.test.features)
         self.flow_seconds = now() - began
         return scores_from(of_test, self.scoring, self.scoring.extremes(of_test), self.test.size)
 
     def auroc(self, scores: Scores) -> dict[str, float]:
-        """Exact AUROC of all pixels and of all images."""
+        """Return the exact AUROC of all pixels and of all images."""
         self._extremes = scores.extremes
         return dict(detection(scores, self.test))
 
     def image(self) -> None:
-        """Inference of one image, from memory to its map."""
-        assert not isinstance(self.backbone, Noise)
+        """Infer the anomaly map of one image in memory."""
+        assert isinstance(self.backbone, Backbone)
         parts = (self.backbone, self.learner.density, self.scoring, self._extremes, (0.0, 1.0))
         Detector(*parts, self.work.size, self.config.dataset.interpolation, self.device).scores(
             images(1, self.work.size, seed=2)
@@ -175,33 +181,33 @@ class Trial:
 
 
 class Subnets:
-    """Nothing but the subnets of a trial's FastFlow: what each is given, from noise to the gradient of its output."""
+    """Only the subnets of a trial's FastFlow, with noise as inputs and as gradients of their outputs."""
 
     def __init__(self, trial: Trial) -> None:
         batch = trial.features.batch(torch.arange(trial.work.batch))
         self._epochs = [count // trial.work.batch for count in (trial.work.train, trial.work.test)]
         self._subnets = [
             (block.subnet, torch.randn_like(maps[:, : block.splits[0]]), torch.randn_like(maps))
-            for maps, flow in zip(batch, trial.learner.density.flow.flows, strict=True)  # type: ignore[arg-type]
+            for maps, flow in zip(batch, cast("FastFlow", trial.learner.density.flow).flows, strict=True)
             for block in flow.module_list  # type: ignore[union-attr]
         ]
 
     def train(self) -> None:
-        """As in an epoch's steps."""
+        """Run forward and backward as often as in an epoch."""
         for _ in range(self._epochs[0]):
             for subnet, x, gradient in self._subnets:
                 subnet(x.requires_grad_()).backward(gradient)  # a block's s and t have as many channels as its maps
 
     @torch.no_grad()
     def maps(self) -> None:
-        """As for the test images."""
+        """Run forward as often as for the test images."""
         for _ in range(self._epochs[1]):
             for subnet, x, _ in self._subnets:
                 subnet(x)
 
 
 def main() -> None:
-    """Serve."""
+    """Serve the epochs of a trial."""
     work, rest = work_from()
     parser = argparse.ArgumentParser()
     for switch in ("recompute", "dense", "compiled", "scheduled", "noise", "subnets"):

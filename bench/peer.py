@@ -1,7 +1,7 @@
 """anomalib's FastFlow and CFLOW in a plain loop, for `python -m bench.peers`; runs in an environment of anomalib's.
 
-Its own forward, loss, map and metric, its own values for whatever altub-exp does not set; the backbone is recomputed in
-every epoch, as there.
+Forward, loss, map and metric are anomalib's own, as are all values that altub-exp does not set; the backbone runs in
+every epoch, as it does there.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Step = Callable[[Tensor], None]
 
 
 def fastflow(work: Work) -> tuple[torch.nn.Module, Step]:
-    """The model and what it does with a batch."""
+    """Return the model and its training step."""
     model = FastflowModel(input_size=(work.size, work.size), pre_trained=False, **FASTFLOW[work.backbone])
     loss = FastflowLoss()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, weight_decay=1e-5)
@@ -51,7 +51,7 @@ def fastflow(work: Work) -> tuple[torch.nn.Module, Step]:
 
 
 def cflow(work: Work) -> tuple[torch.nn.Module, Step]:
-    """The model, with 256 fibres a step as ours has, and what it does with a batch."""
+    """Return the model, with 256 fibres per step like ours, and its training step."""
     model = CflowModel(
         CFLOW[work.backbone], ("layer2", "layer3", "layer4"), pre_trained=False, fiber_batch_size=256, permute_soft=True
     )
@@ -71,14 +71,14 @@ def cflow(work: Work) -> tuple[torch.nn.Module, Step]:
                     continue
                 optimizer.zero_grad()
                 z, log_det = decoder(fibres[rows], [conditions[rows]])
-                (-F.logsigmoid(get_logp(channels, z, log_det) / channels)).mean().backward()
+                (-F.logsigmoid(get_logp(channels, z, log_det) / channels)).mean().backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
 
     return model, step
 
 
 def main() -> None:
-    """Serve."""
+    """Serve anomalib's epochs."""
     work, _ = work_from()
     torch.set_num_threads(work.threads)
     torch.manual_seed(0)

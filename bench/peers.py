@@ -1,12 +1,12 @@
-"""A whole training epoch with its evaluation, ours against anomalib's model in a plain loop, by turns.
+"""A whole training epoch with its evaluation: ours and anomalib's model in a plain loop, measured alternately.
 
 make bench-peers
 python -m bench.peers --python .venv-peers/bin/python --only fastflow-r18 --rounds 5
 
-Same images, batch and threads; random weights, which take the same time. Ours keeps the features of the frozen
-backbone, anomalib computes them in every epoch. Filling our features is not counted: it happens once for all runs.
-The third line of FastFlow is nothing but its subnets, forward and backward: the limit, if all else took no time; with
-``--compiled``, which needs a C++ compiler, a fourth is our flow's work as ``torch.compile`` fuses it.
+Images, batch and threads are the same; weights are random, which take the same time. Ours keeps the features of the
+frozen backbone, anomalib computes them in every epoch. Filling our features is not counted: it happens once for all
+runs. The third line of FastFlow is its subnets only, forward and backward: the limit, if everything else took no time.
+With ``--compiled``, which needs a C++ compiler, a fourth line is our flow as ``torch.compile`` fuses it.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ def main() -> None:
     parser.add_argument("--python", default=".venv-peers/bin/python", help="of anomalib's environment (%(default)s)")
     parser.add_argument("--only", choices=WORK, nargs="+", default=list(WORK))
     parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
-    parser.add_argument("--compiled", action="store_true", help="against torch.compile too; needs a C++ compiler")
+    parser.add_argument("--compiled", action="store_true", help="compare with torch.compile too; needs a C++ compiler")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="(default: %(default)s)")
     chosen = parser.parse_args()
     if not Path(chosen.python).exists():
-        sys.exit(f"error: there is no {chosen.python}: `make bench-peers` makes it.")
+        sys.exit(f"error: {chosen.python} does not exist: `make bench-peers` makes it.")
     console = Console()
     console.width = max(console.width, 120)
     table = Table("", *STEPS, "epoch", "times faster", "peak GiB", box=box.SIMPLE_HEAD)
@@ -43,7 +43,7 @@ def main() -> None:
         work = Work(*WORK[name], threads=chosen.threads)
         commands = {"altub-exp": OWN, "anomalib": [chosen.python, "-m", "bench.peer"]}
         if work.model == "fastflow":
-            commands["subnets alone"] = [*OWN, "--subnets"]
+            commands["subnets only"] = [*OWN, "--subnets"]
             if chosen.compiled:
                 commands["compiled"] = [*OWN, "--compiled"]
         sides = dict(zip(commands, by_turns(list(commands.values()), work, chosen.rounds), strict=True))
@@ -55,7 +55,7 @@ def main() -> None:
             )
     console.print(table)
     console.print(
-        f"Seconds, median of {chosen.rounds} rounds by turns; torch {torch.__version__}, {chosen.threads} threads"
+        f"Seconds, median of {chosen.rounds} alternating rounds; torch {torch.__version__}, {chosen.threads} threads"
     )
 
 

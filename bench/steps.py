@@ -1,11 +1,11 @@
-"""What a batch takes on a GPU, for each precision, and what helps: ``python -m bench.steps``.
+"""The duration of a batch on a GPU, by precision and by optimisation: ``python -m bench.steps``.
 
-Milliseconds per batch of 32 images of features in the GPU's memory: a joint training step by PyTorch's operations alone
-(``plain``), with the fused kernels (``fused``), and replayed as a CUDA graph (``replayed``, what a run does); with the
-latter a ψ-only step and the evaluation's passes (``eval``); memory taken, and the share of the peak of convolutions of
-that precision, measured in the same process, that the replayed step reaches if its backward pass counts as two forward
-ones. CFLOW-AD: per step of 256 fibres, of which the fused kernels take no part. ``--profile`` lists the kernels of a
-step. Untrained weights and noise, which take the same time.
+Milliseconds per batch of 32 images whose features are in the GPU's memory: a joint training step by operations of
+PyTorch only (``plain``), with the fused kernels (``fused``), and replayed as a CUDA graph (``replayed``, as in a run);
+with the graph also a ψ-only step and the passes of the evaluation (``eval``); memory, and the share of the peak of
+convolutions of that precision, measured in the same process, that the replayed step reaches if its backward pass counts
+as two forward ones. CFLOW-AD is measured per step of 256 fibres, which the fused kernels do not handle. ``--profile`` lists
+the kernels of a step. Weights are untrained and images are noise, which take the same time.
 
 python -m bench.steps --only fastflow-r18 fastflow-wrn50 --precision tf32 --profile 12
 """
@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
 import torch
+from torch.autograd import DeviceType  # type: ignore[attr-defined]
 from torch.profiler import ProfilerActivity, profile
 
 from altub_exp.config.schema import CFlowConfig, Config, Device, Precision
@@ -45,7 +46,7 @@ JOINT, PSI_ONLY = TrainingStep(1, 0, 8), TrainingStep(5, 0, 8)
 
 @contextmanager
 def unfused() -> Iterator[None]:
-    """Within it the flows do without the Triton kernels."""
+    """Make the flows do without the Triton kernels in this context."""
     original, coupling.kernels_for = coupling.kernels_for, lambda x: None
     try:
         yield
@@ -54,7 +55,7 @@ def unfused() -> Iterator[None]:
 
 
 def milliseconds(work: Callable[[], object], rounds: int) -> float:
-    """Mean of so many calls, after six that prepare and record what is replayed."""
+    """Return the mean of that many calls, after six in which graphs are prepared and recorded."""
     for _ in range(6):
         work()
     start = now()
@@ -78,16 +79,16 @@ class Step:
         self._random = torch.Generator().manual_seed(0)
 
     def joint(self) -> None:
-        """One."""
+        """Make one joint step."""
         self.learner.learn(self.maps, JOINT, self._random)
 
     def psi_only(self) -> None:
-        """One."""
+        """Make one ψ-only step."""
         self.learner.learn(self.maps, PSI_ONLY, self._random)
 
     @torch.no_grad()
     def evaluation(self) -> None:
-        """To the numbers per position."""
+        """Compute the scores per position."""
 
         def work(*maps: torch.Tensor) -> list[torch.Tensor]:
             return self.scoring.positions(self.density(maps))
@@ -97,13 +98,13 @@ class Step:
 
 
 def kernels(work: Callable[[], object], count: int) -> None:
-    """Print what the GPU spends the time of one call on."""
+    """Print the kernels that take longest on the GPU in one call."""
     work()
     now()
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:
         work()
         now()
-    events = [event for event in profiler.key_averages() if event.device_type == torch.autograd.DeviceType.CUDA]
+    events = [event for event in profiler.key_averages() if event.device_type == DeviceType.CUDA]
     total = sum(event.self_device_time_total for event in events)
     print(f"    {sum(event.count for event in events)} kernels, {total / 1000:.2f} ms of the GPU")
     for event in sorted(events, key=lambda event: -event.self_device_time_total)[:count]:

@@ -1,6 +1,6 @@
-"""How long a sweep of 240 finished runs takes to say that there is nothing to do.   python -m bench.sweep
+"""The time that a sweep of 240 finished runs takes to find that all are finished.   python -m bench.sweep
 
-MVTec AD's 15 categories as a few random images each, and folders as 240 finished runs of 300 epochs leave them.
+MVTec AD's 15 categories have a few random images each; the folders are those of 240 finished runs of 300 epochs.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ ARGUMENTS = [
 
 
 def command(*more: str) -> list[str]:
-    """The sweep's command line."""
+    """Return the sweep's command line."""
     return [sys.executable, "-m", "altub_exp.train", *ARGUMENTS, *more]
 
 
 def draw(root: Path) -> None:
-    """MVTec AD's layout with seven images of 16 px in each category."""
+    """Write MVTec AD's layout with seven images of 16 px in each category."""
     random = np.random.default_rng(0)
     register_schema()
     with initialize_config_dir(conf_dir(), version_base="1.3"):
@@ -52,9 +52,9 @@ def draw(root: Path) -> None:
 
 
 def finish(cwd: Path) -> int:
-    """Leave every run of the sweep as a finished one; returns how many there are."""
-    said = subprocess.run(command("sweep.dry_run=true"), cwd=cwd, check=True, capture_output=True, text=True).stderr
-    folders = [RunFolder(cwd / line.split()[1]) for line in said.splitlines() if "  runs/" in line]
+    """Write the folder of every run of the sweep as that of a finished one, and return their number."""
+    plan = subprocess.run(command("sweep.dry_run=true"), cwd=cwd, check=True, capture_output=True, text=True).stderr
+    folders = [RunFolder(cwd / line.split()[1]) for line in plan.splitlines() if "  runs/" in line]
     rows = [
         {"epoch": epoch, "loss": -0.5, "pixel_auroc": 0.97, "image_auroc": 0.95, "seconds": 1.0, "time": 1}
         for epoch in range(1, 301)
@@ -82,10 +82,10 @@ def main() -> None:
         count = finish(cwd)
         for _ in range(rounds):
             start = time.perf_counter()
-            said = subprocess.run(command(), cwd=cwd, check=True, capture_output=True, text=True).stderr
+            summary = subprocess.run(command(), cwd=cwd, check=True, capture_output=True, text=True).stderr
             seconds = time.perf_counter() - start
-            assert f"{count} runs: {count} finished; 0 to compute." in said, said
-            print(f"{count} finished runs: nothing to do, said in {seconds:.1f} s")
+            assert f"{count} runs: {count} finished; 0 to compute." in summary, summary
+            print(f"{count} finished runs: nothing to do, found in {seconds:.1f} s")
 
 
 if __name__ == "__main__":

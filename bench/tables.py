@@ -1,4 +1,4 @@
-"""How long all tables of 240 runs of 300 epochs and four metrics take from SQLite.   python -m bench.tables"""
+"""The time to make all tables of 240 runs of 300 epochs and four metrics from SQLite.   python -m bench.tables"""
 
 from __future__ import annotations
 

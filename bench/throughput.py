@@ -1,9 +1,9 @@
-"""Runs side by side on one device: how many an hour, and how long Table A1 takes then: ``python -m bench.throughput``.
+"""Several runs at once on one device: runs per hour, and the hours of Table A1: ``python -m bench.throughput``.
 
 Each run is a process with features (noise), flow and evaluation of its own, as the grid's launchers start it, on an
-equal share of the cores. All train and evaluate five epochs at once, one of which is ψ-only with AltUB; what a run
-takes before its first epoch is not counted, nor its first five. Table A1 has 300 epochs on MVTec AD's 15 categories;
-one backbone's part of it follows from the seconds per image, training and test.
+equal share of the cores. All train and evaluate five epochs at once, one of which is ψ-only with AltUB; the time before
+a run's first epoch and its first five epochs are not counted. Table A1 has 300 epochs on MVTec AD's 15 categories; one
+backbone's part of it follows from the seconds per image in training and test.
 
 python -m bench.throughput --only fastflow-r18 --runs 1 2
 """
@@ -28,26 +28,27 @@ from altub_exp.data.mvtec import COUNTS
 from bench.turns import OWN, WORK, Side, Work, line
 
 EPOCHS, CYCLE = 300, 5
-LEAST_SECONDS = 2.5  # of a measurement
+LEAST_SECONDS = 2.5  # least duration of a measurement
 IMAGES = [242, 115]
-"""For training and for testing, the mean of MVTec AD's categories: what a run on a GPU takes here."""
+"""Numbers of training and test images of a run on a GPU: the means of MVTec AD's categories."""
 BASES = ("none", "alternating")
 COLUMNS = ("at once", "train ms", "test ms", "epoch s", "% in use", "peak GiB", "A1 hours", "runs/h")
 
 
 def table_a1_hours(train: float, test: float) -> float:
-    """Hours of all categories, one base distribution and one backbone, of which an image takes so many seconds.
+    """Return the hours of all categories, with one base distribution and one backbone, from the seconds per image.
 
     >>> round(table_a1_hours(train=0.001, test=0.0), 3)  # 3,629 training images
     0.302
     """
     images = [sum(count) for count in zip(*((n, good + bad) for n, good, bad in COUNTS.values()), strict=True)]
-    return EPOCHS * (images[0] * train + images[1] * test) / 3600
+    hours: float = EPOCHS * (images[0] * train + images[1] * test) / 3600
+    return hours
 
 
 @contextmanager
 def device_use() -> Iterator[list[float]]:
-    """Percent of the first GPU, as nvidia-smi says, or else of the processor, in use; filled when the context ends."""
+    """Measure the percent of the first GPU (by nvidia-smi) or of the processor in use; filled after the context."""
     found: list[float] = []
     if not torch.cuda.is_available():
         psutil.cpu_percent()  # counts from here
@@ -60,16 +61,16 @@ def device_use() -> Iterator[list[float]]:
             yield found
         finally:
             watcher.terminate()
-        found += map(float, watcher.communicate()[0].split()[1:])  # the first is of the time before
+        found += map(float, watcher.communicate()[0].split()[1:])  # the first covers the time before
 
 
 @contextmanager
 def started(work: Work, altub: str, precision: str, runs: int) -> Iterator[list[Side]]:
-    """So many runs, each of which has trained one cycle of epochs: what prepares itself by then has done so."""
+    """Start that many runs and train each for one cycle of epochs, after which all preparations are done."""
     command = [*OWN, "--scheduled", "--noise", f"--override=altub={altub}", f"--override=precision={precision}"]
     with ExitStack() as stack, ThreadPoolExecutor(runs) as pool:
         starting = [pool.submit(Side(command, work).__enter__) for _ in range(runs)]
-        sides = [one.result() for one in starting]
+        sides = [side.result() for side in starting]
         for side in sides:
             stack.push(side)
         list(pool.map(lambda side: [side.epoch() for _ in range(CYCLE)], sides))
@@ -77,11 +78,11 @@ def started(work: Work, altub: str, precision: str, runs: int) -> Iterator[list[
 
 
 def together(sides: list[Side], work: Work) -> dict[str, float]:
-    """Cycles of epochs of these runs at once, on equal shares of the cores.
+    """Train cycles of epochs of these runs at once, on equal shares of the cores.
 
     Returns:
-        ``train`` and ``test``, seconds per image of one run, all others beside it; ``epoch``, mean seconds of one;
-        ``busy``, percent of device in use; ``peak``, GiB of one run.
+        ``train`` and ``test``, seconds per image of one run while all others run; ``epoch``, mean seconds of one;
+        ``busy``, percent of the device in use; ``peak``, GiB of one run.
     """
     threads = max(1, (os.cpu_count() or 1) // len(sides))
     epochs: list[dict[str, float]] = []

@@ -1,6 +1,6 @@
-"""Two programs by turns: each is a process that trains and evaluates one epoch whenever it is told to.
+"""Two programs that are measured alternately: each is a process that trains and evaluates one epoch on request.
 
-Nothing of altub-exp is imported here: a peer's environment does not have it.
+This module does not import altub-exp: a peer's environment does not have it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 STEPS = ("train", "maps", "auroc")
-"""What an epoch consists of: training, anomaly maps of the test images, exact pixel AUROC."""
+"""The parts of an epoch: training, anomaly maps of the test images, exact pixel AUROC."""
 
 WORK = {
     "fastflow-r18": ("fastflow", "r18", 256, 32, 32, 32),
@@ -34,12 +34,12 @@ WORK = {
 }
 """Name: model, backbone, image size, training images, test images, batch."""
 OWN = [sys.executable, "-m", "bench.own"]
-"""altub-exp's side."""
+"""The command of altub-exp's side."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What is to be computed.
+    """The amount of work to compute.
 
     Attributes:
         model: ``fastflow`` or ``cflow``.
@@ -48,7 +48,7 @@ class Work:
         train: number of training images.
         test: number of test images.
         batch: images per batch.
-        threads: of PyTorch.
+        threads: threads of PyTorch.
     """
 
     model: str
@@ -60,12 +60,12 @@ class Work:
     threads: int
 
     def arguments(self) -> list[str]:
-        """The command line that :func:`work_from` reads."""
+        """Return the command line that :func:`work_from` reads."""
         return [f"--{name}={value}" for name, value in vars(self).items()]
 
 
 def work_from(arguments: Sequence[str] | None = None) -> tuple[Work, list[str]]:
-    """The work that a command line names, and what else stands there."""
+    """Return the work that a command line names, and its other arguments."""
     parser = argparse.ArgumentParser()
     for name, kind in Work.__annotations__.items():
         parser.add_argument(f"--{name}", required=True, type=int if kind == "int" else str)
@@ -74,33 +74,33 @@ def work_from(arguments: Sequence[str] | None = None) -> tuple[Work, list[str]]:
 
 
 def line(name: str, cells: Iterable[str]) -> str:
-    """A row of the table."""
+    """Return a row of the table."""
     return f"{name:28}" + "".join(f"{cell:>10}" for cell in cells)
 
 
 def images(count: int, size: int, seed: int) -> Tensor:
-    """Noise, uint8 [N, 3, S, S]: neither the time nor the memory depends on what images show."""
+    """Return noise, uint8 [N, 3, S, S]: neither time nor memory depends on the content of images."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(256, (count, 3, size, size), dtype=torch.uint8, generator=generator)
 
 
 def masks(count: int, size: int) -> Tensor:
-    """A square defect in every second image, bool [N, S, S]."""
+    """Return a square defect in every second image, bool [N, S, S]."""
     defective = torch.zeros(count, size, size, dtype=torch.bool)
     defective[1::2, : size // 8, : size // 8] = True
     return defective
 
 
 def now() -> float:
-    """Seconds on a clock, when all that was begun on a GPU has ended."""
-    if torch.cuda.is_initialized():
+    """Return the seconds on a clock, after all work on a GPU has ended."""
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
 def peak_memory() -> float:
-    """GiB that this process held at most: of the GPU's memory where it uses one, otherwise of the machine's."""
-    if torch.cuda.is_initialized():
+    """Return this process's peak memory in GiB: of the GPU if it uses one, otherwise of the machine."""
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return torch.cuda.max_memory_reserved() / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
@@ -116,15 +116,15 @@ def serve(
 ) -> None:
     """Compute an epoch for every line on stdin, and answer with its seconds and the process's peak memory in GiB.
 
-    A line may say how many threads PyTorch is to take from then on.
+    A line may contain the number of threads that PyTorch uses from then on.
 
     Args:
-        train: what an epoch begins with.
-        maps: then.
-        auroc: of what ``maps`` returned.
-        image: inference of a single image, which is timed behind the epoch.
-        during: what else is to be said of the epoch.
-        **known: what is said once, when it is ready.
+        train: trains one epoch.
+        maps: computes the anomaly maps.
+        auroc: computes the AUROC of the result of ``maps``.
+        image: infers a single image, which is timed after the epoch.
+        during: returns further values of the epoch.
+        **known: values that are sent once, when the process is ready.
     """
     print(json.dumps(known), flush=True)
     for line in sys.stdin:
@@ -147,14 +147,14 @@ def serve(
 
 
 class Side:
-    """A process that :func:`serve`\\ s; use it as a context.
+    """A process that runs :func:`serve`; use it as a context.
 
     Args:
         command: its command line.
-        work: what it computes.
+        work: the work that it computes.
 
     Attributes:
-        known: what it said when it was ready.
+        known: the values that it sent when it was ready.
     """
 
     known: dict[str, float]
@@ -163,7 +163,7 @@ class Side:
         self._command = [*command, *work.arguments()]
 
     def __enter__(self) -> Side:
-        """Returns when it is ready."""
+        """Start the process and wait until it is ready."""
         environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
         self._process = subprocess.Popen(
             self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
@@ -172,13 +172,13 @@ class Side:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Ends it."""
+        """End the process."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
 
     def epoch(self, threads: int | None = None) -> dict[str, float]:
-        """One more epoch, with so many threads, or as many as before.
+        """Compute one more epoch, with that many threads, or as many as before.
 
         Returns:
             Seconds of each of :data:`STEPS`, and ``peak`` in GiB.
@@ -201,11 +201,11 @@ class Side:
 
 
 def by_turns(commands: Sequence[Sequence[str]], work: Work, rounds: int) -> list[dict[str, float]]:
-    """What each :class:`Side` says, one epoch each by turns after one to warm up.
+    """Measure epochs of several sides alternately, after one to warm up.
 
     Returns:
-        Of each the medians of all values and of the sum of :data:`STEPS`, ``epoch``; the highest ``peak``; and what it
-        knew.
+        For each the medians of all values and of the sum of :data:`STEPS`, ``epoch``; the highest ``peak``; and its
+        known values.
     """
     with ExitStack() as stack:
         sides = [stack.enter_context(Side(command, work)) for command in commands]
@@ -216,6 +216,6 @@ def by_turns(commands: Sequence[Sequence[str]], work: Work, rounds: int) -> list
 
 
 def _medians(epochs: Sequence[dict[str, float]]) -> dict[str, float]:
-    sums = [one | {"epoch": sum(one[step] for step in STEPS)} for one in epochs]
-    medians = {key: statistics.median(one[key] for one in sums) for key in sums[0]}
+    sums = [epoch | {"epoch": sum(epoch[step] for step in STEPS)} for epoch in epochs]
+    medians = {key: statistics.median(epoch[key] for epoch in sums) for key in sums[0]}
     return medians | {"peak": epochs[-1]["peak"]}

@@ -34,7 +34,7 @@ import numpy as np
 from altub_exp.metrics.stability import stability
 from altub_exp.sweep import paper_sweeps
 from altub_exp.tracking.lifecycle import flatten
-from analysis.published import BACKBONES, Key, categories, choice, values
+from analysis.paper.values import BACKBONES, Key, backbone_choice, categories, values
 from tests.stores import place_store
 
 START = 1_760_000_000_000
@@ -140,7 +140,7 @@ def paper(spot: Spot, task: str) -> tuple[float, float, float | None] | None:
     if value is None:
         return None
     best = None
-    if spot.altub == "alternating" and spot.backbone in choice(spot.category).backbones:
+    if spot.altub == "alternating" and spot.backbone in backbone_choice(spot.category).backbones:
         best = values("table1")[Key(spot.category, "fastflow", "", "alternating", task)].best
     return (value.mean, value.std, best) if value.mean is not None else None
 
@@ -312,7 +312,7 @@ def log(specs: Iterable[Spec], client) -> None:
         client.set_terminated(spec.run_id, "FINISHED" if spec.state == "finished" else "FAILED")
 
 
-def grid_of_240_runs():
+def grid_of_240_runs() -> list[Spec]:
     """240 runs × 300 epochs × 4 metrics, and the statistics of every tenth epoch."""
     filler = Filler(
         only=lambda spot: (spot.dataset, spot.model) == ("mvtec", "fastflow") and spot.altub in ("none", "alternating"),

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from altub_exp.tracking.store import import_mlflow
-from analysis import stores
-from analysis.records import read
+from analysis.runs import readers
+from analysis.runs.records import read
 from tests.analysis.conftest import TABLES, table
+from tests.analysis.figure_runs import capsule_units, files, latents
 from tests.analysis.filler import Filler, log
-from tests.analysis.runs import capsule_units, files, latents
 from tests.commandline import run
 
 
@@ -35,23 +35,23 @@ def test_all_points_through_the_bulk_endpoint(server, sent, monkeypatch):
 
 
 def test_what_one_request_cannot_hold_is_asked_for_in_parts(server, sent, monkeypatch):
-    monkeypatch.setattr(stores, "POINTS_AT_ONCE", 500)  # one run has 300 of some metrics, four have 1200
+    monkeypatch.setattr(readers, "POINTS_AT_ONCE", 500)  # one run has 300 of some metrics, four have 1200
     monkeypatch.setattr("mlflow.MlflowClient.get_metric_history", None)
     check(server.uri, sent)
     monkeypatch.undo()
-    monkeypatch.setattr(stores, "POINTS_AT_ONCE", 200)  # less than a run has: left to the client
+    monkeypatch.setattr(readers, "POINTS_AT_ONCE", 200)  # less than a run has: left to the client
     check(server.uri, sent)
 
 
 def test_a_server_without_the_endpoint_is_read_through_the_client(server, sent, monkeypatch):
-    monkeypatch.setattr(stores, "BULK", "/api/2.0/mlflow/metrics/no-such-endpoint")
+    monkeypatch.setattr(readers, "BULK", "/api/2.0/mlflow/metrics/no-such-endpoint")
     check(server.uri, sent)
 
 
 def test_other_errors_are_no_reason_to_go_another_way(server, sent, monkeypatch, tmp_path):
-    monkeypatch.setattr(stores, "RUNS_AT_ONCE", 2)
-    monkeypatch.setattr(stores, "SERIES", ("pixel_auroc",))
-    monkeypatch.setattr(stores, "BULK", "/ajax-api/2.0/mlflow/runs/get")  # answers 400: no run_id that it knows
+    monkeypatch.setattr(readers, "RUNS_AT_ONCE", 2)
+    monkeypatch.setattr(readers, "SERIES", ("pixel_auroc",))
+    monkeypatch.setattr(readers, "BULK", "/ajax-api/2.0/mlflow/runs/get")  # answers 400: no run_id that it knows
     with pytest.raises(Exception, match="cannot be read"):
         read(server.uri, ["btad"])
     _, stderr = run(tmp_path, "all", "--tracking-uri", "http://127.0.0.1:9", module=TABLES, expect=1)

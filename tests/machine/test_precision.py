@@ -1,6 +1,5 @@
 """The precision of the flow: its effects, their limits, and devices without it."""
 
-
 import pytest
 import torch
 from omegaconf import OmegaConf

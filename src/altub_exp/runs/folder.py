@@ -248,6 +248,3 @@ def run_folders(root: Path) -> list[RunFolder]:
     if not root.is_dir():
         raise UserError(f"There is no folder {root}; name the one that holds the runs.")
     return [RunFolder(path) for path in sorted(file.parent for file in root.rglob("status.json"))]
-
-
-State = RunState  # for the analysis

@@ -1,0 +1,133 @@
+"""The style of the figures: sizes for print, colours that the colour-blind distinguish, lines that need no colour."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import matplotlib.style
+from matplotlib.colors import LinearSegmentedColormap, to_hex
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+COLUMN = 3.5
+PAGE = 7.2
+"""Widths of a journal's column and page in inches."""
+
+PNG_DPI = 300
+
+FOOTNOTE = 6.5
+"""Size of the letters in points."""
+
+INK = "0.15"
+WINDOW = "0.91"
+"""Grey levels of texts and of the shaded epochs."""
+
+
+LineStyle = str | tuple[int, tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class Look:
+    """The label, colour, line style and marker of one curve."""
+
+    label: str
+    colour: str
+    line: LineStyle
+    marker: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of matplotlib's ``plot``."""
+        return {"color": self.colour, "linestyle": self.line, "marker": self.marker}
+
+
+BASES = {
+    "none": Look("original", "#000000", (0, (4, 1.2)), "s"),
+    "stereotype": Look("stereotype", "#E69F00", (0, (5, 1, 1, 1)), "^"),
+    "cnn": Look("CNN", "#D55E00", (0, (1, 1)), "D"),
+    "alternating": Look("AltUB", "#0072B2", "-", "o"),
+}
+"""Looks of the base distributions, in colours of Okabe and Ito (https://jfly.uni-koeln.de/color/)."""
+
+OTHERS = (
+    Look("", "#CC79A7", (0, (7, 1.5)), "v"),
+    Look("", "#009E73", (0, (3, 1, 1, 1, 1, 1)), "P"),
+    Look("", "#56B4E9", (0, (2, 0.8)), "X"),
+)
+"""Looks of base distributions from plug-ins, and of further variants of one."""
+
+STEPS = tuple(to_hex(matplotlib.colormaps["viridis"](x)) for x in (0.8, 0.6, 0.4, 0.2, 0.0))
+"""Colours of an ordered series, light to dark."""
+
+STEP_MARKERS = ("o", "s", "^", "D", "v")
+
+DIFFERENCES = LinearSegmentedColormap.from_list("differences", ["#B35806", "#F5F5F5", "#0072B2"])
+"""Colours from worse over no difference to better."""
+
+MODELS = {"fastflow": "FastFlow", "cflow": "CFLOW-AD", "csflow": "CS-Flow"}
+BACKBONES = {"r18": "ResNet-18", "wrn50": "WRN-50-2", "wrn50_tv": "WRN-50-2 (tv)", "deit": "DeiT", "cait": "CaiT"}
+DATASETS = {"mvtec": "MVTec AD", "btad": "BTAD", "visa": "VisA", "synthetic": "built-in images", "folder": "own images"}
+METRICS = {"pixel_auroc": "pixel AUROC", "image_auroc": "image AUROC"}
+
+
+def looks(bases: Sequence[str]) -> list[Look]:
+    """Return one look for each name; a name that comes again, or is not the paper's, gets one of :data:`OTHERS`.
+
+    >>> [look.label for look in looks(["none", "alternating", "alternating"])]
+    ['original', 'AltUB', 'AltUB']
+    >>> len({look.colour for look in looks(["none", "alternating", "alternating"])})
+    3
+    """
+    chosen: list[Look] = []
+    further = 0
+    for number, base in enumerate(bases):
+        own = BASES.get(base)
+        if own is not None and base not in bases[:number]:
+            chosen.append(own)
+            continue
+        look = OTHERS[further % len(OTHERS)]
+        further += 1
+        chosen.append(Look(own.label if own else base, look.colour, look.line, look.marker))
+    return chosen
+
+
+def styled() -> AbstractContextManager[None]:
+    """Return the context in which figures are made and saved."""
+    return matplotlib.style.context(Path(__file__).with_name("print.mplstyle"))
+
+
+def new_figure(width: float, height: float, **pads: Any) -> Figure:
+    """Return an empty figure of a size in inches, laid out so that nothing overlaps or is clipped."""
+    return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(**pads))
+
+
+@contextmanager
+def titled_figure(width: float, height: float, title: str, notes: Sequence[str], **pads: Any) -> Iterator[Figure]:
+    """Provide an empty figure that gets its title and its footnotes when the context ends.
+
+    Args:
+        width: inches.
+        height: inches, without the footnotes.
+        title: written on top, in as many lines as it takes.
+        notes: written below; the figure becomes taller by them.
+        pads: spaces of matplotlib's constrained layout.
+    """
+    with styled():
+        figure = new_figure(width, height, **pads)
+        yield figure
+        figure.suptitle(_wrapped(figure, title, matplotlib.rcParams["figure.titlesize"]))
+        if notes:
+            text = "\n".join(_wrapped(figure, note, FOOTNOTE) for note in notes)
+            figure.set_size_inches(width, height + (text.count("\n") + 2) * 1.25 * FOOTNOTE / 72)
+            figure.supxlabel(text, fontsize=FOOTNOTE, color=INK, style="italic", x=0.01, ha="left")
+
+
+def _wrapped(figure: Figure, text: str, size: float) -> str:
+    """Break a text into lines that fit into the figure: a letter is on average 0.55 of its size wide."""
+    return textwrap.fill(text, int(figure.get_figwidth() * 72 / (0.55 * size)))

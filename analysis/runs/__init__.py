@@ -1,0 +1,1 @@
+"""The runs of this program that MLflow holds: read in bulk, sorted into conditions, with their files and origin."""

@@ -1,0 +1,56 @@
+"""The paper's tables from the runs that MLflow holds, ours beside the paper's values.
+
+python -m analysis.tables all
+python -m analysis.tables table_a1 --tracking-uri http://127.0.0.1:5000 --experiment altub
+python -m analysis.tables stability --experiment demo
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from rich.console import Console
+
+from analysis.options import add_options, chosen_records, errors_as_sentences
+from analysis.paper.paper_cells import PaperCells
+from analysis.tables.catalogue import TABLES, all_tables
+from analysis.tables.terminal import show
+from analysis.tables.writers import write
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print the table that the command names, and write it as CSV, Markdown and LaTeX."""
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis.tables",
+        description="The paper's tables from the runs that MLflow holds, ours beside the paper's values; written as "
+        "CSV, Markdown and LaTeX.",
+        epilog="example: python -m analysis.tables table_a1 --tracking-uri http://127.0.0.1:5000 --experiment altub",
+    )
+    parser.add_argument(
+        "table",
+        choices=[*TABLES, "all"],
+        help="which table; benefit: does AltUB help?; stability: every run; all: writes all tables, and prints how "
+        "much of each there is",
+    )
+    add_options(parser, output="results/tables")
+    chosen = parser.parse_args(arguments)
+    with errors_as_sentences(chosen.output, "folder"):
+        cells = PaperCells(chosen_records(chosen)[1])
+        tables = all_tables(cells) if chosen.table == "all" else [TABLES[chosen.table](cells)]
+        for table in tables:
+            write(table, chosen.output)
+    console = Console(highlight=False)
+    if chosen.table != "all":
+        show(tables[0], console)
+        return
+    stability = tables[-1]
+    if stability.data:
+        show(stability, console)
+        console.print()
+    for table in tables:
+        console.print(f"{table.name:9}  {table.summary}", soft_wrap=True)
+    console.print(f"Written to {chosen.output}/: NAME.csv, NAME.md, NAME.tex", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""A table of the paper: its cells in the paper's layout, with remarks on their seeds and their origin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from analysis.paper.cells import CellState
+from analysis.paper.paper_cells import PaperCells
+from analysis.runs import provenance
+from analysis.tables.layout import CellFormat, PairedCell, block, datum, label
+from analysis.tables.table import Table
+
+QUOTED_REMARK = "† Quoted by the paper from the original publications, not measured by it; such values are marked so."
+
+
+def paper_table(
+    source: PaperCells,
+    name: str,
+    caption: str,
+    columns: Sequence[str],
+    rows: Mapping[str, Sequence[PairedCell]],
+    form: CellFormat,
+    *,
+    backbones: Mapping[str, tuple[str, str]] | None = None,
+    groups: Sequence[tuple[str, int]] = (),
+    remarks: Sequence[str] = (),
+    unit: str = "percent",
+) -> Table:
+    """Return a table of the paper.
+
+    Args:
+        source: the cells of all tables.
+        name: name of the table's files.
+        caption: its content, units included.
+        columns: names of the columns, without those of the labels.
+        rows: {name of a row: its cells}.
+        form: format of the cells.
+        backbones: {name of a row: ours and the paper's}, if they get a column.
+        groups: texts above the columns, and how many columns each spans.
+        remarks: sentences about the whole table.
+        unit: of the values, for the CSV.
+    """
+    paired = [cell for row in rows.values() for cell in row]
+    cells = [one.cell for one in paired if one.cell.state != CellState.quoted]
+    runs = {run.run_id: run for cell in cells for run in cell.runs}
+    if {cell.seeds for cell in cells if cell.complete and cell.parts is None} == {1}:
+        seeds = sorted({run.seed for run in runs.values()})
+        remarks = [*remarks, f"One seed in every cell ({', '.join(seeds)})."]
+    several = any(cell.seeds > 1 for cell in cells)
+    labels = ["", "", "backbone"] if backbones else ["", ""]
+    return Table(
+        name=name,
+        title="Table " + name.removeprefix("table").strip("_").upper(),
+        caption=caption,
+        columns=[*labels, *columns],
+        blocks=[
+            block(label(name), row, form, seeds=several, backbones=backbones[name] if backbones else None)
+            for name, row in rows.items()
+        ],
+        data=[datum(cell, unit) for cell in paired],
+        labels=len(labels),
+        groups=[("", len(labels)), *groups] if groups else (),
+        remarks=remarks,
+        provenance=provenance.sentences(source.records, runs.values()),
+        run_ids=list(runs),
+        cells=cells,
+    )

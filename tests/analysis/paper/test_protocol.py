@@ -1,0 +1,47 @@
+"""Whether a run follows the paper's protocol is told from what the sweeps compose."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import pytest
+
+from altub_exp.tracking.lifecycle import flatten
+from analysis.paper.protocol import deviations, expected_params
+from analysis.paper.values import backbone_choice
+from analysis.runs.run import Run
+
+
+@pytest.mark.parametrize(
+    ("overrides", "tags"),
+    [
+        ("backbone=deit dataset.category=screw altub=none", "mvtec screw fastflow deit none"),
+        ("backbone=wrn50 dataset.category=capsule altub=cnn", "mvtec capsule fastflow wrn50 cnn"),
+        ("model=cflow backbone=wrn50_tv dataset.category=transistor", "mvtec transistor cflow wrn50_tv alternating"),
+        ("backbone=wrn50 dataset=btad dataset.category='02'", "btad 02 fastflow wrn50 alternating"),
+    ],
+)
+def test_a_command_of_the_paper_does_not_deviate(compose, overrides, tags):
+    params = {key: str(value) for key, value in flatten(asdict(compose(*overrides.split()))).items()}
+    names = ("dataset", "category", "model", "backbone", "altub")
+    told = dict(zip(names, tags.split(), strict=True))
+    assert deviations(Run("id", "name", "altub", told, params, {}, {})) == {}
+    elsewhere = params | {"dataset.root": "/data", "seed": "7", "device": "cuda", "eval.timing_images": "100"}
+    assert deviations(Run("id", "name", "altub", told, elsewhere, {}, {})) == {}
+    other = params | {"train.lr": "0.5", "dataset.image_size": "99"}
+    assert deviations(Run("id", "name", "altub", told, other, {}, {})) == {
+        "dataset.image_size": ("99", params["dataset.image_size"]),
+        "train.lr": ("0.5", params["train.lr"]),
+    }
+
+
+def test_sizes_are_those_of_the_category():
+    assert expected_params("mvtec", "cflow", "wrn50_tv", "none", "transistor")["dataset.image_size"] == "128"
+    assert expected_params("mvtec", "cflow", "wrn50_tv", "none", "screw")["dataset.image_size"] == "512"
+
+
+def test_backbones_that_the_paper_chose():
+    assert backbone_choice("carpet").backbones == ("deit",)
+    assert backbone_choice("toothbrush").backbones == ("cait",)
+    assert backbone_choice("toothbrush").differs == ("alternating",)
+    assert backbone_choice("grid").differs == ()
