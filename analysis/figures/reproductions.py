@@ -12,7 +12,7 @@ from analysis.figures.depth import EXPECTED_AUROC, EXPECTED_LOSS, comparison, dr
 from analysis.figures.drawing import Drawing, Undrawn, origin
 from analysis.figures.latents import SAMPLES, draw_normality, passed, unit_text
 from analysis.paper.paper_runs import PaperRun, paper_runs
-from analysis.paper.protocol import sweep_command
+from analysis.paper.protocol import measure_command, sweep_command
 from analysis.runs.artifacts import Artifacts, MissingArtifact
 from analysis.runs.conditions import Condition, Subject, Variant
 from analysis.runs.run import Run
@@ -30,7 +30,8 @@ def fig1(runs: Iterable[Run], artifacts: Artifacts) -> Drawing | Undrawn:
     try:
         document = _normality(run, artifacts)
     except MissingArtifact as error:
-        return _undrawn("fig1", title, sweep, f"MLflow run {run.run_id} is there ({run.state}), but {error}")
+        reason = f"MLflow run {run.run_id} is there ({run.state}), but {error}"
+        return _undrawn("fig1", title, sweep, reason, measure_command(run, "--normality"))
     notes = _notes("fig1", sweep)
     notes += [f"No test of the {SAMPLES[name]} is recorded." for name in SAMPLES if name not in document]
     tests = next(iter(document.values()))
@@ -61,7 +62,7 @@ def fig3(runs: Iterable[Run], artifacts: Artifacts) -> Drawing | Undrawn:
                 raise MissingArtifact("its tests of normality are not of the training images")
             documents[steps] = document
         except MissingArtifact as error:
-            notes.append(f"(a) lacks {steps} steps: {error}.")
+            notes.append(f"(a) lacks {steps} steps: {error}. `{measure_command(run, '--normality')}` adds it.")
     orders = (
         comparison("Mean AUROC over the window", order(by_steps, "pixel_auroc"), EXPECTED_AUROC),
         comparison("Mean loss over the window", order(by_steps, "loss"), EXPECTED_LOSS),
@@ -102,11 +103,11 @@ def _normality(run: Run, artifacts: Artifacts) -> dict[str, Any]:
     return {name: document[name] for name in SAMPLES if name in document}
 
 
-def _undrawn(name: str, title: str, sweep: Sequence[PaperRun], reason: str = "") -> Undrawn:
+def _undrawn(name: str, title: str, sweep: Sequence[PaperRun], reason: str = "", command: str = "") -> Undrawn:
     if not reason:
         missing = _missing(sweep)
         reason = f"{len(missing)} runs are missing ({', '.join(missing)})" if len(missing) > 1 else "its run is missing"
-    return Undrawn(name, title, f"{title} is not drawn: {reason}; compute with `{sweep_command(name)}`.")
+    return Undrawn(name, title, f"{title} is not drawn: {reason}; compute with `{command or sweep_command(name)}`.")
 
 
 def _missing(sweep: Sequence[PaperRun]) -> list[str]:

@@ -11,6 +11,7 @@ from enum import StrEnum
 import numpy as np
 from scipy import stats
 
+from analysis.paper.protocol import measure_command
 from analysis.paper.selection import SelectedRuns, short_name
 from analysis.paper.values import Key, Value
 from analysis.runs.run import Run
@@ -210,7 +211,8 @@ def time_cell(key: Key, selected: SelectedRuns, command: str) -> Cell:
         return cell
     timed = [run for run in runs if "inference_ms" in run.metrics]
     if not timed:
-        note = f"{short_name(runs[0])} is finished, but its inference was not timed: `{command}` does that."
+        measure = measure_command(runs[0], "--timing 100")
+        note = f"{short_name(runs[0])} is finished, but its inference was not timed: `{measure}` does that."
         return replace(cell, state=CellState.missing, seeds=0, notes=(*cell.notes, _capitalised(note)))
     means = [run.metrics["inference_ms"] for run in timed]
     device = " and ".join(sorted({run.tags.get("device", "an unknown device") for run in timed}))

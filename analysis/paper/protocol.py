@@ -30,6 +30,11 @@ def sweep_command(sweep: str) -> str:
     return f"python -m altub_exp.train -m +sweeps={sweep}"
 
 
+def measure_command(run: Run, option: str) -> str:
+    """Return the command that measures a finished run."""
+    return f"python -m altub_exp.measure {run.tags.get('run_folder', 'RUN')} {option}"
+
+
 def deviations(run: Run) -> Deviations:
     """Return the deviations of a run in all keys that can change its numbers, except the seed.
 

@@ -50,7 +50,6 @@ def depth(steps=STEPS, **changes):
             "model.steps": str(step),
             "train.epochs": "200",
             "eval.last_epoch": "200",
-            "eval.unit_normality": "True",
             **changes,
         }
         spec = Filler(params=lambda _, params=params: params).spec(spot)
@@ -68,7 +67,7 @@ def depth(steps=STEPS, **changes):
 def capsule_units():
     """The run of Fig. 1."""
     spot = Spot("mvtec", "capsule", "fastflow", "cait", "none")
-    return Filler(params=lambda _: {"eval.unit_normality": "True"}).spec(spot)
+    return Filler().spec(spot)
 
 
 def latents(shift=1.0, images=40, seed=0):
