@@ -58,7 +58,7 @@ return [head.getAttribute("aria-sort"), [...table.tBodies].map((body) => {
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
-    """{name: file} of three reports: over the paper's own numbers, over troubled ones, and behind two real runs."""
+    """{name: file} of three reports: over the paper's own numbers, over troubled ones, and after two real runs."""
 
     def paper(folder):
         return Filler().fill(folder)
