@@ -54,13 +54,13 @@ class Difference:
 
 def differences(source: PaperCells) -> list[Difference]:
     """Return the differences of every category and column, row by row."""
-    return [_difference(source, category, column) for category in categories("table_a1") for column in COLUMNS]
-
-
-def _difference(source: PaperCells, category: str, column: str) -> Difference:
-    model, backbone = ("cflow", CFLOW_BACKBONE) if column == "cflow" else ("fastflow", column)
-    (without, paper_without), (altub, paper_altub) = source.pair(category, model, backbone)
-    return Difference(category, column, _minus(without, altub), _minus(paper_without, paper_altub), (without, altub))
+    return [
+        Difference(category, column, _minus(without, altub), _minus(paper_without, paper_altub), (without, altub))
+        for category in categories("table_a1")
+        for column in COLUMNS
+        for model, backbone in [("cflow", CFLOW_BACKBONE) if column == "cflow" else ("fastflow", column)]
+        for (without, paper_without), (altub, paper_altub) in [source.pair(category, model, backbone)]
+    ]
 
 
 def _minus(without: Cell | Value, altub: Cell | Value) -> dict[str, float | None]:

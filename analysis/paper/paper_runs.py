@@ -52,7 +52,7 @@ def paper_runs(sweep: str, runs: Iterable[Run]) -> list[PaperRun]:
     """
     composed = composed_runs(sweep)
     varied = [key for key in composed[0].values if len({run.values.get(key) for run in composed}) > 1]
-    found = []
+    paper = []
     for params, tags, values in composed:
         required = {key: params[key] for key in varied if key in params}
         candidates = [
@@ -60,8 +60,8 @@ def paper_runs(sweep: str, runs: Iterable[Run]) -> list[PaperRun]:
         ]
         best = min(candidates, key=lambda run: _rank(run, params), default=None)
         deviations = deviations_from(params, best, NO_INFLUENCE) if best else {}
-        found.append(PaperRun({key: values[key] for key in varied}, best, deviations))
-    return found
+        paper.append(PaperRun({key: values[key] for key in varied}, best, deviations))
+    return paper
 
 
 @cache

@@ -65,14 +65,14 @@ def flattened(config: Config) -> dict[str, str]:
     return {key: str(value) for key, value in flatten(asdict(config)).items()}
 
 
-def deviation_text(found: Deviations) -> str:
+def deviation_text(deviations: Deviations) -> str:
     """Return the text of deviations for a footnote.
 
     >>> deviation_text({"train.epochs": ("30", "300")})
     'train.epochs=30 (paper: 300)'
     """
-    texts = [f"{key}={ours} (paper: {paper})" for key, (ours, paper) in list(found.items())[:KEYS_NAMED]]
-    rest = len(found) - len(texts)
+    texts = [f"{key}={ours} (paper: {paper})" for key, (ours, paper) in list(deviations.items())[:KEYS_NAMED]]
+    rest = len(deviations) - len(texts)
     return ", ".join(texts) + (f" and {rest} more" if rest > 0 else "")
 
 

@@ -54,17 +54,11 @@ class Value:
 
 
 @cache
-def rows(table: str) -> tuple[Mapping[str, str], ...]:
-    """Return the lines of a table's CSV."""
-    with (FOLDER / f"{table}.csv").open(encoding="utf-8", newline="") as file:
-        return tuple(csv.DictReader(file))
-
-
-@cache
 def values(table: str) -> Mapping[Key, Value]:
     """Return all cells of a table (``table1`` … ``table7``, ``table_a1``) in the order of the paper."""
     read = {"table1": _bests, "table3": _bests, "table5": _normality, "table7": _times}.get(table, _window)
-    return dict(cell for row in rows(table) for cell in read(row, CONSTANT.get(table, {})))
+    with (FOLDER / f"{table}.csv").open(encoding="utf-8", newline="") as file:
+        return dict(cell for row in csv.DictReader(file) for cell in read(row, CONSTANT.get(table, {})))
 
 
 def value(table: str, key: Key) -> Value:
@@ -150,15 +144,16 @@ def backbone_choice(category: str) -> BackboneChoice:
     """
     if category == OVERALL:
         return BackboneChoice((), ())
-    agreeing: dict[str, tuple[int, tuple[str, ...]]] = {}
-    for backbone in BACKBONES:
-        equal, differs = 0, []
-        for altub in ("none", "alternating"):
-            chosen = values("table2")[Key(category, "fastflow", "", altub, "segmentation")]
-            full = values("table_a1")[Key(category, "fastflow", backbone, altub, "segmentation")]
-            equal += (chosen.mean == full.mean) + (chosen.std == full.std)
-            differs += [altub] if chosen != full else []
-        agreeing[backbone] = equal, tuple(differs)
-    most = max(equal for equal, _ in agreeing.values())
-    backbones = tuple(backbone for backbone, (equal, _) in agreeing.items() if equal == most)
-    return BackboneChoice(backbones, agreeing[backbones[0]][1])
+
+    def cells(table: str, backbone: str) -> dict[str, Value]:
+        keys = [Key(category, "fastflow", backbone, altub, "segmentation") for altub in ("none", "alternating")]
+        return {key.altub: values(table)[key] for key in keys}
+
+    chosen = cells("table2", "")
+    full = {backbone: cells("table_a1", backbone) for backbone in BACKBONES}
+    equal = {
+        backbone: sum((cell.mean == of[altub].mean) + (cell.std == of[altub].std) for altub, cell in chosen.items())
+        for backbone, of in full.items()
+    }
+    backbones = tuple(backbone for backbone in BACKBONES if equal[backbone] == max(equal.values()))
+    return BackboneChoice(backbones, tuple(altub for altub in chosen if chosen[altub] != full[backbones[0]][altub]))

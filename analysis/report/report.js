@@ -1,4 +1,4 @@
-// Sorts tables by a column: numbers as numbers, what is missing last, a third time back to the order as it came.
+// Sorts tables by a column: numbers as numbers, missing values last; a third click restores the original order.
 // A row of several lines (ours, the paper's, the difference) is one <tbody> and stays together.
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.tHead.rows].at(-1).cells;

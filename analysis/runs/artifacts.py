@@ -41,10 +41,8 @@ class Artifacts:
         self._client = self._client or import_mlflow()(tracking_uri=self._uri)
         target.mkdir(exist_ok=True)
         try:
-            if name not in {file.path for file in self._client.list_artifacts(run.run_id)}:
-                raise MissingArtifact(f"it has no {name} in MLflow")
-            return Path(self._client.download_artifacts(run.run_id, name, str(target)))
-        except MissingArtifact:
-            raise
+            if name in {file.path for file in self._client.list_artifacts(run.run_id)}:
+                return Path(self._client.download_artifacts(run.run_id, name, str(target)))
         except Exception as error:  # whatever MLflow, the network or the file system raise
             raise MissingArtifact(f"its {name} cannot be downloaded ({reason(error)})") from error
+        raise MissingArtifact(f"it has no {name} in MLflow")

@@ -109,11 +109,7 @@ def _one_of_each_seed(runs: Sequence[Run]) -> tuple[tuple[Run, ...], tuple[Run, 
     ranked = sorted(runs, key=lambda run: (run.state != "finished", -run.last_epoch, run.started, run.run_id))
     chosen: dict[str, Run] = {}
     duplicates = [run for run in ranked if chosen.setdefault(run.seed, run) is not run]
-    return tuple(sorted(chosen.values(), key=_seed_order)), tuple(duplicates)
-
-
-def _seed_order(run: Run) -> tuple[int, str]:
-    return (int(run.seed), "") if run.seed.isdecimal() else (0, run.seed)
+    return tuple(sorted(chosen.values(), key=lambda run: run.seed_order)), tuple(duplicates)
 
 
 def _configuration(run: Run) -> dict[str, str]:

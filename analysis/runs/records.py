@@ -91,7 +91,7 @@ def table_order(run: Run) -> tuple[object, ...]:
     """Return the key by which tables sort runs: data, model and backbone, then the base distribution, then the seed."""
     base = run.tags.get("altub", "")
     keys = (run.tags.get(tag, "") for tag in ("dataset", "category", "model", "backbone"))
-    return (*keys, base_order(base), base, int(run.seed) if run.seed.isdecimal() else 0, run.started, run.run_id)
+    return (*keys, base_order(base), base, *run.seed_order, run.started, run.run_id)
 
 
 def base_order(base: str) -> int:

@@ -51,6 +51,11 @@ class Run:
         return self.tags.get("seed", "?")
 
     @property
+    def seed_order(self) -> tuple[int, str]:
+        """The key that sorts runs by their seeds."""
+        return (int(self.seed), "") if self.seed.isdecimal() else (0, self.seed)
+
+    @property
     def window(self) -> tuple[int, int]:
         """First and last epoch of the stability statistics: those chosen, else the run's own.
 

@@ -15,7 +15,7 @@ from analysis.tables.table import Entry, Line, Table, difference
 
 COLUMNS = ("data", "model", "AUROC", "seeds", "mean w/o", "mean AltUB", "Δ mean", "sd w/o", "sd AltUB", "Δ sd")
 REMARKS = (
-    "Only finished runs with all epochs of their window count, and only seeds that are there both without and with "
+    "Only finished runs with all epochs of their window count, and only seeds that have runs both without and with "
     "AltUB; means over these seeds. Bold: the better of the pair at the digits shown.",
     "One setting, or one seed, decides nothing: vary `seed=` and the category.",
 )

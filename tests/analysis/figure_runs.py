@@ -71,7 +71,7 @@ def capsule_units():
 
 
 def latents(shift=1.0, images=40, seed=0):
-    """What `normality.json` holds of latents whose units are normal with means of that spread, of half variance."""
+    """The content of `normality.json` for latents of normal units whose means have that spread, of half variance."""
     random = np.random.default_rng(seed)
     found = {}
     for name, count in (("train", images), ("test_good", images // 2)):

@@ -45,7 +45,7 @@ SMALLER = {"transistor": "128", **dict.fromkeys(("cable", "capsule", "hazelnut",
 
 @dataclass(frozen=True)
 class Spot:
-    """Which run of the grid."""
+    """A run of the grid."""
 
     dataset: str
     category: str
@@ -90,7 +90,7 @@ def spots() -> list[Spot]:
 
 @cache
 def configuration(dataset: str, model: str, backbone: str, altub: str) -> Mapping[str, str]:
-    """What the sweeps compose, of one category."""
+    """The configuration that the sweeps compose, of one category."""
     arguments = [f"experiment={model}-{backbone}", f"altub={altub}"]
     arguments += ["dataset.category=capsule"] if dataset == "mvtec" else ["dataset=btad", "dataset.category='01'"]
     (job,) = paper_sweeps.jobs("table1", *arguments)

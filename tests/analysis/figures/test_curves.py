@@ -1,4 +1,4 @@
-"""What a stability plot draws is what is stored."""
+"""A stability plot draws the stored values."""
 
 import numpy as np
 import pytest

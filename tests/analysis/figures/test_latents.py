@@ -1,4 +1,4 @@
-"""What Figures 1 and 3 and the heat map draw is what is stored; their colours can be told apart."""
+"""Figures 1 and 3 and the heat map draw the stored values, in colours that can be distinguished."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Whether a run follows the paper's protocol is told from what the sweeps compose."""
+"""The sweeps' configurations decide if a run follows the paper's protocol."""
 
 from __future__ import annotations
 

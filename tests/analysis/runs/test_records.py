@@ -1,4 +1,4 @@
-"""What the reader takes from a store, and what it leaves."""
+"""The reader takes all of this program's runs from a store, and leaves the others."""
 
 from __future__ import annotations
 
