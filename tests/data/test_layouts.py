@@ -1,4 +1,4 @@
-"""What the layouts find, and what they refuse, each in one sentence."""
+"""The layouts: the images that they find, and the mistakes that they refuse, each in one sentence."""
 
 import shutil
 

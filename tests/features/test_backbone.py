@@ -198,7 +198,7 @@ def test_turned_training_images_have_features_of_their_own_drawn_from_the_genera
 
 
 def test_large_images_go_through_the_backbone_a_few_at_a_time(monkeypatch):
-    """Which bounds its memory and changes nothing."""
+    """The size of a part bounds the memory and changes nothing."""
     backbone, images = Backbone("resnet18.tv_in1k", [1, 2], weights="random"), pixels(7)
     whole = batch(backbone, images, torch.device("cpu"))
     seen = []

@@ -309,7 +309,7 @@ def test_of_many_processes_one_computes_and_when_it_is_killed_another_goes_on(ca
 
 
 def holds_a_lock(pid, folder):
-    """Whether the process holds the lock of those that compute."""
+    """True if the process holds the lock of those that compute."""
     inodes = {f":{file.stat().st_ino} " for file in folder.glob("*/*.lock")}
     with open("/proc/locks") as locks:
         return any(f" {pid} " in line and any(inode in line for inode in inodes) for line in locks)
