@@ -53,7 +53,7 @@ lint: setup ## check lint and format (ruff), and that imports point down (import
 	$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports --no-logo
 
-types: setup ## check types: mypy --strict on src/
+types: setup ## check types: mypy --strict on src/, analysis/ and bench/
 	$(BIN)/mypy
 
 pytest: setup ## run doctests and quick tests in WORKERS processes
