@@ -14,7 +14,7 @@ from analysis.runs.records import Records, read, tracking_uri
 
 def add_options(parser: argparse.ArgumentParser, output: str) -> None:
     """Add ``--tracking-uri``, ``--experiment``, ``--window`` and ``--output``, whose default is given."""
-    parser.add_argument("--tracking-uri", help="default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db")
+    parser.add_argument("--tracking-uri", help="default: MLFLOW_TRACKING_URI or sqlite:///mlflow.db")
     parser.add_argument(
         "--experiment",
         action="append",

@@ -236,23 +236,23 @@ def cost(config: Config) -> Cost:
     train, good, defective = COUNTS[config.dataset.name][config.dataset.category]
     test = good + defective
     part, size, epochs, altub = steps(config), config.dataset.image_size, config.train.epochs, config.altub
-    turned = config.dataset.rotation > 0
-    room = config.feature_memory_gb * 2**30 / (test if turned else train + test)  # per image
+    rotated = config.dataset.rotation > 0
+    room = config.feature_memory_gb * 2**30 / (test if rotated else train + test)  # per image
     kept = config.cache.dir is not None or part.latent_bytes <= room
     fetch = 2 * part.latent_bytes / BANDWIDTH  # of an image's features, which stay on the GPU
     recompute = part.features + 3 * size**2 / COPY
     per_test = fetch if kept else recompute
-    per_train = recompute + TURN * size**2 if turned else per_test
+    per_train = recompute + TURN * size**2 if rotated else per_test
 
     batch = config.train.batch_size
     learned = train // batch * batch if config.train.drop_last else train
     alternation = Alternation(
         altub.freezing_interval if altub.alternating else None, altub.count_from, altub.idle_epochs
     )
-    alone = sum(alternation.psi_only(epoch) for epoch in range(1, epochs + 1))
-    training = learned * (epochs * per_train + (epochs - alone) * part.joint + alone * part.psi_only)
+    psi_only = sum(alternation.psi_only(epoch) for epoch in range(1, epochs + 1))
+    training = learned * (epochs * per_train + (epochs - psi_only) * part.joint + psi_only * part.psi_only)
     often = epochs // config.eval.ks_every if config.eval.ks_every else 0
-    if kept and (often or not turned):
+    if kept and (often or not rotated):
         training += train * part.features
     scores = size**2 * (1 / COPY + SORT / BANDWIDTH)  # the mask is copied, the pixels are sorted
     evaluation = (epochs // config.eval.every) * test * (per_test + part.forward + scores)

@@ -199,7 +199,7 @@ def other_weights(folder):
             lambda folder: (folder / "config.yaml").write_text("model: {name: fastflow}"),
             "is not the configuration of a run",
         ),
-        (lambda folder: (folder / "status.json").unlink(), "is no run: give its folder"),
+        (lambda folder: (folder / "status.json").unlink(), "is not a run: give its folder"),
     ],
 )
 def test_a_run_that_cannot_be_used_is_one_sentence(trained, predict, tmp_path, change, sentence):
@@ -256,5 +256,5 @@ def test_the_real_command_scores_and_explains_itself(trained, tmp_path):
         assert word in stdout
     _, stderr = run(cwd, "runs", TEST, module="altub_exp.predict", expect=1)
     assert stderr == (
-        "error: runs is no run: give its folder, runs/DATASET/CATEGORY/MODEL-BACKBONE/ALTUB/seedN-HASH.\n"
+        "error: runs is not a run: give its folder, runs/DATASET/CATEGORY/MODEL-BACKBONE/ALTUB/seedN-HASH.\n"
     )

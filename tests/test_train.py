@@ -136,7 +136,7 @@ def test_finished_runs_are_tested_for_normality_by_a_command(undisturbed):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ((".", "--normality"), "error: . is no run: give its folder"),
+        ((".", "--normality"), "error: . is not a run: give its folder"),
         (("RUN", "--normality", "--root", "data/other"), "error: data/other/fabric holds other images than those of"),
         (("RUN",), "nothing to measure: give --normality, --timing N, or both"),
     ],
@@ -367,7 +367,7 @@ def test_bad_images_are_one_sentence_before_any_training(tmp_path, spoil):
         (["train.epochs=many"], "train.epochs: Value 'many' of type 'str' could not be converted to Integer"),
         (["backbone=r19"], "backbone=r19 does not exist: choose one of cait, deit, mobilenetv2, r18, wrn50"),
         (["dataset=mvtec"], "dataset.category has no value"),
-        (["dataset=mvtec", "dataset.size=64"], "dataset.size is no key of the option of dataset chosen here"),
+        (["dataset=mvtec", "dataset.size=64"], "dataset.size is not a key of the chosen dataset"),
         (["train.epochs=0"], "train.epochs=0 is too small"),
         (["eval.first_epoch=9"], "does not lie within the 6 epochs"),
         (["dataset.category=tartan"], "tartan"),
@@ -376,7 +376,7 @@ def test_bad_images_are_one_sentence_before_any_training(tmp_path, spoil):
         (["sweeps=fig4"], "add it, +sweeps=fig4"),
         (["+sweeps=fig5"], "sweeps=fig5 does not exist: choose one of fig1, fig3"),
         (["dataset=mvtec", "dataset.category=screw", "dataset.root=nowhere"], "nowhere"),
-        (["backbone.weights=absent.safetensors"], "absent.safetensors is no file"),
+        (["backbone.weights=absent.safetensors"], "absent.safetensors is not a file"),
         (["backbone.weights=pretrained"], "could not be fetched from the Hugging Face hub"),
         (["backbone.name=resnet1x8"], "timm has no model 'resnet1x8'"),
         (["backbone.stages=[1,9]"], "has no stage of backbone.stages=[1, 9]"),

@@ -43,7 +43,7 @@ def test_test_features_are_cached_and_training_features_where_images_are_not_tur
 
 def test_it_is_evaluated_after_each_meta_epoch_and_records_objective_and_nats(undisturbed):
     cwd, stderr = undisturbed
-    assert "computed anew in every epoch, because the images are turned" in stderr
+    assert "computed anew in every epoch, because the images are rotated" in stderr
     for folder in folders(cwd):
         rows = journal(folder)
         assert [row["epoch"] for row in rows if "pixel_auroc" in row] == [2, 4, 6, 8, 10]
@@ -106,7 +106,7 @@ def test_the_other_readings_give_other_numbers(undisturbed, tmp_path):
         (["train.batch_size=11"], "10 training images make no batch of 11"),
         (["model.condition_channels=6"], "need a multiple of 4"),
         (["train.final_lr=0"], "train.final_lr=0.0 is a fraction"),
-        (["model.conv3x3_only=true"], "is no key of the option of model chosen here"),
+        (["model.conv3x3_only=true"], "is not a key of the chosen model"),
         (["model.optimizers=both"], "model.optimizers: Invalid value 'both'"),
     ],
 )

@@ -53,7 +53,7 @@ class Cell:
         seeds: number of complete runs that it is from.
         interval: half of the width of the 95 % confidence interval of the mean over seeds; in Table 5 over channels and
             checkpoints.
-        best_interval: the same of the best over seeds.
+        best_interval: the same for the best over seeds.
         notes: footnotes.
         paper: the paper's cell.
         parts: of an overall cell: the number of categories that are complete, and of all.

@@ -89,7 +89,7 @@ class PaperCells:
         return (next(cells), value(table, without)), (next(cells), value(table, altub))
 
     def other(self, make: Callable[..., Cell], key: Key, sweep: str, paper: Value) -> Cell:
-        """Return a cell of MVTec AD that is no AUROC, made by one of the functions of :mod:`analysis.paper.cells`."""
+        """Return a cell of MVTec AD that is not an AUROC, made by a function of :mod:`analysis.paper.cells`."""
         return replace(make(key, self.selection.runs_of("mvtec", key), sweep_command(sweep)), paper=paper)
 
     def backbone(self, category: str, sweep: str) -> tuple[str, tuple[str, ...]]:

@@ -62,7 +62,7 @@ class Selection:
         )
 
     def runs_of(self, dataset: str, key: Key) -> SelectedRuns:
-        """Return the runs of a cell: those that follow the paper's protocol, else those that deviate least."""
+        """Return the runs of a cell: those that follow the paper's protocol, otherwise those that deviate least."""
         place = (dataset, key.category, key.model, key.backbone, key.altub)
         if place not in self._selected:
             candidates = self._candidates.get(place, [])

@@ -1,4 +1,4 @@
-"""The two ways to read many runs at once: SQL if the tracking URI is a database, else MLflow's server interface."""
+"""The two ways to read many runs at once: SQL for a database, otherwise MLflow's server interface."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def read_database(uri: str, experiments: Sequence[str] | None) -> tuple[set[str]
         The names of all experiments, and this program's runs of those that were asked for.
 
     Raises:
-        sqlalchemy.exc.SQLAlchemyError: the database cannot be read, or is no MLflow store.
+        sqlalchemy.exc.SQLAlchemyError: the database cannot be read, or is not an MLflow store.
     """
     path = database(uri)
     if path is not None:
@@ -179,7 +179,7 @@ def _history(client: MlflowClient, uri: str, ids: Sequence[str], key: str) -> li
 def _bulk(uri: str, ids: Sequence[str], key: str) -> list[Point] | None:
     """Return the bulk endpoint's points, in the order of their times; None if the server has no such endpoint.
 
-    It is no part of MLflow's published interface, but that takes one request per run and metric: more than three times
+    It is not part of MLflow's published interface, which takes one request per run and metric: more than three times
     as long.
     """
     from mlflow.utils.credentials import get_default_host_creds
@@ -193,7 +193,7 @@ def _bulk(uri: str, ids: Sequence[str], key: str) -> list[Point] | None:
         params={"run_id": list(ids), "metric_key": key, "max_results": POINTS_AT_ONCE},
         raise_on_status=False,
     )
-    if response.status_code == 404 and "error_code" not in response.text:  # else MLflow itself answered
+    if response.status_code == 404 and "error_code" not in response.text:  # otherwise MLflow itself answered
         return None
     points = verify_rest_response(response, BULK).json()["metrics"]
     return [(point["run_id"], int(point["step"]), float(point["value"])) for point in points]

@@ -48,7 +48,7 @@ class Records:
 
 
 def tracking_uri(given: str | None) -> str:
-    """Return the store to read: the one given, else ``MLFLOW_TRACKING_URI``, else ``mlflow.db`` in the working folder.
+    """Return the store to read: the one given, ``MLFLOW_TRACKING_URI``, or ``mlflow.db`` in the working folder.
 
     Raises:
         UserError: the store does not exist.

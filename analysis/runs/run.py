@@ -57,7 +57,7 @@ class Run:
 
     @property
     def window(self) -> tuple[int, int]:
-        """First and last epoch of the stability statistics: those chosen, else the run's own.
+        """First and last epoch of the stability statistics: those chosen, otherwise the run's own.
 
         Raises:
             UserError: the run has not recorded its own.

@@ -41,7 +41,7 @@ def table5(source: PaperCells) -> Table:
         "distribution: mean ± 1.96 s/√n over the n values of all channels at all checkpoints.",
         lambda key, paper: source.other(normality_cell, key, "table5", paper),
         NORMALITY,
-        remarks=["The paper names no category; the widths of its intervals fit capsule alone."],
+        remarks=["The paper names no category; the widths of its intervals fit only capsule."],
     )
 
 

@@ -29,7 +29,7 @@ def stability(records: Records) -> Table:
         ],
         provenance=provenance.sentences(records, records.runs),
         run_ids=[run.run_id for run in records.runs],
-        count=f"{runs} beside those of the paper's tables",
+        count=f"{runs} besides those of the paper's tables",
     )
 
 

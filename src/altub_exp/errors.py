@@ -1,4 +1,4 @@
-"""The errors that are no bugs: a mistake in the user's input, a training that diverged, and an interruption."""
+"""Errors that are not bugs: a mistake in the user's input, a training that diverged, and an interruption."""
 
 import difflib
 from collections.abc import Iterable

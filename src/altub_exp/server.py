@@ -23,7 +23,7 @@ ENVIRONMENT = {
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
-"""Settings of a server for many writers; the user's environment wins."""
+"""Settings of a server for many writers; the user's environment takes precedence."""
 
 DEFAULT_STORE = "sqlite:///mlflow.db"
 DEFAULT_HOST = "127.0.0.1"
@@ -47,7 +47,7 @@ def environment(present: Mapping[str, str]) -> dict[str, str]:
 def allowed_hosts() -> list[str]:
     """Return the host names by which runs may call the server: this machine's own and private addresses.
 
-    MLflow refuses others (403), even its machine's name; ``--allowed-hosts`` or ``MLFLOW_SERVER_ALLOWED_HOSTS`` win.
+    MLflow refuses all others (403). ``--allowed-hosts`` and ``MLFLOW_SERVER_ALLOWED_HOSTS`` replace this list.
     """
     names = ["localhost", "127.0.0.1", "[::1]", "0.0.0.0", socket.gethostname(), socket.getfqdn()]
     private = ["10.*", "192.168.*", *(f"172.{number}.*" for number in range(16, 32)), "[[]fd*"]  # a pattern: [fd…

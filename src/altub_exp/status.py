@@ -99,7 +99,7 @@ def _verified(folder: RunFolder, row: Row, dry_run: bool) -> tuple[Row, bool]:
 
 
 def _finish_records(died: Sequence[RunFolder], options: argparse.Namespace) -> list[str]:
-    """Mark the died runs as failed in MLflow too, and return the messages for the user."""
+    """Mark the dead runs as failed in MLflow too, and return the messages for the user."""
     if not died:
         return []
     finding = "The process of 1 run has died" if len(died) == 1 else f"The processes of {len(died)} runs have died"
@@ -165,7 +165,7 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
     return seconds
 
 

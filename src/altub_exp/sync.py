@@ -18,7 +18,7 @@ from altub_exp.tracking.uri import resolve_uri
 EPILOG = """example:
   python -m altub_exp.sync runs --uri http://tracking.example:5000
 
-Each run is sent to its own tracking URI and experiment (MLFLOW_TRACKING_URI wins), or to --uri and --experiment.
+Each run is sent to its own tracking URI (or MLFLOW_TRACKING_URI) and experiment, or to --uri and --experiment.
 Nothing is sent twice. Runs that still compute are skipped; runs whose process has died are marked as failed."""
 
 

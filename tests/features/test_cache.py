@@ -191,7 +191,7 @@ def test_a_disk_that_takes_no_more_is_one_warning_and_training_goes_on(cache, ca
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 1
-    assert "takes no more" in warnings[0]
+    assert "cannot store more" in warnings[0]
     assert "File too large" in warnings[0]
     assert features.kept
     assert equal(features, Toy(), 5)

@@ -84,7 +84,7 @@ def test_server_killed_in_mid_run_and_started_again_loses_and_doubles_no_point(s
         server.kill()
         wait(lambda: "does not record" in (tmp_path / "output.log").read_text(), process)
         away = len(journal(tmp_path))
-        wait(lambda: len(journal(tmp_path)) >= away + 5, process)  # training goes on
+        wait(lambda: len(journal(tmp_path)) >= away + 5, process)  # training continues
         process.send_signal(signal.SIGSTOP)  # on a busy machine it would end before the server is back
         server.start()
         process.send_signal(signal.SIGCONT)
@@ -95,7 +95,7 @@ def test_server_killed_in_mid_run_and_started_again_loses_and_doubles_no_point(s
         if not server.answers():
             server.start()
     output = (tmp_path / "output.log").read_text()
-    assert "training goes on" in output
+    assert "training continues" in output
     assert "Traceback" not in output
     if "when MLflow can be reached again" in output:  # the run was over before the server was back
         sync(tmp_path, server.uri)

@@ -85,7 +85,7 @@ def test_a_server_that_asks_for_a_password(tmp_path, monkeypatch, caplog):
         assert not track.flush(1)
         assert [record.getMessage() for record in caplog.records] == [
             f"MLflow at {server.uri} does not record (it asks for a name and a password: set MLFLOW_TRACKING_USERNAME "
-            "and MLFLOW_TRACKING_PASSWORD); training goes on, the points stay in the run's folder and are sent later."
+            "and MLFLOW_TRACKING_PASSWORD); training continues, the points stay in the run's folder and are sent later."
         ]
         monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
         monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "wrong")

@@ -58,7 +58,7 @@ def test_all_stands_for_the_categories_of_each_jobs_own_data_set(tmp_path):
         (["train.epochs=3,x"], "train.epochs: Value 'x'"),
         (["seed=1,-1"], "seed=-1 is too small"),
         (["dataset.category=fabric,linen"], "linen"),
-        (["backbone.weights=random,none.pth"], "none.pth is no file"),
+        (["backbone.weights=random,none.pth"], "none.pth is not a file"),
     ],
 )
 def test_what_is_wrong_with_one_run_is_said_before_the_first_begins(tmp_path, arguments, sentence):

@@ -358,7 +358,7 @@ def test_outage_is_told_once_and_attempts_become_rare(uri: str, folder: RunFolde
         clock.now += 0.5
     assert attempts == [0, 5, 15, 35, 75, 135, 195]
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "training goes on" in caplog.text
+    assert "training continues" in caplog.text
     assert uri in caplog.text
     path.with_name("away").rename(path)
     clock.now = 256

@@ -30,7 +30,7 @@ def options(group: str) -> list[str]:
 
 
 def backbone_label(backbone: BackboneConfig) -> str:
-    """Return the option's name (``r18``), or timm's if ``backbone.name`` was overridden: a label must not lie."""
+    """Return the option's name (``r18``), or timm's if ``backbone.name`` was overridden: a label must not mislead."""
     declared = OmegaConf.load(Path(conf_dir()) / "backbone" / f"{backbone.key}.yaml")
     return backbone.key if OmegaConf.select(declared, "name") == backbone.name else backbone.name
 

@@ -37,7 +37,7 @@ def explain(error: Exception) -> str:
         return f"{key} has no value: add {key}=… to the command{_hint(key)}."
     if key and error.__cause__ is not None:
         return f"{key}: {cause.splitlines()[0]}."
-    text = text.partition("See https://")[0]  # a link to Hydra's grammar is no remedy
+    text = text.partition("See https://")[0]  # a link to Hydra's grammar does not help
     return " ".join(line.strip() for line in text.splitlines() if line.strip())
 
 
@@ -61,9 +61,7 @@ def _unknown_key(key: str) -> str:
     known = keys()
     if key in known:
         group = key.partition(".")[0]
-        return (
-            f"{key} is no key of the option of {group} chosen here, but of another: leave it out, or choose that one."
-        )
+        return f"{key} is not a key of the chosen {group}, but of another one: leave it out, or choose that one."
     close = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
     by_leaf = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
     near = list(dict.fromkeys([*close, *by_leaf]))[:3]

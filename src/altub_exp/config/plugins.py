@@ -32,7 +32,7 @@ def add_base(name: str, base: str) -> None:
 
     Args:
         name: its name.
-        base: ``module:attribute`` of the class; called with the latent's shape (C, H, W), see CONTRIBUTING.
+        base: ``module:attribute`` of the class; called with the latent's shape (C, H, W), see ``docs/extending.md``.
 
     Raises:
         ValueError: the name is taken.

@@ -43,7 +43,7 @@ def open_category(dataset: DatasetConfig) -> ImageSet:
 
 
 def list_categories(dataset: DatasetConfig) -> list[str]:
-    """Return the categories that ``all`` stands for: those of the configuration, else those on disk."""
+    """Return the categories that ``all`` stands for: those of the configuration, otherwise those on disk."""
     if dataset.categories is not None:
         return dataset.categories
     return _layout(dataset).categories(Path(dataset.root).expanduser())

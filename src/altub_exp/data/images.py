@@ -21,7 +21,7 @@ from altub_exp.errors import UserError
 
 T = TypeVar("T")
 PILLOW = {"antialias": Image.Resampling.BILINEAR, "lanczos": Image.Resampling.LANCZOS}
-DAMAGED = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # raised for a file that is no sound image
+DAMAGED = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # raised for invalid image files
 REMEDY = "Replace or remove them; python -m altub_exp.data verifies a whole dataset folder."
 
 
@@ -80,16 +80,16 @@ def file_digests(samples: Sequence[Sample]) -> list[str]:
 
 
 def rotate(images: Tensor, degrees: Sequence[float]) -> Tensor:
-    """Turn uint8 images [B, 3, S, S] about their centres: nearest pixel, black beyond the edges, as torchvision does.
+    """Rotate uint8 images [B, 3, S, S] about their centres: nearest pixel, black beyond the edges, as torchvision does.
 
     >>> rotate(torch.arange(12, dtype=torch.uint8).view(1, 3, 2, 2), [90.0])[0, 0].tolist()
     [[1, 3], [0, 2]]
     """
-    turned = [
+    rotated = [
         np.asarray(Image.fromarray(image.permute(1, 2, 0).numpy()).rotate(angle))
         for image, angle in zip(images, degrees, strict=True)
     ]
-    return torch.stack([_channels_first(pixels) for pixels in turned])
+    return torch.stack([_channels_first(pixels) for pixels in rotated])
 
 
 def load_masks(samples: Sequence[Sample], size: int) -> Tensor:
@@ -139,7 +139,7 @@ def read_rgb(file: Path) -> Image.Image:
     """Decode an image as 8-bit RGB, turned upright according to its EXIF data.
 
     Raises:
-        OSError: or another of ``DAMAGED``: the file is damaged or no image.
+        OSError: or another of ``DAMAGED``: the file is damaged or is not an image.
     """
     with Image.open(file) as image:
         image.load()
@@ -147,7 +147,7 @@ def read_rgb(file: Path) -> Image.Image:
 
 
 def eight_bit(image: Image.Image) -> Image.Image:
-    """Scale 16-bit gray to 8 bits, which Pillow's own conversion would clip; return other images as they are."""
+    """Scale 16-bit grey to 8 bits, which Pillow's own conversion would clip; return other images as they are."""
     if image.mode.startswith("I"):
         return Image.fromarray((np.asarray(image).astype(np.float64) / 257).round().clip(0, 255).astype(np.uint8))
     return image

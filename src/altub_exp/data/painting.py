@@ -82,7 +82,7 @@ def over(pixels: Field, colour: Field | float, opacity: Field) -> Field:
 
 
 def fabric(size: int, random: Random) -> tuple[Field, Field]:
-    """A plain weave, slightly turned and warped."""
+    """A plain weave, slightly rotated and warped."""
     y, x = grid(size)
     angle = random.normal(scale=0.05)
     u = x * np.cos(angle) - y * np.sin(angle) + 0.012 * noise(size, random, 0.12)

@@ -99,7 +99,7 @@ def _write(folder: Path, category: str, kind: str, index: int, size: int, random
     pixels, mask = image(category, None if normal else kind, size, random)
     file = folder / ("train/good" if kind == "train" else f"test/{kind}") / f"{index:03}.png"
     file.parent.mkdir(parents=True, exist_ok=True)
-    # grain is gray, so that images of both modes are read
+    # grain is grey, so that images of both modes are read
     Image.fromarray(pixels if category != "grain" else pixels[..., 0]).save(file)
     if not normal:
         file = folder / "ground_truth" / kind / f"{index:03}_mask.png"

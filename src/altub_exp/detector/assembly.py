@@ -168,7 +168,7 @@ def open_cache(
     try:
         return open_recipe(cache, model, preprocessing, weights, backbone)
     except OSError as error:
-        log.warning("The feature cache cannot be used (%s): going on without.", error)
+        log.warning("The feature cache cannot be used (%s): continuing without it.", error)
         return None
 
 

@@ -71,7 +71,7 @@ def load_detector(path: Path, device: torch.device, weights: str | None = None) 
     folder = RunFolder(path)
     status = folder.status()
     if status is None:
-        raise UserError(f"{path} is no run: give its folder, runs/DATASET/CATEGORY/MODEL-BACKBONE/ALTUB/seedN-HASH.")
+        raise UserError(f"{path} is not a run: give its folder, runs/DATASET/CATEGORY/MODEL-BACKBONE/ALTUB/seedN-HASH.")
     if status.get("state") != RunState.finished:
         raise UserError(f"The run in {path} is {status.get('state')}, not finished: only a finished one can be used.")
     config = load_config(folder.config)

@@ -150,7 +150,7 @@ def hub_offline_if_unreachable() -> Iterator[None]:
 def read_weights(path: Path) -> tuple[StateDict, dict[str, str]]:
     """Return state dict and metadata of a .safetensors or .pth file; of a .pth file only plain tensors are read."""
     if not path.is_file():
-        raise UserError(f"backbone.weights={path} is no file: give pretrained, random, or an existing weights file.")
+        raise UserError(f"backbone.weights={path} is not a file: give pretrained, random, or an existing weights file.")
     try:
         if path.suffix == ".safetensors":
             with safe_open(str(path), "pt") as file:

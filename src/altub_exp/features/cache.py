@@ -70,7 +70,7 @@ class FeatureCache:
 
         Args:
             max_gb: GiB that the folder may hold.
-            to_store: bytes that must find room there, and on the disk beside ``SPARE_GB``.
+            to_store: bytes to store there; the disk must have room for them and for ``SPARE_GB``.
 
         Returns:
             Bytes by which this room falls short; 0 or less if it suffices.

@@ -41,7 +41,7 @@ class FeatureMaps:
         batch_size: images per batch.
         device: where batches are wanted.
         memory_gb: GiB of maps that are kept in memory where no cache holds them; :meth:`batch` recomputes the others.
-        rotation: :meth:`augmented` turns images by up to this many degrees; the maps of turned images are never kept.
+        rotation: :meth:`augmented` rotates images by up to this many degrees; their maps are never kept.
         lease: takes a lease on the images' maps in the cache; None: there is no cache.
 
     Attributes:
@@ -91,7 +91,7 @@ class FeatureMaps:
     def place(self) -> str:
         """The place of the maps, in words that follow "features" in a sentence."""
         if self._rotation:
-            return "computed anew in every epoch, because the images are turned"
+            return "computed anew in every epoch, because the images are rotated"
         if missing := self._missing():
             return f"of which those of {len(missing)} images are recomputed in every epoch"
         if self._resident is not None:
@@ -111,7 +111,7 @@ class FeatureMaps:
         return [torch.stack(scale).to(self.device) for scale in zip(*(maps[row] for row in wanted), strict=True)]
 
     def augmented(self, rows: Tensor, generator: torch.Generator) -> list[Tensor]:
-        """The same for training: of images turned by angles drawn from the generator, if a rotation was asked for."""
+        """Return the maps for training: those of images rotated by random angles, if ``rotation`` is not 0."""
         if not self._rotation:
             return self.batch(rows)
         angles = (2 * torch.rand(len(rows), generator=generator) - 1) * self._rotation
@@ -133,7 +133,7 @@ class FeatureMaps:
                     self._leased = self._lease()
                     self._maps = computing.enter_context(self._leased.looked_up())
             except (OSError, NotImplementedError) as error:  # the latter: a file system without locks
-                log.warning("The feature cache cannot be used (%s): going on without.", error)
+                log.warning("The feature cache cannot be used (%s): continuing without it.", error)
                 self._leased = None
             missing = self._missing()
             self.from_cache = self._count - len(missing)
@@ -149,7 +149,7 @@ class FeatureMaps:
         return [row for row, maps in enumerate(self._maps) if maps is None]
 
     def _compute(self, missing: Sequence[int]) -> None:
-        """Compute maps, and keep them while there is room: in the cache, else in memory."""
+        """Compute maps, and keep them while there is room: in the cache, otherwise in memory."""
         pixels = self._images[torch.tensor(missing)]
         first = self._computed(pixels[:1])[0]
         self._measure(first)

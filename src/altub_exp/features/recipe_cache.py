@@ -148,7 +148,7 @@ class LeasedMaps:
         try:
             excess = self._cache.prune(self._cache.max_gb, count * size)
         except OSError as error:
-            log.warning("The feature cache cannot be used (%s): going on without.", error)
+            log.warning("The feature cache cannot be used (%s): continuing without it.", error)
             return 0
         too_many = min(count, max(0, -(-excess // size)))
         if too_many:
@@ -164,10 +164,10 @@ class LeasedMaps:
         return count - too_many
 
     def store(self, row: int, maps: Sequence[Tensor]) -> list[Tensor] | None:
-        """Store the maps [C, H, W] of an image, which lie on the CPU.
+        """Store the maps [C, H, W] of an image, which are on the CPU.
 
         Returns:
-            The same, mapped into memory; None, after a warning, once the disk takes no more.
+            The same, mapped into memory; None, after a warning, once the disk is full.
         """
         if not self._storing:
             return None
@@ -180,7 +180,7 @@ class LeasedMaps:
                 temporary.unlink(missing_ok=True)
         except OSError as error:
             if self._storing:  # of several threads, one warns
-                log.warning("The feature cache %s takes no more (%s): going on without.", self._cache.folder, error)
+                log.warning("The feature cache %s cannot store more (%s): continuing.", self._cache.folder, error)
             self._storing = False
             return None
         return map_file(file)[0]

@@ -86,8 +86,8 @@ class CrossScaleBlock(nn.Module):
         y_2 = e(s_1) \odot x_2 + t_1, \; (s_1, t_1) = r_1(y_1); \qquad
         \ln e(s) = 0.636\,\alpha \arctan(s / \alpha).
 
-    The published code also clamps y to ±10⁶, which is no bijection; this block does not. The published code draws the
-    permutations of each block from a fixed seed; this block draws them from PyTorch's global generator.
+    The published code also clamps y to ±10⁶, which is not a bijection, and draws the permutations of each block from a
+    fixed seed. This block does not clamp, and draws them from PyTorch's global generator.
 
     Args:
         shapes: (C, H, W) of each scale.

@@ -142,7 +142,7 @@ class AlternatingOptimizer:
             loss: called with True if the flow is frozen, and the inputs; returns a scalar, and further outputs.
             epoch: counted from 1; decides which parameters move.
             part: number of the part whose optimizers step.
-            inputs: tensors that the loss reads beside the parameters.
+            inputs: tensors that the loss reads besides the parameters.
         """
         psi_only, psi_moves = self.psi_only(epoch), self.alternation.psi_moves(epoch)
         theta, psi = self.parts[part]

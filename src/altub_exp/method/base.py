@@ -58,7 +58,7 @@ class LearnedNormal(nn.Module):
 class ConvolutionalNormal(nn.Module):
     """(μ, ln σ) from one zero-initialised 3×3 convolution of the flow's input (paper: Table 6, "CNN").
 
-    This is no density any more, since μ and σ see the very x whose likelihood is asked for: training may diverge.
+    This is no longer a density, since μ and σ depend on the x whose likelihood is computed: training may diverge.
     """
 
     capturable = True

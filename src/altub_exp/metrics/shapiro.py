@@ -91,7 +91,7 @@ def _one_minus_w(rows: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def _p_value(complement: NDArray[np.float64], n: int) -> NDArray[np.float64]:
-    """Return the p-values [R] of 1 − W [R]: exact for n = 3, else from a nearly normal function of ln(1 − W)."""
+    """Return the p-values [R] of 1 − W [R]: exact for n = 3, otherwise from a nearly normal function of ln(1 − W)."""
     if n == 3:
         angle = np.arcsin(np.sqrt(np.clip(1 - complement, 0.75, 1)))
         return np.asarray(6 / np.pi * (angle - np.arcsin(np.sqrt(0.75))))

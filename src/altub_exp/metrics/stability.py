@@ -28,7 +28,7 @@ class Stability:
 
 
 def stability(series: Mapping[int, float], first_epoch: int, last_epoch: int) -> Stability | None:
-    """Return the statistics of a series {epoch: value} over first_epoch … last_epoch; None if no value lies there.
+    """Return the statistics of a series {epoch: value} over first_epoch … last_epoch; None if it has no value there.
 
     >>> stability({1: 1.0, 2: 0.5, 3: 0.75}, 2, 3)
     Stability(mean=0.625, std=0.125, best=1.0, best_epoch=1, epochs=2)

@@ -26,7 +26,7 @@ def run_path(config: Config, images: str) -> Path:
         group, _, key = name.rpartition(".")
         del (part[group] if group else part)[key]
     if config.precision is Precision.float32:
-        del part["precision"]  # the default is no part of the hash
+        del part["precision"]  # the default is not part of the hash
     part["dataset"]["files"] = images
     part["backbone"]["weights"] = weights_fingerprint(config.backbone.weights) or config.backbone.weights
     return (
@@ -49,7 +49,7 @@ def weights_fingerprint(weights: str) -> str | None:
         return None
     file = Path(weights).expanduser()
     if not file.is_file():
-        raise UserError(f"backbone.weights={file} is no file: give pretrained, random, or an existing weights file.")
+        raise UserError(f"backbone.weights={file} is not a file: give pretrained, random, or an existing weights file.")
     return _sha256(file, file.stat().st_size, file.stat().st_mtime_ns)
 
 

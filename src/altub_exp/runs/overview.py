@@ -95,7 +95,7 @@ def read(folder: RunFolder) -> Row:
             damage.append(f"{folder.status_file} names no state.")
         state = DAMAGED
     model, key = _at(config, "model.name", str), _at(config, "backbone.key", str)
-    named_by_key = folder.path.absolute().parent.parent.name == f"{model}-{key}"  # else by timm's name, see run_path
+    named_by_key = folder.path.absolute().parent.parent.name == f"{model}-{key}"  # or by timm's, see run_path
     epochs = _at(config, "train.epochs", int)
     epoch = None
     if journal is not None:

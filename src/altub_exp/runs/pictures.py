@@ -125,7 +125,7 @@ def read_panels(path: Path) -> list[Panels]:
     """Cut out the pictures of a sheet of :func:`map_sheet`, row by row.
 
     Raises:
-        ValueError: the file is no such sheet.
+        ValueError: the file is not such a sheet.
         OSError: the file cannot be read.
     """
     with Image.open(path) as opened:

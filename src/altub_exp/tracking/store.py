@@ -40,7 +40,7 @@ ENVIRONMENT = {
 
 @collection_paused()
 def import_mlflow() -> type[MlflowClient]:
-    """Import MLflow (2–3 s) with fewer log messages and short time-outs; the user's environment wins."""
+    """Import MLflow (2–3 s) with fewer log messages and short time-outs; the user's environment takes precedence."""
     for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
     from mlflow import MlflowClient
@@ -61,7 +61,7 @@ def prepare_store(uri: str) -> None:
     older MLflow is copied to ``NAME.before-upgrade-REVISION`` first.
 
     Raises:
-        UserError: the file is no MLflow store, or of a newer MLflow, or locked by another process; or its disk is full.
+        UserError: the file is not an MLflow store, is of a newer MLflow or locked by another process, or its disk is full.
     """
     path = database(uri)
     if path is None:

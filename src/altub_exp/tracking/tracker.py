@@ -117,7 +117,7 @@ class Tracker:
             return False
         return self._attempt(
             lambda: self.send(last_epoch),
-            "training goes on, the points stay in the run's folder and are sent later",
+            "training continues, the points stay in the run's folder and are sent later",
             quiet=self._outage,
         )
 
@@ -208,7 +208,7 @@ class Tracker:
     def _log_metrics(self, client: MlflowClient, metrics: list[Metric]) -> None:
         assert self._arrived is not None
         # MLflow stores equal points once, so a request that the server seemed to drop, but executes after the
-        # reconciliation, doubles nothing. For this a point has the journal's time, not the time of sending.
+        # reconciliation, duplicates nothing. For this a point has the journal's time, not the time of sending.
         client.log_batch(self._run_id, metrics=metrics, synchronous=True)
         self._arrived |= {(metric.key, metric.step) for metric in metrics}
         self.sent += len(metrics)

@@ -20,7 +20,7 @@ def resolve_uri(uri: str, environment: bool = True, write: bool = True) -> str:
 
     Args:
         uri: ``sqlite:///PATH`` (relative to the working folder), or a server.
-        environment: True if ``MLFLOW_TRACKING_URI`` wins.
+        environment: True if ``MLFLOW_TRACKING_URI`` takes precedence.
         write: False if the store is only read.
 
     Raises:
