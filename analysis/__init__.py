@@ -1,1 +1,1 @@
-"""From what MLflow holds to tables; reads nothing else."""
+"""Tables, figures and the report, made from the runs that MLflow holds."""

@@ -94,7 +94,7 @@ def r18_learner(features: FeatureMaps) -> ImageLearner:
     return ImageLearner(density, optimizer, LearningRate(1e-3))
 
 
-def cflow_lesson(joint: bool) -> Work:
+def cflow_steps(joint: bool) -> Work:
     """Return ten fibre steps of CFLOW-AD on r18's layers 2 to 4 of two images of 256 px."""
     torch.manual_seed(0)
     shapes = [(128, 32, 32), (256, 16, 16), (512, 8, 8)]
@@ -115,7 +115,7 @@ def cflow_lesson(joint: bool) -> Work:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Print the table of ratios."""
     parser = argparse.ArgumentParser(
         prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -153,8 +153,8 @@ def main() -> None:
             lambda: step(index, recomputed.batch(rows)),
         ),
         "CFLOW-AD's steps, r18, 2 images: Adam per decoder / joint": (
-            cflow_lesson(joint=False),
-            cflow_lesson(joint=True),
+            cflow_steps(joint=False),
+            cflow_steps(joint=True),
         ),
         "orthogonal 2048 × 2048 matrix: ours / scipy's, which FrEIA uses": (
             lambda: random_orthogonal(2048),

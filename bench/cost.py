@@ -187,7 +187,7 @@ def _metered_steps(config: Config) -> Steps:
             with torch.no_grad():
                 density(features)
 
-        learn = _fibre_lesson if isinstance(config.model, CFlowConfig) else _image_lesson
+        learn = _fibre_seconds if isinstance(config.model, CFlowConfig) else _image_seconds
         joint = learn(config, density, features, False)
         psi_only = learn(config, density, features, True) if config.altub.alternating else joint
         forward = metered(evaluate)
@@ -201,13 +201,13 @@ def _metered_steps(config: Config) -> Steps:
     )
 
 
-def _image_lesson(config: Config, density: Density, features: list[Tensor], psi_only: bool) -> float:
+def _image_seconds(config: Config, density: Density, features: list[Tensor], psi_only: bool) -> float:
     """Return the seconds of one step on a batch of images."""
     learned = metered(lambda: negative_log_likelihood(density(features, freeze_flow=psi_only)).backward())  # type: ignore[no-untyped-call]
     return learned.seconds + (0 if psi_only else _adam(density, list(density.parameters())))
 
 
-def _fibre_lesson(config: Config, density: Density, features: list[Tensor], psi_only: bool) -> float:
+def _fibre_seconds(config: Config, density: Density, features: list[Tensor], psi_only: bool) -> float:
     """Return the seconds of all steps on the fibres of a batch of images."""
     model = config.model
     assert isinstance(model, CFlowConfig)

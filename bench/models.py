@@ -75,13 +75,13 @@ def best(work: Callable[[], object], rounds: int = 8) -> float:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Print the time of each flow on each backbone, and the machine's peaks."""
     parser = argparse.ArgumentParser(
         prog="python -m bench.models", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", choices=WORK, nargs="+", default=list(WORK))
-    parser.add_argument("--rounds", type=int, default=2, help="(default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="(default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=2, help="rounds to measure (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads (default: %(default)s)")
     parser.add_argument("--compiled", action="store_true", help="compare with torch.compile too; needs a C++ compiler")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)

@@ -104,7 +104,7 @@ class Trial:
         compiled: make it of FrEIA's operations, and compile it.
         scheduled: run the ψ-only epochs too.
         noise: use noise as features, without a backbone.
-        overrides: of the configuration.
+        overrides: overrides of the configuration.
 
     Attributes:
         start: seconds from the start of the process until everything except the features was ready.

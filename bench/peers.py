@@ -24,15 +24,15 @@ from bench.turns import OWN, STEPS, WORK, Work, by_turns
 
 
 def main() -> None:
-    """Measure and print."""
+    """Print the time of whole epochs, ours and anomalib's."""
     parser = argparse.ArgumentParser(
         prog="python -m bench.peers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--python", default=".venv-peers/bin/python", help="of anomalib's environment (%(default)s)")
+    parser.add_argument("--python", default=".venv-peers/bin/python", help="anomalib's Python (default: %(default)s)")
     parser.add_argument("--only", choices=WORK, nargs="+", default=list(WORK))
-    parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds to measure (default: %(default)s)")
     parser.add_argument("--compiled", action="store_true", help="compare with torch.compile too; needs a C++ compiler")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="(default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads (default: %(default)s)")
     chosen = parser.parse_args()
     if not Path(chosen.python).exists():
         sys.exit(f"error: {chosen.python} does not exist: `make bench-peers` makes it.")

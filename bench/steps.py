@@ -115,14 +115,14 @@ def kernels(work: Callable[[], object], count: int) -> None:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Print the time of a batch of each model in each precision."""
     parser = argparse.ArgumentParser(
         prog="python -m bench.steps", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", choices=WORK, nargs="+", default=list(WORK))
     parser.add_argument("--precision", choices=list(Precision), nargs="+", default=list(Precision))
     parser.add_argument("--altub", choices=["none", "alternating"], default="alternating")
-    parser.add_argument("--rounds", type=int, default=8, help="(default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=8, help="rounds to measure (default: %(default)s)")
     parser.add_argument("--profile", type=int, default=0, metavar="N", help="list the N kernels that take longest")
     chosen = parser.parse_args()
     try:

@@ -72,9 +72,9 @@ def finish(cwd: Path) -> int:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Print the seconds until the sweep has found all runs finished."""
     parser = argparse.ArgumentParser(prog="python -m bench.sweep", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds to measure (default: %(default)s)")
     rounds = parser.parse_args().rounds
     with tempfile.TemporaryDirectory() as folder:
         cwd = Path(folder)

@@ -14,9 +14,9 @@ from tests.analysis.filler import grid_of_240_runs, write
 
 
 def main() -> None:
-    """Measure and print."""
+    """Print the seconds that all tables take."""
     parser = argparse.ArgumentParser(prog="python -m bench.tables", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds to measure (default: %(default)s)")
     rounds = parser.parse_args().rounds
     with tempfile.TemporaryDirectory() as folder:
         specs = grid_of_240_runs()

@@ -102,16 +102,16 @@ def together(sides: list[Side], work: Work) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Print runs per hour for several numbers of runs at once."""
     names = [name for name in WORK if name.startswith("fastflow-")]
     on_gpu = torch.cuda.is_available()
     parser = argparse.ArgumentParser(
         prog="python -m bench.throughput", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", choices=names, nargs="+", default=names)
-    parser.add_argument("--runs", type=int, nargs="+", default=[1, 4, 8] if on_gpu else [1, 2], help="at once")
-    parser.add_argument("--precision", choices=list(Precision), default="float32", help="(default: %(default)s)")
-    parser.add_argument("--images", type=int, nargs=2, default=IMAGES, help="of a run on a GPU (default: %(default)s)")
+    parser.add_argument("--runs", type=int, nargs="+", default=[1, 4, 8] if on_gpu else [1, 2], help="runs at once")
+    parser.add_argument("--precision", choices=list(Precision), default="float32", help="default: %(default)s")
+    parser.add_argument("--images", type=int, nargs=2, default=IMAGES, help="images of a run on a GPU (%(default)s)")
     chosen = parser.parse_args()
     print(line("", COLUMNS))
     total: dict[int, float] = dict.fromkeys(chosen.runs, 0.0)

@@ -86,7 +86,7 @@ def test_callers_and_jobs_of_a_pool_are_killed(undisturbed, tmp_path):
     said = caller.end(1)
     assert "4 runs: 1 failed, 3 finished." in said
     assert "was ended by signal 9 (Killed), perhaps out of memory" in said
-    assert "The same command resumes what was stopped" in said
+    assert "The same command resumes the stopped runs" in said
     assert (status(killed)["state"], status(killed)["reason"]) == ("failed", DIED), "the caller has seen to it"
     assert state_in_mlflow(tmp_path, killed) == "FAILED"
 
@@ -169,7 +169,7 @@ def test_a_disk_that_is_full_for_a_while(disk, undisturbed, tmp_path, store, lau
     disk.fill()
     said = caller.end(1)
     assert remedy in said
-    assert "The same command resumes what was stopped" in said
+    assert "The same command resumes the stopped runs" in said
     assert "retry_failed" not in said
     assert not list(disk.folder.rglob("*.part"))
     assert not list(disk.folder.rglob("*.tmp"))

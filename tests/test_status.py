@@ -136,7 +136,7 @@ def test_a_killed_run_is_marked_here_and_in_mlflow_and_resumes_with_the_same_num
     assert status(folder)["state"] == "running"
     done, last_sign = status(folder)["checkpoint_epoch"], folder.joinpath("train.log").stat().st_mtime * 1000
     assert rows(tmp_path, "--dry-run")[0]["reason"] == DIED
-    assert "without --dry-run that is marked as failed" in capsys.readouterr().err
+    assert "without --dry-run to record the failure" in capsys.readouterr().err
     assert status(folder)["state"] == "running"
 
     assert [(row["state"], row["reason"]) for row in rows(tmp_path)] == [("failed", DIED)]

@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> None:
         description="Figures from the runs that MLflow holds, as PNG and PDF with their captions.",
         epilog="example: python -m analysis.figures fig4 --experiment altub",
     )
-    parser.add_argument("figure", choices=["all", *FIGURES], help="which figure")
+    parser.add_argument("figure", choices=["all", *FIGURES], help="the figures to draw")
     add_options(parser, output="results/figures")
     chosen = parser.parse_args(arguments)
     with errors_as_sentences(chosen.output, "folder"):

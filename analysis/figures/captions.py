@@ -36,7 +36,7 @@ def statistics_text(variant: Variant, metric: str) -> str:
 
 
 def label(variant: Variant, look: Look) -> str:
-    """Return a variant's name: base distribution, differences from others of the same base, and number of seeds."""
+    """Return a variant's name: base distribution, differences from others of this base, number of seeds if several."""
     parts = [look.label, *(f"{key.removeprefix('altub.')} {value}" for key, value in variant.differences.items())]
     return ", ".join(parts if len(variant.runs) == 1 else [*parts, f"{len(variant.runs)} seeds"])
 
@@ -68,7 +68,7 @@ def condition_slug(condition: Condition) -> str:
 
 
 def run_text(run: Run) -> str:
-    """Return a sentence about a run that has not ended well, or not yet."""
+    """Return a sentence about a run that is not finished, or that lacks evaluations."""
     base = run.tags.get("altub", "?")
     name = BASES[base].label if base in BASES else base
     diverged = " (its training diverged)" if run.state == RunState.crashed else ""
@@ -79,7 +79,7 @@ def run_text(run: Run) -> str:
 
 def explanation(condition: Condition, psi_only: bool) -> list[str]:
     """Return the sentences of a caption on the content of a plot and its runs."""
-    texts = ["Shaded: the epochs of the statistics; beside: their mean ± standard deviation, ★ the best of all epochs."]
+    texts = ["Shaded: the epochs of the statistics; beside the curves: mean ± standard deviation, ★ best epoch."]
     if any(len(variant.runs) > 1 for variant in condition.variants):
         texts.append(
             "Several seeds: thin lines, their mean thick; in the legend means over the seeds of each run's mean, "

@@ -47,8 +47,8 @@ def auroc_plot(
 
     Args:
         condition: the runs that are drawn.
-        name: of the figure.
-        title: of the figure.
+        name: stem of the figure's files.
+        title: title of the figure.
         opening: the first sentence of the caption.
         missing: the contents that the figure lacks; runs that have not ended well are added.
         metrics: one panel each.
@@ -157,7 +157,7 @@ def limits(visible: Sequence[float]) -> tuple[float, float]:
 
 
 def _visible_values(run: Run, metric: str) -> list[float]:
-    """Return the percent that the axis must show: the best, and the window, or the later half if none of it exists."""
+    """Return the percent that the axis must show: the best, and the window, or the second half if none of it exists."""
     series = run.series.get(metric, {})
     first, last = run.window
     inside = [value for epoch, value in series.items() if first <= epoch <= last]

@@ -29,7 +29,7 @@ def draw_depth(
     Args:
         runs: by the number of steps.
         documents: the ``normality.json`` of those runs that have one.
-        title: of the figure.
+        title: title of the figure.
         notes: the contents that it lacks.
     """
     with titled_figure(PAGE, 2.75, title, notes, wspace=0.06) as figure:

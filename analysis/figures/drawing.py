@@ -84,8 +84,8 @@ def _plural(count: int, word: str) -> str:
 class FigureFolder:
     """A folder of figures: PNG for screens, PDF for print, and ``captions.json`` with the caption of each.
 
-    ``captions.json`` is {name: {title, caption, files, runs, missing}}; of a figure that could not be drawn ``files``
-    is empty and ``missing`` gives the reason.
+    ``captions.json`` is {name: {title, caption, files, runs, missing}}; if a figure could not be drawn, ``files``
+    is empty, and ``missing`` gives the reason.
     """
 
     def __init__(self, folder: Path):

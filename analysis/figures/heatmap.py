@@ -151,7 +151,7 @@ def draw_grid(axes: Axes, grid: Sequence[Difference], rows: Sequence[str], stati
 
 
 def _count(grid: Sequence[Difference], side: str) -> str:
-    """Return in how many of FastFlow's cells AltUB is better or steadier: in the paper 54 and 53 of 60."""
+    """Return the number of FastFlow's cells in which AltUB is better or steadier: in the paper 54 and 53 of 60."""
     flows = [found for cell in grid if cell.column != "cflow" and (found := getattr(cell, side))["mean"] is not None]
     higher = sum(found["mean"] > -SAME for found in flows)
     smaller = sum(found["std"] < -SAME for found in flows)

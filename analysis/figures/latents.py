@@ -29,7 +29,7 @@ def draw_normality(document: Mapping[str, Any], title: str, notes: Sequence[str]
 
     Args:
         document: a run's ``normality.json``.
-        title: of the figure.
+        title: title of the figure.
         notes: the contents that it lacks.
     """
     with titled_figure(PAGE, 2.5, title, notes) as figure:

@@ -38,9 +38,9 @@ class Row(NamedTuple):
 
 
 def map_sheets(conditions: Iterable[Condition], artifacts: Artifacts) -> list[Drawing | Undrawn]:
-    """Draw one sheet per data set, category and model: of every backbone and base the run of the lowest seed.
+    """Draw one sheet per data set, category and model, with the run of the lowest seed of every backbone and base.
 
-    Of several conditions of a backbone it is the one with the most bases to compare.
+    If a backbone has several conditions, the one with the most bases is drawn.
     """
     groups: dict[tuple[str, ...], dict[str, Condition]] = {}
     for condition in conditions:
@@ -56,7 +56,7 @@ def map_sheet(conditions: Sequence[Condition], artifacts: Artifacts) -> Drawing 
     """Draw image, mask, and the anomaly map of each run below each other; a column per kind of test image.
 
     Args:
-        conditions: of one data set, category and model, each of another backbone.
+        conditions: conditions of one data set, category and model, one per backbone.
         artifacts: the files of the runs.
     """
     dataset, category, model, _ = conditions[0].subject

@@ -77,7 +77,7 @@ METRICS = {"pixel_auroc": "pixel AUROC", "image_auroc": "image AUROC"}
 
 
 def looks(bases: Sequence[str]) -> list[Look]:
-    """Return one look for each name; a name that comes again, or is not the paper's, gets one of :data:`OTHERS`.
+    """Return one look for each name; a repeated name, or one that is not the paper's, gets one of :data:`OTHERS`.
 
     >>> [look.label for look in looks(["none", "alternating", "alternating"])]
     ['original', 'AltUB', 'AltUB']

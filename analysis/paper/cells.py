@@ -46,17 +46,17 @@ class Cell:
         key: the experiment that it is about.
         state: ``finished``, or the reason why it has no value (or, with ``conflict``, a doubtful one).
         runs: the runs that its value is from, or that keep it from having one.
-        mean: mean over the window; of several seeds the mean of their means.
-        std: standard deviation over the window; of several seeds their mean.
-        best: maximum over all epochs; of several seeds their mean.
-        best_epoch: the epoch of the best, of a single seed.
+        mean: mean over the window; for several seeds, the mean of their means.
+        std: standard deviation over the window; for several seeds, their mean.
+        best: maximum over all epochs; for several seeds, their mean.
+        best_epoch: the epoch of the best, for a single seed.
         seeds: number of complete runs that it is from.
-        interval: half of the width of the 95 % confidence interval of the mean over seeds; in Table 5 over channels and
+        interval: half the width of the 95 % confidence interval of the mean over seeds; in Table 5 over channels and
             checkpoints.
         best_interval: the same for the best over seeds.
         notes: footnotes.
         paper: the paper's cell.
-        parts: of an overall cell: the number of categories that are complete, and of all.
+        parts: for an overall cell, the numbers of complete categories and of all.
         deviating: True if its runs do not follow the paper's protocol.
     """
 
@@ -82,7 +82,7 @@ class Cell:
 
 
 def counts(values: Iterable[str]) -> str:
-    """Return how often each value occurs, the first one first.
+    """Return the number of occurrences of each value, in the order of their first ones.
 
     >>> counts(["missing", "running", "missing"])
     '2 missing, 1 running'
@@ -91,7 +91,7 @@ def counts(values: Iterable[str]) -> str:
 
 
 def run_state(run: Run, missing: int) -> tuple[CellState, str]:
-    """Return the state that a run gives its cell, and the reason why it gives no value, if so.
+    """Return the state that a run gives its cell, and the reason if it gives no value.
 
     Args:
         run: a run.
@@ -117,7 +117,7 @@ def _capitalised(sentence: str) -> str:
 
 
 def half_width(values: Sequence[float]) -> float | None:
-    """Return half of the width of a mean's 95 % confidence interval by Student's t; None for fewer than two values.
+    """Return half the width of a mean's 95 % confidence interval by Student's t; None for fewer than two values.
 
     >>> round(half_width([1.0, 2.0, 3.0]), 4)
     2.4841

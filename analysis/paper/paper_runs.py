@@ -21,7 +21,7 @@ class PaperRun:
     """One run of a sweep.
 
     Attributes:
-        values: of the keys that the sweep varies.
+        values: values of the keys that the sweep varies.
         run: the best recorded run that stands for it; None if there is none.
         deviations: keys whose values are not the sweep's.
     """

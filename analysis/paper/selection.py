@@ -75,7 +75,7 @@ class Selection:
         kinds = _grouped(_each_once(candidates, notes), lambda run: tuple(self.deviations(run).items()))
         least = min(kinds, key=lambda kind: (len(kind), -max(run.started for run in kinds[kind])))
         if least:
-            notes.append(f"Not after the paper's protocol: {deviation_text(dict(least))}.")
+            notes.append(f"Deviates from the paper's protocol: {deviation_text(dict(least))}.")
         notes += [
             f"Left out, {short_name(run)}: {deviation_text(dict(kind))}."
             for kind, runs in kinds.items()
@@ -90,7 +90,7 @@ class Selection:
                 notes.append(
                     f"Conflicting duplicates of seed {seed}: {best} is shown, the most complete and newest; "
                     f"also there: {', '.join(others)}. "
-                    "They differ in images, weights or program; keep one experiment apart by --experiment, or delete."
+                    "They differ in images, weights or program; choose one experiment by --experiment, or delete."
                 )
         conflict = any(len(runs) > 1 for runs in by_seed.values())
         return SelectedRuns(tuple(runs[0] for runs in by_seed.values()), conflict, bool(least), tuple(notes))
@@ -121,8 +121,8 @@ def _each_once(candidates: Sequence[Run], notes: list[str]) -> list[Run]:
         if others:
             shown, *where = (f"{run.run_id[:8]} in {run.experiment!r}" for run in (best, *others))
             differ = any(run.state == best.state and run.series != best.series for run in others)
-            remark = "with other numbers, " if differ else ""
-            notes.append(f"Recorded {len(same)} times {remark}taken once: {shown}; also {', '.join(where)}.")
+            remark = "with different numbers, " if differ else ""
+            notes.append(f"Recorded {len(same)} times, {remark}counted once: {shown}; also {', '.join(where)}.")
     return chosen
 
 

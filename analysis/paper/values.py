@@ -40,7 +40,7 @@ class Value:
         mean: mean over epochs; in Table 7 milliseconds.
         std: standard deviation over epochs.
         best: maximum during the training.
-        interval: half of the width of the 95 % confidence interval (Table 5).
+        interval: half the width of the 95 % confidence interval (Table 5).
         text: a text that is printed instead of numbers.
         decimals: decimals of mean or best, as printed.
     """

@@ -143,7 +143,7 @@ def report(records: Records, artifacts: Artifacts, options: Sequence[str] = ()) 
     Args:
         records: the runs that were read.
         artifacts: the runs' files.
-        options: of the commands that rebuild tables and figures, such as ``--tracking-uri``.
+        options: options of the commands that rebuild tables and figures, such as ``--tracking-uri``.
     """
     cells = PaperCells(records)
     tables = {name: make(cells) for name, make in PAPER.items()}

@@ -26,7 +26,7 @@ class EmbeddedFigure:
     """One figure inside the page.
 
     Attributes:
-        name: of the figure.
+        name: stem of the figure's files.
         title: one line.
         caption: its content and its runs.
         source: the picture as a data URI.

@@ -29,8 +29,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "table",
         choices=[*TABLES, "all"],
-        help="which table; benefit: does AltUB help?; stability: every run; all: writes all tables, and prints how "
-        "much of each there is",
+        help="the table; benefit: does AltUB help?; stability: every run; all: writes all tables, and prints the "
+        "number of complete cells of each",
     )
     add_options(parser, output="results/tables")
     chosen = parser.parse_args(arguments)

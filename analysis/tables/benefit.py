@@ -1,4 +1,4 @@
-"""Does AltUB help? Paired differences AltUB − without over categories, and whether good epochs show without labels."""
+"""The benefit of AltUB: paired differences from the baseline, and the recognition of good epochs without labels."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ FEWEST_CHECKPOINTS = 5
 ALL_BACKBONES = "FastFlow, all four"
 
 REMARKS = (
-    "Differences AltUB − without, in percentage points, each pair one category; in brackets the 95 % bootstrap "
+    "Differences AltUB − baseline, in percentage points, each pair one category; in brackets the 95 % bootstrap "
     "interval of the mean difference (percentile, 9999 resamples); p of the two-sided Wilcoxon signed-rank test.",
-    "mean ≥, sd <: in how many pairs AltUB's mean is at least the baseline's, its standard deviation smaller, at the "
+    "mean ≥, sd <: number of pairs in which AltUB's mean is at least the baseline's, its sd smaller, at the "
     "digits that are printed (mean 1, sd 2 decimals). The paper's own numbers are in its lines.",
     "All four backbones share their categories: their pairs are not independent; p and interval there are too small.",
     "ρ: Spearman's rank correlation, within one run over its checkpoints, of the KS statistic on the normal training "
@@ -47,7 +47,7 @@ class Comparison:
         difference: their mean.
         low: lower end of its 95 % bootstrap interval; None for fewer than two pairs.
         high: upper end.
-        p: of the Wilcoxon signed-rank test; None for fewer than two pairs, or if all differences are zero.
+        p: p-value of the Wilcoxon signed-rank test; None for fewer than two pairs, or if all differences are zero.
     """
 
     pairs: int

@@ -36,9 +36,9 @@ def paper_table(
         rows: {name of a row: its cells}.
         form: format of the cells.
         backbones: {name of a row: ours and the paper's}, if they get a column.
-        groups: texts above the columns, and how many columns each spans.
+        groups: texts above the columns, and the number of columns that each spans.
         remarks: sentences about the whole table.
-        unit: of the values, for the CSV.
+        unit: unit of the values, for the CSV.
     """
     paired = [cell for row in rows.values() for cell in row]
     cells = [one.cell for one in paired if one.cell.state != CellState.quoted]

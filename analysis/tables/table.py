@@ -39,9 +39,9 @@ class Table:
         name: name of its files.
         title: such as ``Table A1``.
         caption: its content, units included.
-        groups: a line above the columns: texts and how many columns each spans, the labels' columns included.
+        groups: texts above the columns, and the number of columns that each spans, labels included.
         columns: names of the columns.
-        labels: how many columns at the left are labels.
+        labels: number of columns at the left that are labels.
         blocks: rows of the paper's table, each of one or several lines (ours, the paper's, the difference).
         data: the rows of the CSV.
         remarks: sentences about the whole table.

@@ -120,7 +120,7 @@ def load_run_data(config: Config, images: ImageSet, device: torch.device) -> Run
         UserError: weights or images cannot be read, or do not fit.
     """
     if config.backbone.weights == "random":
-        log.warning("The backbone's weights are random, as asked for: its features are untrained.")
+        log.warning("The backbone's weights are random, as requested: its features are untrained.")
     size, interpolation = config.dataset.image_size, config.dataset.interpolation
     masks = load_masks(images.test, size).numpy() if images.has_masks else None
     train, test = build_features(config, images, device, weights_fingerprint(config.backbone.weights))

@@ -104,7 +104,7 @@ def _finish_records(died: Sequence[RunFolder], options: argparse.Namespace) -> l
         return []
     finding = "The process of 1 run has died" if len(died) == 1 else f"The processes of {len(died)} runs have died"
     if options.dry_run:
-        return [f"{finding}; without --dry-run that is marked as failed."]
+        return [f"{finding}; give the command without --dry-run to record the failure."]
     messages = [f"{finding}: marked as failed; the same command resumes it from the checkpoint."]
     for folder in died:
         try:
@@ -143,11 +143,11 @@ def _parser() -> argparse.ArgumentParser:
         "status", "Show the state of all runs: epochs, last AUROCs, time left, and the reasons of failures.", EPILOG
     )
     parser.add_argument("folder", nargs="?", default="runs", type=Path, help="folder of the runs (default: runs)")
-    parser.add_argument("--state", type=_states, default=STATES, help=f"only these states, of {','.join(STATES)}")
-    parser.add_argument("--sweep", metavar="NAME", help="only the runs of this sweep (tracking.sweep)")
-    parser.add_argument("--all", action="store_true", help="also runs archived by resume=never")
-    parser.add_argument("--dry-run", action="store_true", help="only show the runs, mark none")
-    parser.add_argument("--json", action="store_true", help="one JSON array, an object per run")
+    parser.add_argument("--state", type=_states, default=STATES, help=f"show only these states, of {','.join(STATES)}")
+    parser.add_argument("--sweep", metavar="NAME", help="show only the runs of this sweep (tracking.sweep)")
+    parser.add_argument("--all", action="store_true", help="include runs archived by resume=never")
+    parser.add_argument("--dry-run", action="store_true", help="show the runs without marking dead ones")
+    parser.add_argument("--json", action="store_true", help="print a JSON array, one object per run")
     parser.add_argument("--watch", metavar="SECONDS", type=_seconds, help="refresh on a terminal until Ctrl-C")
     return parser
 

@@ -19,7 +19,7 @@ EPILOG = """example:
   python -m altub_exp.sync runs --uri http://tracking.example:5000
 
 Each run is sent to its own tracking URI (or MLFLOW_TRACKING_URI) and experiment, or to --uri and --experiment.
-Nothing is sent twice. Runs that still compute are skipped; runs whose process has died are marked as failed."""
+Nothing is sent twice. Runs in progress are skipped; runs whose process has died are marked as failed."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,12 +50,12 @@ def _sync(runs_dir: Path, uri: str | None, experiment: str | None) -> int:
                 sweeps.prepare(folder)
                 print(f"{folder.path}: {sync_run(folder, uri, experiment)}", flush=True)
             except RunLocked:
-                print(f"{folder.path}: still computing, skipped", flush=True)
+                print(f"{folder.path}: still being computed, skipped", flush=True)
             except UserError as error:
                 print(f"{folder.path}: {error}", flush=True)
                 failed = True
         for name in sweeps.end():
-            print(f"sweep {name}: none of its runs is computed any more, marked as ended", flush=True)
+            print(f"sweep {name}: none of its runs is still being computed; marked as ended", flush=True)
     except Unreachable as error:
         raise UserError(str(error)) from error
     return int(failed)

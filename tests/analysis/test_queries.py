@@ -54,7 +54,7 @@ EXPECTED = {
     "Table 5": [lambda spot: capsule(spot)],
     "Table 6": [lambda spot: capsule(spot, "none", "stereotype", "cnn", "alternating")],
     "Table 7": [lambda spot: capsule(spot)],
-    "What needs a look": [lambda spot: capsule(spot, "cnn") and spot.backbone == "wrn50"],
+    "Unfinished runs": [lambda spot: capsule(spot, "cnn") and spot.backbone == "wrn50"],
 }
 """The paper's runs that each query finds."""
 

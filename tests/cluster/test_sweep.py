@@ -112,6 +112,6 @@ def test_without_accounting_a_killed_job_is_noticed(without_accounting: Slurm, t
 def test_a_cluster_that_refuses_the_jobs_is_one_sentence(of_the_cluster: Slurm, tmp_path: Path):
     said = Caller(tmp_path, *sweep(1), *ON_SLURM, "hydra.launcher.partition=nowhere").end(1, seconds=240)
     (error,) = [line for line in said.splitlines() if line.startswith("error: ")]
-    assert "Slurm does not take the jobs" in error
+    assert "Slurm rejects the jobs" in error
     assert "partition" in error
     assert not list(tmp_path.glob("runs/synthetic"))

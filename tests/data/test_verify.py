@@ -33,7 +33,7 @@ def test_a_sound_folder(root):
     out = verify(root, status=0)
     assert row(out, "washer").split()[:4] == ["washer", "3", "2", "6"]
     assert "contamination 2, dent 2, scratch 2" in row(out, "washer")
-    assert "nothing wrong was found" in out
+    assert "no problems found" in out
 
 
 def test_damaged_files_missing_masks_and_wrong_counts_are_listed(root):
@@ -47,7 +47,7 @@ def test_damaged_files_missing_masks_and_wrong_counts_are_listed(root):
     (root / "screw/test/dent/000.png").unlink()
     out = verify(root, status=1)
     assert f"3 training images, MVTec AD has {COUNTS['screw'][0]}" in out
-    assert "not present of MVTec AD: carpet" in out
+    assert "missing from MVTec AD: carpet" in out
 
 
 def row(out, category):
@@ -58,7 +58,7 @@ def test_btad_against_the_published_counts(btad_root):
     out = verify(btad_root, "--layout", "btad", status=1)
     for category in ("01", "02", "03"):
         assert row(out, category).split() == [category, "6", "3", "4", "ko", "4", "4", "3", "findings"]
-    assert "not present of BTAD: none, all 3 are there" in out
+    assert "missing from BTAD: none, all 3 are present" in out
     assert "03: 6 training images, BTAD has 1000" in out
     assert "01: 3 normal test images, BTAD has 21" in out
     assert "02: 4 defective test images, BTAD has 200" in out
@@ -68,7 +68,7 @@ def test_btad_against_the_published_counts(btad_root):
 def test_visa_against_the_published_counts(visa_root):
     out = verify(visa_root, "--layout", "visa", status=1)
     assert row(out, "pcb1").split() == ["pcb1", "6", "3", "4", "anomaly", "4", "4", "3", "findings"]
-    assert "not present of VisA: capsules, cashew, chewinggum," in out
+    assert "missing from VisA: capsules, cashew, chewinggum," in out
     assert "candle: 6 training images, VisA has 900" in out
     assert "cannot be read" not in out
 

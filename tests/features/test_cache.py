@@ -410,8 +410,8 @@ def test_a_run_killed_while_it_computes_features_leaves_those_that_are_done(tmp_
 @pytest.mark.parametrize(
     ("argument", "sentence"),
     [
-        ("cache.max_gb=0", "cache.max_gb=0.0 holds nothing: give a number above 0, or cache.dir=null."),
-        ("cache.dir=false", "cache.dir=False: without a cache, cache.dir=null."),
+        ("cache.max_gb=0", "cache.max_gb=0.0 is too small: give a number above 0, or cache.dir=null."),
+        ("cache.dir=false", "cache.dir=False is not a folder: give one, or cache.dir=null for no cache."),
     ],
 )
 def test_what_makes_no_sense_is_one_sentence(compose, argument, sentence):

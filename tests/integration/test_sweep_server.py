@@ -87,7 +87,7 @@ def test_server_that_is_back_only_after_the_sweep(server, undisturbed, tmp_path)
     assert (away.returncode, away.stderr) == (1, f"error: MLflow at {server.uri} does not record (no connection).\n")
     told, _ = run(tmp_path, module="altub_exp.sync")
     assert told.count("points sent") == 4
-    assert told.splitlines()[-1] == "sweep night: none of its runs is computed any more, marked as ended"
+    assert told.splitlines()[-1] == "sweep night: none of its runs is still being computed; marked as ended"
     assert_as_undisturbed(tmp_path, undisturbed, server.uri, "late", sync=False)
 
 
@@ -104,5 +104,5 @@ def test_the_same_command_brings_what_an_absent_server_lacks(server, undisturbed
         server.start()
     said = Caller(tmp_path, *sweep(SEEDS, *IN_A_POOL, *place)).end(0)
     assert "4 runs: 4 finished; 0 to compute." in said
-    assert "now has what it lacked of 4 runs" in said
+    assert "has received the missing parts of 4 runs" in said
     assert_as_undisturbed(tmp_path, undisturbed, server.uri, "again", sync=False)

@@ -335,7 +335,7 @@ def test_ctrl_c_leaves_what_ran_resumable_and_starts_nothing_more(tmp_path):
     with pytest.raises(ProcessLookupError):
         os.kill(status(folder)["pid"], 0)
     text = (tmp_path / "output.txt").read_text()
-    assert "interrupted: waiting for the 1 that run to stop" in text
+    assert "interrupted: waiting for running jobs to stop (1)" in text
     assert "Traceback" not in text
     assert list(tmp_path.glob("runs/.sweeps/*.log")) == []
 

@@ -467,7 +467,7 @@ def test_sync_sends_what_is_missing(uri: str, folder: RunFolder, wire: Counter, 
         assert told["b"] == counts[1]
         died = "; its process has died: marked as failed, the same command resumes it" if sent else ""
         assert told["c"] == counts[2] + died
-        assert told["d"] == "still computing, skipped"
+        assert told["d"] == "still being computed, skipped"
         assert told["e"] == "ended before anything was recorded, skipped"
     found = {run.info.run_name: run for run in runs(uri)}
     assert {name: run.info.status for name, run in found.items()} == {"a": "FINISHED", "b": "FAILED", "c": "FAILED"}

@@ -31,11 +31,11 @@ def check(config: Config) -> None:
         if value < least:
             raise UserError(f"{key}={value} is too small: give at least {least}.")
     if not config.latent_memory_gb > 0:
-        raise UserError(f"latent_memory_gb={config.latent_memory_gb} holds nothing: give a number above 0.")
+        raise UserError(f"latent_memory_gb={config.latent_memory_gb} is too small: give a number above 0.")
     if not config.cache.max_gb > 0:
-        raise UserError(f"cache.max_gb={config.cache.max_gb} holds nothing: give a number above 0, or cache.dir=null.")
+        raise UserError(f"cache.max_gb={config.cache.max_gb} is too small: give a number above 0, or cache.dir=null.")
     if config.cache.dir is not None and config.cache.dir.lower() in ("", "false", "none", "off"):
-        raise UserError(f"cache.dir={config.cache.dir}: without a cache, cache.dir=null.")
+        raise UserError(f"cache.dir={config.cache.dir} is not a folder: give one, or cache.dir=null for no cache.")
     for key, rate in {"train.lr": config.train.lr, "altub.max_lr": config.altub.max_lr}.items():
         if not rate > 0:
             raise UserError(f"{key}={rate} is not a learning rate: give a number above 0.")

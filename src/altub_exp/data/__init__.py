@@ -22,7 +22,7 @@ def open_category(dataset: DatasetConfig) -> ImageSet:
     """Return the images of the category that the configuration names; built-in ones are drawn on first use.
 
     Raises:
-        UserError: something is missing or does not fit.
+        UserError: a folder or a mask is missing, or the images do not suffice.
     """
     if dataset.category == "all":
         raise UserError(

@@ -56,11 +56,11 @@ def _verify(options: argparse.Namespace) -> int:
     console.print(table)
     absent = [name for name in published if name not in categories]
     if layout.published and options.category is None and len(absent) < len(published):
-        rest = ", ".join(absent) or f"none, all {len(published)} are there"
-        console.print(f"not present of {layout.published.title}: {rest}")
+        rest = ", ".join(absent) or f"none, all {len(published)} are present"
+        console.print(f"missing from {layout.published.title}: {rest}")
     for finding in findings:
         console.print(f"[red]✗[/red] {finding}", highlight=False)
-    console.print(f"{len(findings)} findings" if findings else "nothing wrong was found")
+    console.print(f"{len(findings)} findings" if findings else "no problems found")
     return int(bool(findings))
 
 

@@ -120,7 +120,7 @@ def load_masks(samples: Sequence[Sample], size: int) -> Tensor:
 
 
 def unreadable(files: Sequence[Path], tick: Callable[[], None] = lambda: None) -> list[Path]:
-    """Return those of the files that cannot be decoded; ``tick`` is called after each file."""
+    """Return the files that cannot be decoded; ``tick`` is called after each file."""
 
     def is_damaged(file: Path) -> bool:
         try:

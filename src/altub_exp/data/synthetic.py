@@ -31,7 +31,7 @@ class Drawing:
         train_images: number of normal training images.
         good_images: number of normal test images.
         defect_images: number of test images with each kind of defect.
-        seed: of all random numbers.
+        seed: seed of all random numbers.
     """
 
     size: int
@@ -81,8 +81,8 @@ def image(category: str, kind: str | None, size: int, random: np.random.Generato
     """Draw an image, uint8 [S, S, 3], and its mask, uint8 [S, S] with 255 where the defect is.
 
     Args:
-        category: of the image.
-        kind: of defect; None for a normal image.
+        category: category of the image.
+        kind: kind of defect; None for a normal image.
         size: side S in pixels.
         random: generator of all random numbers.
     """

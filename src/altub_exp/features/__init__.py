@@ -1,1 +1,1 @@
-"""Frozen timm backbones and the feature maps they give."""
+"""Frozen timm backbones, their feature maps, and the cache of the maps."""

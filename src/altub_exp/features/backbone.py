@@ -33,7 +33,7 @@ class Backbone(nn.Module):
         weights: ``pretrained`` (timm's, fetched once from the Hugging Face hub), ``random``, or a .safetensors or
             .pth file; ``mean``, ``std`` and ``pad_type`` in its metadata replace timm's.
         final_norm: True to apply the model's own final norm to the maps (transformers).
-        seed: of the random weights.
+        seed: seed of the random weights.
 
     Raises:
         UserError: there is no such model, stage or file, or the weights do not fit or cannot be fetched.
@@ -148,7 +148,7 @@ def hub_offline_if_unreachable() -> Iterator[None]:
 
 
 def read_weights(path: Path) -> tuple[StateDict, dict[str, str]]:
-    """Return state dict and metadata of a .safetensors or .pth file; of a .pth file only plain tensors are read."""
+    """Return state dict and metadata of a .safetensors or .pth file; from a .pth file only plain tensors are read."""
     if not path.is_file():
         raise UserError(f"backbone.weights={path} is not a file: give pretrained, random, or an existing weights file.")
     try:

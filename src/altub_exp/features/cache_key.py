@@ -52,9 +52,9 @@ class WeightsSource:
 
     Attributes:
         weights: ``pretrained``, ``random``, or a file.
-        seed: of random weights.
+        seed: seed of random weights.
         model: timm's name of the model.
-        sha256: of the file; None if there is none.
+        sha256: SHA-256 of the file; None if there is none.
     """
 
     weights: str

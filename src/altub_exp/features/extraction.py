@@ -15,7 +15,7 @@ T = TypeVar("T")
 Extractor = Callable[[Tensor], list[Tensor]]
 """Turns uint8 images [B, 3, S, S] on the device into one map [B, C, H, W] per scale, as a Backbone does."""
 
-PIXELS_AT_ONCE = 2**21  # pass through the backbone together: 32 images of 256 px, 8 of 512 px; this bounds its memory
+PIXELS_AT_ONCE = 2**21  # 32 images of 256 px, 8 of 512 px: bounds the memory of a pass through the backbone
 
 
 class LateBackbone:
@@ -52,12 +52,12 @@ def one_by_one(
 
     The size of a batch and the number of threads decide the choice of kernels and the order of sums, and so the last
     bits of a map. An image by itself on one thread has the same maps in every run, whatever the number of cores; this
-    is also faster than to divide each convolution among the cores.
+    is also faster than dividing each convolution among the cores.
 
     Args:
         extractor: the backbone, on ``device``.
         images: uint8 [N, 3, S, S] on the CPU.
-        device: of the backbone.
+        device: device of the backbone.
         take: is called with the row of an image and its maps [C, H, W], on ``device``; on the CPU by several threads.
 
     Returns:

@@ -17,7 +17,7 @@ from altub_exp.features.extraction import Extractor, batch, one_by_one
 from altub_exp.features.recipe_cache import LeasedMaps
 from altub_exp.machine.terminal import console, log
 
-IMAGES_AT_ONCE = 32  # are computed before it is checked whether there is room for more
+IMAGES_AT_ONCE = 32  # are computed between two checks of the room that is left
 
 
 class Images(Protocol):
@@ -45,7 +45,7 @@ class FeatureMaps:
         lease: takes a lease on the images' maps in the cache; None: there is no cache.
 
     Attributes:
-        device: of the batches.
+        device: device of the batches.
         shapes: (C, H, W) of the maps of one image, per scale.
         gib: size of all maps.
         from_cache: number of images whose maps were in the cache before.
@@ -84,7 +84,7 @@ class FeatureMaps:
 
     @property
     def kept(self) -> bool:
-        """True if no map has to be computed any more."""
+        """True if all maps are kept."""
         return self._filled and not self._missing()
 
     @property
@@ -192,7 +192,7 @@ class FeatureMaps:
 
 
 def room_on_device(free: int) -> int:
-    """Return how many of the ``free`` bytes of a GPU's memory one thing may take: a quarter.
+    """Return the part of the ``free`` bytes of a GPU's memory that one use may take: a quarter.
 
     The rest is for the flow, and for other runs that start on the same GPU at the same time.
 

@@ -33,7 +33,7 @@ class RecipeCache:
     Args:
         cache: holds the folder of the recipe.
         recipe: everything that decides the bits of a map, apart from the image.
-        source: of the weights, if the cache does not know yet which state they have.
+        source: source of the weights, if the cache does not know their state yet.
     """
 
     def __init__(self, cache: FeatureCache, recipe: Facts, source: Facts | None = None) -> None:
@@ -83,7 +83,7 @@ class LeasedMaps:
 
     Args:
         cache: is pruned to make room; its gate is held by the caller.
-        folder: of the recipe.
+        folder: folder of the recipe.
         images: SHA-256 of the file of each image, in the order of the rows.
     """
 
@@ -113,7 +113,7 @@ class LeasedMaps:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            log.info("Another process computes the features of these images: waiting for it …")
+            log.info("Another process is computing the features of these images: waiting for it …")
             lock.acquire()
         try:
             yield self.read()
@@ -179,7 +179,7 @@ class LeasedMaps:
             finally:
                 temporary.unlink(missing_ok=True)
         except OSError as error:
-            if self._storing:  # of several threads, one warns
+            if self._storing:  # only one of several threads warns
                 log.warning("The feature cache %s cannot store more (%s): continuing.", self._cache.folder, error)
             self._storing = False
             return None

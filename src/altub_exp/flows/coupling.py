@@ -129,7 +129,7 @@ class _Couple(torch.autograd.Function):
             of_u2 = torch.mul(g, scale, out=of_x[rows])[:, passive:]
             of_tanh, of_shift = of_a[rows].chunk(2, dim=1)
             torch.mul(of_u2, 0.1, out=of_shift)
-            of_u2.mul_(factor)  # from here on the gradient of x2
+            of_u2.mul_(factor)  # now the gradient of x2
             torch.mul(of_u2, x2, out=of_tanh).add_(of_log_det[rows].view(-1, *[1] * (x.dim() - 1)))
             torch.ops.aten.tanh_backward(of_tanh, tanh, grad_input=of_tanh).mul_(0.1 * ctx.alpha)
         return of_x, of_a, of_scale, of_offset, None, None
@@ -254,5 +254,5 @@ def random_orthogonal(size: int) -> Tensor:
     True
     """
     q, r = torch.linalg.qr(torch.randn(size, size, dtype=torch.float64))
-    uniform: Tensor = q * r.diagonal().sign()  # only with the signs
+    uniform: Tensor = q * r.diagonal().sign()  # the signs make it uniform
     return uniform.float()

@@ -49,7 +49,7 @@ class CudaGraphs:
 
 
 def cuda_graphs_for(device: torch.device, parts: Iterable[object]) -> CudaGraphs | None:
-    """Record CUDA graphs on a GPU if flow and base distributions declare themselves capturable; None otherwise."""
+    """Return an empty store of graphs on a GPU if all parts declare themselves capturable, otherwise None."""
     capturable = all(getattr(part, "capturable", False) for part in parts)
     return CudaGraphs() if device.type == "cuda" and capturable else None
 

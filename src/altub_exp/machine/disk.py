@@ -34,7 +34,7 @@ def no_space(error: BaseException | None) -> OSError | None:
 
 
 def disk_full(path: Path, reason: str) -> DiskFull:
-    """Return the error that a file or folder cannot be written; the path need not exist.
+    """Return the error for a file or folder that cannot be written; the path need not exist.
 
     >>> print(disk_full(Path("/proc/runs/a"), "no space left"))
     /proc/runs/a cannot be written (no space left): free space on /proc, then give the same command again.
@@ -46,7 +46,7 @@ def disk_full(path: Path, reason: str) -> DiskFull:
 
 @contextmanager
 def writing_to(path: Path) -> Iterator[None]:
-    """Raise errors of a full disk as one sentence.
+    """Turn the errors of a full disk into one sentence.
 
     Args:
         path: the file or folder to report if the error itself names none.

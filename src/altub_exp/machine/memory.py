@@ -28,8 +28,8 @@ def keep_freed_memory() -> None:
 def collection_paused() -> Iterator[None]:
     """Pause the garbage collector during imports: PyTorch, timm and MLflow make a million lasting objects.
 
-    There is no ``gc.freeze``, since it would also keep the features of an earlier run of the same process. Also a
-    decorator, for a function that imports.
+    There is no ``gc.freeze``, since it would also keep the features of an earlier run of the same process. It is
+    also a decorator, for a function that imports.
     """
     if not gc.isenabled():  # within another pause, or as the caller wants it
         yield

@@ -44,7 +44,7 @@ def ks_p_value(statistic: NDArray[np.floating], n: int) -> NDArray[np.float64]:
     a grid, found once for each n, are interpolated.
 
     Args:
-        statistic: of any shape, fractions.
+        statistic: fractions, any shape.
         n: size of the samples.
 
     Returns:

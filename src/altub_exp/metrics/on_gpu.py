@@ -7,7 +7,7 @@ from torch import Tensor
 
 from altub_exp.metrics.auroc import area, classes
 
-VALUES_AT_ONCE = 2**24  # are sorted together: 0.4 GiB with the indices that PyTorch's sort makes
+VALUES_AT_ONCE = 2**24  # sorted together: 0.4 GiB with the indices that PyTorch's sort makes
 
 
 def auroc(scores: Tensor, positive: Tensor) -> float:

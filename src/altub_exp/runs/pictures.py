@@ -22,7 +22,7 @@ from altub_exp.data import Sample
 from altub_exp.data.images import read_rgb
 from altub_exp.metrics.stability import stability
 
-COLOURS = {"pixel_auroc": "#0072B2", "image_auroc": "#D55E00"}  # Okabe and Ito's, distinct also for the colour-blind
+COLOURS = {"pixel_auroc": "#0072B2", "image_auroc": "#D55E00"}  # Okabe and Ito, https://jfly.uni-koeln.de/color
 MAX_ROWS = 6
 DPI = 120
 COLUMNS = ("image", "mask", "map")
@@ -85,8 +85,8 @@ def map_sheet(
             panel.set(xticks=[], yticks=[])
     for axis, title in zip(grid[0], ("image", "mask" if masks is not None else "no mask", "anomaly map"), strict=True):
         axis.set_title(title)
-    figure.draw_without_rendering()  # computes the layout, …
-    figure.set_layout_engine("none")  # … which saving would change again
+    figure.draw_without_rendering()  # computes the layout
+    figure.set_layout_engine("none")  # saving would change the layout again
     columns = [column for column in COLUMNS if column != "mask" or masks is not None]
     panels = [
         {

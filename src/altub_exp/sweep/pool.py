@@ -178,7 +178,7 @@ def _start(command: Command, slot: Slot) -> subprocess.Popen[bytes]:
 
 def _pass_on(number: signal.Signals, running: Sequence[_Running]) -> None:
     if number is signal.SIGINT:
-        log.warning("interrupted: waiting for the %d that run to stop; once more kills them", len(running))
+        log.warning("interrupted: waiting for running jobs to stop (%d); interrupt again to kill them", len(running))
     for item in running:
         item.process.send_signal(number)
 

@@ -87,7 +87,7 @@ def compute(
         if not elsewhere:
             return errors
         if not waiting:
-            console.print(f"Waiting for {len(elsewhere)} runs that other processes compute …", highlight=False)
+            console.print(f"Waiting for {len(elsewhere)} runs that other processes are computing …", highlight=False)
             waiting = True
         time.sleep(POLL_SECONDS)
 

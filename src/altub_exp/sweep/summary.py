@@ -72,7 +72,7 @@ def sum_up(jobs: Sequence[Job], errors: Mapping[Job, str]) -> int:
         counts[state] += 1
     console.print(f"{_listed(counts)}.", highlight=False)
     if counts[JobState.failed] > kept:
-        console.print("The same command resumes what was stopped and starts what could not begin.", highlight=False)
+        console.print("The same command resumes the stopped runs and starts those that never began.", highlight=False)
     if kept and not all(job.config.sweep.retry_failed for job in jobs):
         console.print("The same command with sweep.retry_failed=true tries the failed ones again.", highlight=False)
     return counts[JobState.failed]

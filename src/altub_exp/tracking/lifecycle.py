@@ -31,7 +31,7 @@ def start_status(folder: RunFolder, config: Config, images: str, device: torch.d
     code = code_fingerprint()
     changed = config.tracking.code not in (None, code)
     if changed:
-        log.warning("The program's code has changed since this sweep was started; this run computes with the new one.")
+        log.warning("The program's code has changed since this sweep was started; this run uses the new code.")
     folder.write_status(
         state=RunState.running,
         reason=None,

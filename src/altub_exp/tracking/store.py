@@ -61,7 +61,7 @@ def prepare_store(uri: str) -> None:
     older MLflow is copied to ``NAME.before-upgrade-REVISION`` first.
 
     Raises:
-        UserError: the file is not an MLflow store, is of a newer MLflow or locked by another process, or its disk is full.
+        UserError: the file is not a store of this or an older MLflow, or another process locks it, or its disk is full.
     """
     path = database(uri)
     if path is None:

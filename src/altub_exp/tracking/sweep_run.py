@@ -73,13 +73,13 @@ class SweepRun:
                 return True
 
     def open(self) -> None:
-        """Find or create the run and mark it as running, unless that has been done. Raises as :meth:`find`."""
+        """Find or create the run and mark it as running, unless that has been done; errors as in :meth:`find`."""
         if self._run_id is None and not self.find():
             with unreachable(self.uri):
                 connect(self.uri).update_run(self._run_id, status="RUNNING")
 
     def close(self, ended: int | None = None, status: str = "FINISHED") -> None:
-        """Mark the run as ended, now or at a time in Unix milliseconds. Raises as :meth:`find`."""
+        """Mark the run as ended, now or at a time in Unix milliseconds; errors as in :meth:`find`."""
         self.open()
         with unreachable(self.uri):
             connect(self.uri).set_terminated(self._run_id, status, ended)
@@ -133,7 +133,7 @@ class SweepRuns:
         self._sweeps[key][2].append(folder)
 
     def end(self) -> list[str]:
-        """Mark the sweeps without a computing run as ended, and return their names. Raises as :meth:`prepare`."""
+        """Mark the sweeps without a computing run as ended, and return their names; errors as in :meth:`prepare`."""
         names = []
         for sweep, running, folders in self._sweeps.values():
             if running and not any(folder.is_locked() for folder in folders):

@@ -94,7 +94,7 @@ def finish_sweep(folders: Sequence[RunFolder], sweep: SweepRun) -> None:
             _report(f"Not all of the sweep is in MLflow: {error}")
         else:
             if late:
-                _report(f"MLflow at {redacted(sweep.uri)} now has what it lacked of {len(late)} runs.")
+                _report(f"MLflow at {redacted(sweep.uri)} has received the missing parts of {len(late)} runs.")
         return
 
 

@@ -201,7 +201,7 @@ class Tracker:
             self._outage = True
             return False
         if self._outage:
-            log.info("MLflow at %s records again; what was missing has arrived.", redacted(self.uri))
+            log.info("MLflow at %s is recording again; the missing points have arrived.", redacted(self.uri))
         self._outage, self._pause, self._retry_at = False, FIRST_PAUSE, float("-inf")
         return True
 

@@ -45,7 +45,7 @@ class SlurmLauncher(BaseSubmititLauncher):  # type: ignore[misc]
 
 
     Args:
-        poll_seconds: seconds between two looks at the queue.
+        poll_seconds: seconds between two queries of the queue.
         lost_seconds: seconds after which a job that has left the queue without a result counts as lost; shared file
             systems show a result late.
         params: submitit's options.
@@ -65,7 +65,7 @@ class SlurmLauncher(BaseSubmititLauncher):  # type: ignore[misc]
 
         Raises:
             UserError: Slurm rejects the jobs.
-            KeyboardInterrupt: Ctrl-C ended the waiting; the jobs run on.
+            KeyboardInterrupt: Ctrl-C ended the waiting; the jobs continue.
         """
         from altub_exp.machine.disk import write_text
         from altub_exp.machine.terminal import console
@@ -88,7 +88,7 @@ class SlurmLauncher(BaseSubmititLauncher):  # type: ignore[misc]
         try:
             return self._wait(jobs, ", ".join(arrays))
         except KeyboardInterrupt:
-            console.print(f"The jobs run on (scancel {' '.join(arrays)} ends them); the same command waits for them.")
+            console.print(f"The jobs continue (scancel {' '.join(arrays)} ends them); the same command waits for them.")
             raise
 
     def _note(self, overrides: Sequence[str]) -> Path:
@@ -134,7 +134,7 @@ class SlurmLauncher(BaseSubmititLauncher):  # type: ignore[misc]
             )
         except (RuntimeError, OSError, subprocess.SubprocessError, submitit.core.utils.FailedJobError) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
-            raise UserError(f"Slurm does not take the jobs: {reason[-500:]}") from error
+            raise UserError(f"Slurm rejects the jobs: {reason[-500:]}") from error
         return jobs
 
     def _wait(self, jobs: Sequence[Any], arrays: str) -> list[JobReturn]:

@@ -120,7 +120,7 @@ def test_it_says_what_is_missing_and_what_computes_it(trouble):
         assert sentence in told
     assert "table3" not in page.texts  # one line for a table without any run
     assert "Conflicting duplicates of seed 25" in page.text("table_a1")
-    assert "Not after the paper's protocol: train.batch_size=16" in page.text("table_a1")
+    assert "Deviates from the paper's protocol: train.batch_size=16" in page.text("table_a1")
 
 
 @pytest.mark.slow

@@ -286,7 +286,7 @@ def test_a_run_recorded_in_two_experiments_is_taken_once(tmp_path):
     (made,) = tables(write([*specs, *copies], tmp_path), "table6")
     found = cell(made, backbone="r18", altub="none")
     assert (found.state, found.seeds, len(found.runs)) == ("finished", 1, 1)
-    assert "Recorded 2 times taken once" in found.notes[0].replace(" with other numbers,", "")
+    assert "Recorded 2 times, counted once" in found.notes[0].replace(" with different numbers,", "")
     assert "'again'" in found.notes[0] or "'altub'" in found.notes[0]
 
 
@@ -317,7 +317,7 @@ def test_a_run_that_deviates_is_used_only_alone_and_then_named(tmp_path):
     wrn50 = cell(made, backbone="wrn50", altub="none")
     assert wrn50.complete
     assert wrn50.deviating
-    assert wrn50.notes == ("Not after the paper's protocol: train.batch_size=16 (paper: 32).",)
+    assert wrn50.notes == ("Deviates from the paper's protocol: train.batch_size=16 (paper: 32).",)
     r18 = cell(made, backbone="r18", altub="none")
     assert not r18.deviating
     assert [run.run_id for run in r18.runs] == [faithful[0].run_id]
