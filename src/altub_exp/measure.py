@@ -77,7 +77,7 @@ def measure(folder: RunFolder, device: torch.device, options: argparse.Namespace
 
 
 def write_normality(folder: RunFolder, detector: Detector, device: torch.device, root: str | None) -> str:
-    """Test every latent unit for normality, and write ``normality.json`` (paper: Fig. 1)."""
+    """Test every latent unit for normality, and write ``normality.json`` (Fig. 1 of arXiv 2210.14913)."""
     from altub_exp.config.compose import load_config
     from altub_exp.data import open_category
     from altub_exp.detector.evaluation import unit_normality

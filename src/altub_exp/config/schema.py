@@ -107,7 +107,7 @@ class CFlowConfig(ModelConfig):
 
 @dataclass
 class CSFlowConfig(ModelConfig):
-    """CS-Flow: coupling blocks over all scales at once, whose subnets exchange between neighbouring scales."""
+    """CS-Flow: coupling blocks over all scales at once, whose subnets also read the neighbouring scales."""
 
     steps: int
     hidden_channels: int
@@ -118,7 +118,7 @@ class CSFlowConfig(ModelConfig):
 
 @dataclass
 class FastFlowRow:
-    """Defaults that a backbone sets for FastFlow: one column of the table in the method's section 1."""
+    """Defaults that a backbone sets for FastFlow, see ``conf/backbone/``."""
 
     steps: int
     conv3x3_only: bool
@@ -184,7 +184,7 @@ class SyntheticConfig(DatasetConfig):
 
 @dataclass
 class AltubConfig:
-    """The base distribution and the alternating schedule (paper: Algorithm 1 and section 5.6)."""
+    """The base distribution and the alternating schedule (Algorithm 1, section 5.6 of arXiv 2210.14913)."""
 
     name: str
     base: str

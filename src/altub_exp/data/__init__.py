@@ -22,7 +22,7 @@ def open_category(dataset: DatasetConfig) -> ImageSet:
     """Return the images of the category that the configuration names; built-in ones are drawn on first use.
 
     Raises:
-        UserError: a folder or a mask is missing, or the images do not suffice.
+        UserError: the category is ``all`` or unknown, or its images are missing, incomplete or laid out differently.
     """
     if dataset.category == "all":
         raise UserError(

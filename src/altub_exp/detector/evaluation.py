@@ -128,7 +128,7 @@ def normality(
     Raises:
         Divergence: a latent is not finite.
 
-    Source: paper, Eq. 8 and section 5.3; Fig. 3 (a).
+    Source: Eq. 8, section 5.3 and Fig. 3 (a) of https://arxiv.org/abs/2210.14913.
     """
     statistics: list[NDArray[np.float64]] = []
     squares, count = 0.0, 0

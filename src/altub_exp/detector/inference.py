@@ -104,7 +104,7 @@ def load_detector(path: Path, device: torch.device, weights: str | None = None) 
 def time_inference(detector: Detector, count: int) -> dict[str, float]:
     """Measure the time from an image in memory to its anomaly map in memory, one image at a time.
 
-    It includes backbone, flow and map, not decoding; the first :data:`WARM_UP` images do not count (paper: Table 7).
+    It covers backbone, flow and map, not decoding. The first :data:`WARM_UP` are not timed. Table 7, arXiv 2210.14913.
 
     Args:
         detector: the detector; on CUDA, copying the map to the CPU waits for all kernels.

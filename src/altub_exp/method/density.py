@@ -119,7 +119,7 @@ def standardize_fibres(
 def negative_log_likelihood(units: Sequence[Units]) -> Tensor:
     """Return Σ over scales of mean over the batch of Σ(½q² + ln σ) − log|det ∂z/∂x|, without the constant ½·D·ln 2π.
 
-    Source: paper, Eq. 3 and 5; with ln σ = 0 it is FastFlow's loss as in anomalib 0.3.
+    Source: Eq. 3 and 5 of https://arxiv.org/abs/2210.14913; with ln σ = 0 it is FastFlow's loss as in anomalib 0.3.
 
     Returns:
         The loss in nats, a scalar.

@@ -47,7 +47,7 @@ class Learner(Protocol):
 
 
 class ImageLearner:
-    """Takes one step per batch on the mean negative log-likelihood of its images (paper: Eq. 5).
+    """Takes one step per batch on the mean negative log-likelihood of its images (Eq. 5 of arXiv 2210.14913).
 
     Args:
         density: density of any flow.
@@ -82,7 +82,7 @@ class ImageLearner:
 class FibreLearner:
     """Trains as CFLOW-AD does: the positions of a batch, scale by scale, shuffled, in steps of N fibres.
 
-    Each step minimises the mean of −ln sigmoid(log p / C) (CFLOW-AD's published code, gudovskiy/cflow-ad); an
+    Each step minimises the mean of −ln sigmoid(log p / C) (CFLOW-AD's code, github.com/gudovskiy/cflow-ad); an
     incomplete last step is left out.
 
     Args:

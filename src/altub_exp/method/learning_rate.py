@@ -25,7 +25,7 @@ class TrainingStep:
 
 @dataclass(frozen=True)
 class LearningRate:
-    """η₁ at every step. Source: CFLOW-AD's published code; FastFlow's is constant (``final`` = 1).
+    """η₁ at every step. Source: github.com/gudovskiy/cflow-ad; FastFlow's is constant (``final`` = 1).
 
     Attributes:
         largest: at the start of the cosine.

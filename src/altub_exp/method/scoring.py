@@ -37,7 +37,7 @@ class Scoring(Protocol):
 
 
 class LikelihoodMap:
-    r"""FastFlow's map (https://arxiv.org/abs/2111.07677), with the learned base distribution (paper: Eq. 6).
+    r"""FastFlow's map (https://arxiv.org/abs/2111.07677), with the base learned (arXiv 2210.14913, Eq. 6).
 
     Per scale :math:`-\exp(-\frac{1}{C}\sum_c(\frac{1}{2}q_c^2 + \ln\sigma_c))`, resized bilinearly
     (``align_corners=False``), averaged over the scales; without log-determinant and without smoothing (map as in

@@ -18,7 +18,7 @@ LARGEST = 4.2  # D in units of 1/√n; larger ones have p-values below 1e-15
 
 
 def ks_statistic(samples: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return the Kolmogorov-Smirnov statistic sup_x |F_n(x) − Φ(x)| of every row (paper: Eq. 8).
+    """Return the Kolmogorov-Smirnov statistic sup_x |F_n(x) − Φ(x)| of every row (Eq. 8 of arXiv 2210.14913).
 
     Args:
         samples: [R, n]; each row is one sample of size n. All axes after the first are flattened into one.

@@ -1,4 +1,4 @@
-"""Normality of the standardised latents, unit by unit (paper: Fig. 1 and 3 (a))."""
+"""Normality of the standardised latents, unit by unit (Fig. 1 and 3 (a) of the paper, arXiv 2210.14913)."""
 
 from __future__ import annotations
 

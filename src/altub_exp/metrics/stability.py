@@ -1,4 +1,4 @@
-"""Mean, standard deviation and best value of a series of AUROCs over the epochs (paper: section 5.1)."""
+"""Mean, standard deviation and best value of a series of AUROCs over the epochs (section 5.1 of arXiv 2210.14913)."""
 
 from __future__ import annotations
 
