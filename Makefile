@@ -53,7 +53,7 @@ pytest: setup ## run doctests and quick tests in WORKERS processes
 
 coverage: setup ## measure branch coverage of the quick tests and their processes; fails below the floor
 	@rm -f .coverage .coverage.*
-	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python -m coverage run -m pytest -q -m "not slow and not slurm and not server and not browser and not gpu"
+	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python -m coverage run -m pytest -q -n $(WORKERS) --dist loadfile -m "not slow and not slurm and not server and not browser and not gpu"
 	@$(BIN)/python -m coverage combine -q
 	$(BIN)/python -m coverage report --fail-under=$(COVERAGE_FLOOR)
 
