@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 HOST ?= 127.0.0.1
 PORT ?= 5000
-COVERAGE_FLOOR := 90
+COVERAGE_FLOOR := 96
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint types pytest coverage test-slow test-slurm test-server test-browser test-gpu

@@ -1,6 +1,7 @@
 """The program as an installed package, and the rules of the code."""
 
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -8,6 +9,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
+from tests import commandline
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -125,3 +128,27 @@ def test_every_make_target_is_explained():
     assert {"setup", "demo", "test", "bench"} <= targets
     for target in targets:
         assert f"make {target} " in text, target
+
+
+def test_the_program_lists_its_commands_and_starts_one(tmp_path):
+    text, _ = commandline.run(tmp_path, module="altub_exp")
+    for name in (
+        "train",
+        "sweep",
+        "predict",
+        "measure",
+        "status",
+        "sync",
+        "data",
+        "cache",
+        "server",
+        "tables",
+        "report",
+    ):
+        assert re.search(rf"^  {name} +\w", text, re.MULTILINE), name
+    _, stderr = commandline.run(tmp_path, "tabels", module="altub_exp", expect=1)
+    assert stderr.startswith("error: there is no command 'tabels' (did you mean tables?): choose one of train, sweep,")
+    _, stderr = commandline.run(tmp_path, "status", "nowhere", module="altub_exp", expect=1)
+    assert stderr == "error: There is no folder nowhere; name the one that holds the runs.\n"
+    _, stderr = commandline.run(tmp_path, "sweep", "experiment=demo", "sweep.dry_run=true", module="altub_exp")
+    assert "1 runs: 1 new; 1 to compute." in stderr

@@ -170,7 +170,7 @@ def test_killed_server_comes_back(server, experiment: str, folder: RunFolder, tm
         server.start()
     clock.now += 60
     assert track.flush(39)
-    assert caplog.records[-1].getMessage().endswith("what was missing has arrived.")
+    assert caplog.records[-1].getMessage().endswith("the missing points have arrived.")
     assert steps(server.uri, experiment) == list(range(1, 40))
     assert steps(server.uri, experiment, "pixel_auroc") == list(range(1, 40))
     folder.write_status(checkpoint_epoch=39)

@@ -21,7 +21,7 @@ def explain(error: Exception) -> str:
     """
     text = str(error)
     cause = str(error.__cause__ or error)
-    key = _first(r"full_key: (\S+)", cause)
+    key = _first(r"full_key: (\S+)", f"{cause} {text}")  # under a debugger OmegaConf has no cause
     if match := re.search(r"Could not find '([^']+)'", text):
         group, _, option = match[1].rpartition("/")
         return _choose(f"{group}={option} does not exist", option, options(group))
