@@ -150,5 +150,7 @@ def test_the_program_lists_its_commands_and_starts_one(tmp_path):
     assert stderr.startswith("error: there is no command 'tabels' (did you mean tables?): choose one of train, sweep,")
     _, stderr = commandline.run(tmp_path, "status", "nowhere", module="altub_exp", expect=1)
     assert stderr == "error: There is no folder nowhere; name the one that holds the runs.\n"
-    _, stderr = commandline.run(tmp_path, "sweep", "experiment=demo", "sweep.dry_run=true", module="altub_exp")
+    arguments = ("experiment=demo", "sweep.dry_run=true", "runs_dir=elsewhere")
+    _, stderr = commandline.run(tmp_path, "sweep", *arguments, module="altub_exp")
     assert "1 runs: 1 new; 1 to compute." in stderr
+    assert "elsewhere/synthetic/fabric/fastflow-r18/alternating/seed25-" in stderr
