@@ -1,16 +1,16 @@
 """The states of a run: RunState is written by its process, JobState is seen by a sweep, CellState by a table.
 
-| ``status.json`` and MLflow: RunState | further facts            | a sweep: JobState | a table: CellState                 |
-|--------------------------------------|--------------------------|-------------------|------------------------------------|
-| no status yet                        | lock free                | new               | missing                            |
-| no status yet                        | lock held                | computing         | missing                            |
-| running                              | lock held                | computing         | running                            |
-| running                              | lock free (process died) | half-done         | running, failed once it is marked  |
-| failed                               | lock held (resuming)     | computing         | failed                             |
-| failed                               | interrupted              | half-done         | failed                             |
-| failed                               | not interrupted          | failed            | failed                             |
-| crashed                              |                          | crashed           | crashed                            |
-| finished                             |                          | finished          | finished; incomplete in MLflow     |
+| status.json, MLflow: RunState | further facts            | a sweep: JobState | a table: CellState             |
+|-------------------------------|--------------------------|-------------------|--------------------------------|
+| no status yet                 | lock free                | new               | missing                        |
+| no status yet                 | lock held                | computing         | missing                        |
+| running                       | lock held                | computing         | running                        |
+| running                       | lock free (process died) | half-done         | running; failed when marked    |
+| failed                        | lock held (resuming)     | computing         | failed                         |
+| failed                        | interrupted              | half-done         | failed                         |
+| failed                        | not interrupted          | failed            | failed                         |
+| crashed                       |                          | crashed           | crashed                        |
+| finished                      |                          | finished          | finished; incomplete in MLflow |
 
 CellState (``analysis.paper.cells``) has further states where several runs stand behind a cell, or only the paper does.
 """
