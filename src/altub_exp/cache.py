@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from altub_exp.config.compose import cache_defaults
-from altub_exp.machine.command_line import command_parser
+from altub_exp.errors import UserError
+from altub_exp.machine.command_line import command_parser, run_command
 from altub_exp.machine.terminal import duration
 
 EPILOG = """examples:
@@ -25,12 +26,15 @@ EPILOG = """examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Show the cache, or prune it; returns the exit status."""
+    """Show the cache, or prune it; return the exit status."""
     options = _parser().parse_args(arguments)
+    return run_command(lambda: _show(options))
+
+
+def _show(options: argparse.Namespace) -> int:
     folder = options.folder.expanduser()
     if not folder.is_dir():
-        print(f"error: there is no feature cache {folder}: give its folder (cache.dir of the runs).", file=sys.stderr)
-        return 1
+        raise UserError(f"there is no feature cache {folder}: give its folder (cache.dir of the runs).")
     from altub_exp.features.cache import FeatureCache  # after the parser: --help needs no torch
 
     cache = FeatureCache(folder, cache_defaults().max_gb)
