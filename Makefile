@@ -102,9 +102,8 @@ bench-peers: setup ## compare a whole epoch with anomalib's, which gets its own 
 	@test -e $(PEERS)/.ready || { $(PYTHON) -m venv $(PEERS) && $(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check anomalib==2.7.0 "$$(grep '^torch==' requirements.lock)" && touch $(PEERS)/.ready; }
 	$(BIN)/python -m bench.peers --python $(PEERS)/bin/python
 
-ui: setup ## start MLflow's web interface on http://127.0.0.1:5000; docs/mlflow.md shows the way to the tables
-	@echo "Runs: http://127.0.0.1:5000/#/experiments?workflowType=machine_learning"
-	$(BIN)/mlflow ui --host 127.0.0.1 --port 5000 --workers 1 --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}
+ui: setup ## start MLflow's web interface, and print the address of the newest experiment's runs; see docs/mlflow.md
+	@$(BIN)/python -m altub_exp.server --host 127.0.0.1 --port 5000 --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}
 
 server: setup ## start an MLflow server for many writers; optional: BACKEND_STORE_URI, HOST, PORT, OPTIONS=...
 	@$(if $(BACKEND_STORE_URI),MLFLOW_BACKEND_STORE_URI='$(BACKEND_STORE_URI)') $(BIN)/python -m altub_exp.server --host $(HOST) --port $(PORT) $(OPTIONS)

@@ -41,15 +41,15 @@ def _in_one_line(status: Mapping[str, Any]) -> str:
 
 
 def _aurocs(status: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the statistics of the AUROCs, unless no epoch of the window was evaluated."""
+    """Return the statistics of the AUROCs, and their last values; nothing if no epoch of the window was evaluated."""
     summary = status.get("summary", {})
-    known = [(key, name) for key, name in METRICS.items() if f"{key}_mean" in summary]
+    known = [(key, name) for key, name in METRICS.items() if f"{key}_mean" in summary and f"{key}_std" in summary]
     if not known:
         return []
     statistics = ", ".join(
         f"{name} {100 * summary[f'{key}_mean']:.1f} ± {100 * summary[f'{key}_std']:.1f} %" for key, name in known
     )
-    first, last = status["window"]
+    window = "over epochs {} to {}".format(*status["window"]) if "window" in status else "over the window"
     series = {key: [row[key] for row in rows if key in row] for key, _ in known}
     ends = " and ".join(f"{100 * values[-1]:.1f} %" for values in series.values() if values)
-    return [f"{statistics} over epochs {first} to {last}, {ends} after the last epoch"]
+    return [f"{statistics} {window}, {ends} after the last epoch"]

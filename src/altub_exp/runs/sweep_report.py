@@ -105,7 +105,7 @@ def _markdown(runs: Sequence[_Run]) -> str:
     for run in runs:
         cells = [run.name, run.state]
         for metric in known:
-            if f"{metric}_mean" in run.summary:
+            if all(f"{metric}_{measure}" in run.summary for measure in MEASURES):
                 mean, std, best = (100 * run.summary[f"{metric}_{measure}"] for measure in MEASURES)
                 cells += [f"{mean:.2f} ± {std:.2f}", f"{best:.2f}"]
             else:
