@@ -29,14 +29,14 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 
 demo: setup ## run the main job on built-in images, with and without AltUB, and print the stability table
 	@printf '%s\n' 'FastFlow learns 48 built-in images of fabric and is tested on 40, first without and then with AltUB: 30 epochs each,' \
-		'about a minute on two CPU cores. It needs no network, no GPU and no weights.'
+		'about a minute on two CPU cores. It needs no network and no GPU.'
 	@$(BIN)/python -m altub_exp.train -m experiment=demo altub=none,alternating
 	@$(BIN)/python -m analysis.tables stability --experiment demo
-	@printf '%s\n' '' 'The table shows that the program works, from images to statistics. The images are drawn and the backbone is untrained,' \
-		'so that it says nothing about whether AltUB helps on real images; README.md has results on real ones.' \
+	@printf '%s\n' '' 'The table shows that the program works, from images to statistics. The images are drawn,' \
+		'so that it says nothing about whether AltUB helps on real images: make demo-real shows that.' \
 		'Curves and anomaly maps are in runs/synthetic/fabric/, every number is in MLflow (make ui).' \
 		'Next, your own images, in folders as README.md shows them:' \
-		'  $(BIN)/python -m altub_exp.train -m dataset=folder dataset.root=images dataset.category=bolts backbone=mobilenetv2 altub=none,alternating'
+		'  $(BIN)/python -m altub_exp.train -m dataset=folder dataset.root=images dataset.category=bolts backbone=lite0 altub=none,alternating'
 
 test: setup lint types pytest ## lint, check types, and run doctests and all quick tests
 
