@@ -16,7 +16,7 @@ from altub_exp.data.samples import GOOD, ImageSet, Sample, complain_about, natur
 from altub_exp.errors import UserError
 from altub_exp.machine.terminal import console
 
-PACKAGE = "package"
+PACKAGE = "package:elpv-dataset"
 """The value of ``dataset.root`` that stands for the installed package."""
 
 LICENCE = (
@@ -119,6 +119,8 @@ class Cells:
             raise UserError(f"{table} cannot be read as a table ({error}): get it again with {INSTALL}.") from error
         rows = []
         for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
             try:
                 image, probability, category = line.split()
                 percent = round(100 * float(probability))
