@@ -15,6 +15,8 @@ from tests.warm import Warm
 ROOT = Path(__file__).resolve().parents[1]
 TINY = [
     "experiment=demo",
+    "backbone=r18",
+    "backbone.weights=random",
     "dataset.image_size=32",
     "dataset.size=64",
     "dataset.train_images=10",

@@ -72,7 +72,14 @@ DIFFERENCES = LinearSegmentedColormap.from_list("differences", ["#B35806", "#F5F
 
 MODELS = {"fastflow": "FastFlow", "cflow": "CFLOW-AD", "csflow": "CS-Flow"}
 BACKBONES = {"r18": "ResNet-18", "wrn50": "WRN-50-2", "wrn50_tv": "WRN-50-2 (tv)", "deit": "DeiT", "cait": "CaiT"}
-DATASETS = {"mvtec": "MVTec AD", "btad": "BTAD", "visa": "VisA", "synthetic": "built-in images", "folder": "own images"}
+DATASETS = {
+    "mvtec": "MVTec AD",
+    "btad": "BTAD",
+    "visa": "VisA",
+    "elpv": "ELPV",
+    "synthetic": "built-in images",
+    "folder": "own images",
+}
 METRICS = {"pixel_auroc": "pixel AUROC", "image_auroc": "image AUROC"}
 
 

@@ -41,6 +41,8 @@ def test_defaults_are_the_contracts(compose):
         ("deit", 384, 20, False, 0.16, FeatureNorm.pretrained),
         ("cait", 448, 20, False, 0.16, FeatureNorm.pretrained),
         ("mobilenetv2", 256, 8, True, 1.0, FeatureNorm.trainable),
+        ("lite0", 256, 8, True, 1.0, FeatureNorm.trainable),
+        ("lite2", 256, 8, True, 1.0, FeatureNorm.trainable),
     ],
 )
 def test_fastflow_takes_its_row_of_the_table_from_the_backbone(compose, backbone, size, steps, only3x3, ratio, norm):

@@ -26,7 +26,7 @@ Clip = StrEnum("Clip", "value norm none")
 ClipPhase = StrEnum("ClipPhase", "psi_only every")
 """The steps in which the gradient of ψ is clipped."""
 
-Layout = StrEnum("Layout", "mvtec btad visa folder synthetic")
+Layout = StrEnum("Layout", "mvtec btad visa elpv folder synthetic")
 """Directory layout of a dataset."""
 
 Interpolation = StrEnum("Interpolation", "bilinear antialias lanczos")
@@ -172,6 +172,13 @@ class FolderConfig(DatasetConfig):
 
 
 @dataclass
+class ElpvConfig(DatasetConfig):
+    """Images of solar cells: the defect probabilities in percent of the defective test images."""
+
+    probabilities: list[int]
+
+
+@dataclass
 class SyntheticConfig(DatasetConfig):
     """The built-in images: their number, size and seed."""
 
@@ -269,6 +276,7 @@ class Config:
 MODELS: dict[str, type[ModelConfig]] = {"fastflow": FastFlowConfig, "cflow": CFlowConfig, "csflow": CSFlowConfig}
 DATASETS: dict[str, type[DatasetConfig]] = {
     "dataset": DatasetConfig,
+    "elpv": ElpvConfig,
     "folder": FolderConfig,
     "synthetic": SyntheticConfig,
 }

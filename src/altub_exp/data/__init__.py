@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from altub_exp.config.schema import DatasetConfig, FolderConfig, SyntheticConfig
-from altub_exp.data import btad, mvtec, synthetic, visa
+from altub_exp.config.schema import DatasetConfig, ElpvConfig, FolderConfig, SyntheticConfig
+from altub_exp.data import btad, elpv, mvtec, synthetic, visa
 from altub_exp.data.folder import Folders
 from altub_exp.data.images import load_images, load_masks
 from altub_exp.data.layout import DiskLayout
@@ -15,11 +15,18 @@ from altub_exp.errors import UserError
 __all__ = ["ImageSet", "Sample", "list_categories", "load_images", "load_masks", "open_category"]
 
 
-LAYOUTS: dict[str, DiskLayout] = {"mvtec": mvtec.LAYOUT, "btad": btad.LAYOUT, "visa": visa.LAYOUT}
+LAYOUTS: dict[str, DiskLayout] = {
+    "mvtec": mvtec.LAYOUT,
+    "btad": btad.LAYOUT,
+    "visa": visa.LAYOUT,
+    "elpv": elpv.Cells(elpv.PROBABILITIES),
+}
 
 
 def open_category(dataset: DatasetConfig) -> ImageSet:
     """Return the images of the category that the configuration names; built-in ones are drawn on first use.
+
+    For ``dataset=elpv`` the licence is printed too, once in a process.
 
     Raises:
         UserError: the category is ``all`` or unknown, or its images are missing, incomplete or laid out differently.
@@ -29,7 +36,7 @@ def open_category(dataset: DatasetConfig) -> ImageSet:
             "dataset.category=all is not one category: name one, or several with -m "
             f"(-m dataset.category={','.join(list_categories(dataset))})."
         )
-    root = Path(dataset.root).expanduser()
+    root = _root(dataset)
     if isinstance(dataset, SyntheticConfig):
         drawing = synthetic.Drawing(
             size=dataset.size,
@@ -39,17 +46,28 @@ def open_category(dataset: DatasetConfig) -> ImageSet:
             seed=dataset.seed,
         )
         synthetic.draw(root, dataset.category, drawing)
-    return _layout(dataset).read(root, dataset.category, dataset.name)
+    images = _layout(dataset).read(root, dataset.category, dataset.name)
+    if isinstance(dataset, ElpvConfig):
+        elpv.print_licence()
+    return images
 
 
 def list_categories(dataset: DatasetConfig) -> list[str]:
     """Return the categories that ``all`` stands for: those of the configuration, otherwise those on disk."""
     if dataset.categories is not None:
         return dataset.categories
-    return _layout(dataset).categories(Path(dataset.root).expanduser())
+    return _layout(dataset).categories(_root(dataset))
+
+
+def _root(dataset: DatasetConfig) -> Path:
+    if isinstance(dataset, ElpvConfig) and dataset.root == elpv.PACKAGE:
+        return elpv.package_data()
+    return Path(dataset.root).expanduser()
 
 
 def _layout(dataset: DatasetConfig) -> DiskLayout:
     if isinstance(dataset, FolderConfig):
         return Folders(dataset.train_dir, dataset.normal_dir, dataset.defect_dir, dataset.mask_dir)
+    if isinstance(dataset, ElpvConfig):
+        return elpv.Cells(tuple(dataset.probabilities))
     return mvtec.LAYOUT if isinstance(dataset, SyntheticConfig) else LAYOUTS[dataset.layout]

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from altub_exp.data import LAYOUTS
+from altub_exp.data import LAYOUTS, elpv
 from altub_exp.data.folder import Folders
 from altub_exp.data.images import unreadable
 from altub_exp.data.layout import DiskLayout
@@ -25,6 +25,7 @@ EPILOG = """examples:
   python -m altub_exp.data data/mvtec
   python -m altub_exp.data data/mvtec --category screw
   python -m altub_exp.data data/btad --layout btad
+  python -m altub_exp.data --layout elpv
   python -m altub_exp.data ~/images --layout folder --defect-dir test/broken
 
 Every image and mask is decoded. The exit status is 1 if a file is missing or damaged, or if the numbers of images
@@ -33,13 +34,17 @@ differ from those of the published data set."""
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Verify the folder that the command line names; return the exit status."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.root is None and options.layout != "elpv":
+        parser.error("the following arguments are required: root")
     return run_command(lambda: _verify(options))
 
 
 def _verify(options: argparse.Namespace) -> int:
     """Print counts and findings; return 1 if there are findings."""
-    root, console = options.root.expanduser(), Console()
+    root = options.root.expanduser() if options.root else elpv.package_data()
+    console = Console()
     if not console.is_terminal:
         console.width = 160
     folders = Folders(options.train_dir, options.normal_dir, options.defect_dir, options.mask_dir)
@@ -48,6 +53,8 @@ def _verify(options: argparse.Namespace) -> int:
     published = layout.published.counts if layout.published else {}
     table = Table("category", "train", "test good", "test defective", "kinds", "masks", "verdict", box=box.SIMPLE_HEAD)
     findings: list[str] = []
+    if options.layout == "elpv":
+        elpv.print_licence()
     for category in categories:
         wrong = verify(root, category, layout, console)
         findings += [f"{category}: {finding}" for finding in wrong]
@@ -103,13 +110,16 @@ def verify(root: Path, category: str, layout: DiskLayout, console: Console) -> l
         findings.append(str(error))
     folders = [root / category, *(path for path in (root / category).rglob("*") if path.is_dir())]
     files = [file for place in folders for file in image_files(place)]
+    images = layout.listed(root, category)
+    files += [sample.image for sample in images.train + images.test if sample.image.is_file()]
+    files = list(dict.fromkeys(files))  # most layouts keep a category's images in its folder
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(f"decoding {category}", total=len(files))
         findings += [f"{file} cannot be read" for file in unreadable(files, lambda: progress.advance(task))]
     if layout.published and category in layout.published.counts:
         names = ("training images", "normal test images", "defective test images")
         expected = layout.published.counts[category]
-        for name, published, count in zip(names, expected, _totals(layout.listed(root, category)), strict=True):
+        for name, published, count in zip(names, expected, _totals(images), strict=True):
             if count != published:
                 findings.append(f"{count} {name}, {layout.published.title} has {published}")
     return findings
@@ -130,7 +140,13 @@ def _row(images: ImageSet) -> list[str]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("data", "Verify a dataset folder: counts, images without masks, unreadable files.", EPILOG)
-    parser.add_argument("root", type=Path, help="the folder that holds a folder for each category")
+    parser.add_argument(
+        "root",
+        type=Path,
+        nargs="?",
+        help="the folder that holds a folder for each category; for --layout elpv that of labels.csv, and if left out "
+        "the installed package",
+    )
     parser.add_argument("--layout", choices=[*LAYOUTS, "folder"], default="mvtec", help="default: %(default)s")
     parser.add_argument("--category", help="verify this category only")
     defaults = {"train": "train", "normal": "test/normal", "defect": "test/defective", "mask": "masks"}

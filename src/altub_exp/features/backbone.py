@@ -15,6 +15,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from altub_exp.errors import UserError, did_you_mean
+from altub_exp.features.packaged import renamed, weights_file, weights_package
 from altub_exp.machine.memory import collection_paused
 from altub_exp.machine.precision import without_tf32
 
@@ -31,7 +32,8 @@ class Backbone(nn.Module):
         stages: indices of timm's intermediates: layer1 … layer3 of a ResNet are 1, 2, 3; those of a transformer are
             blocks.
         weights: ``pretrained`` (timm's, fetched once from the Hugging Face hub), ``random``, or a .safetensors or
-            .pth file; ``mean``, ``std`` and ``pad_type`` in its metadata replace timm's.
+            .pth file, or ``package:NAME`` (see :mod:`altub_exp.features.packaged`); ``mean``, ``std`` and
+            ``pad_type`` in a file's metadata replace timm's.
         final_norm: True to apply the model's own final norm to the maps (transformers).
         seed: seed of the random weights.
 
@@ -55,11 +57,15 @@ class Backbone(nn.Module):
             raise UserError(f"timm has no model {name!r}{did_you_mean(name.split('.')[0], timm.list_models(), n=3)}.")
         metadata: dict[str, str] = {}
         state: StateDict = {}
-        if weights not in ("pretrained", "random"):
-            state, metadata = read_weights(Path(weights).expanduser())
+        if (file := weights_file(weights)) is not None:
+            state, metadata = read_weights(file)
         self.model = create(name, fetch=weights == "pretrained", seed=seed, pad_type=metadata.get("pad_type"))
         if final_norm and not isinstance(getattr(self.model, "norm", None), nn.Module):
             raise UserError(f"{name} has no final norm of its own: set model.feature_norm=trainable.")
+        if (package := weights_package(weights)) is not None:
+            if package.model != name.split(".")[0]:
+                raise UserError(f"backbone.weights={weights} is of {package.model}, not of backbone.name={name}.")
+            state = renamed(state, self.model.state_dict())
         self._select_stages()
         if state:
             load_strictly(self.model, state, source=weights)
@@ -149,8 +155,6 @@ def hub_offline_if_unreachable() -> Iterator[None]:
 
 def read_weights(path: Path) -> tuple[StateDict, dict[str, str]]:
     """Return state dict and metadata of a .safetensors or .pth file; from a .pth file only plain tensors are read."""
-    if not path.is_file():
-        raise UserError(f"backbone.weights={path} is not a file: give pretrained, random, or an existing weights file.")
     try:
         if path.suffix == ".safetensors":
             with safe_open(str(path), "pt") as file:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Any
 
 from altub_exp.config.compose import backbone_label
 from altub_exp.config.schema import NEUTRAL, Config, Precision
-from altub_exp.errors import UserError
+from altub_exp.features.packaged import sha256_of, weights_file
 
 
 def run_path(config: Config, images: str) -> Path:
@@ -45,18 +44,8 @@ def weights_fingerprint(weights: str) -> str | None:
     Raises:
         UserError: there is no such file.
     """
-    if weights in ("pretrained", "random"):
-        return None
-    file = Path(weights).expanduser()
-    if not file.is_file():
-        raise UserError(f"backbone.weights={file} is not a file: give pretrained, random, or an existing weights file.")
-    return _sha256(file, file.stat().st_size, file.stat().st_mtime_ns)
-
-
-@functools.cache
-def _sha256(file: Path, size: int, modified_ns: int) -> str:
-    """Return the SHA-256 of a file; an unchanged file is read once per process."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    file = weights_file(weights)
+    return None if file is None else sha256_of(file)
 
 
 def run_name(config: Config) -> str:
