@@ -9,7 +9,7 @@ COVERAGE_FLOOR := 96
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-real test lint types pytest coverage test-slow test-slurm test-server test-browser test-gpu
-.PHONY: tables figures report bench bench-gpu bench-runs bench-peers ui server docs picture dist lock clean
+.PHONY: tables figures report bench bench-gpu bench-runs bench-peers ui server docs picture screenshot dist lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -127,6 +127,10 @@ docs: setup ## build the documents as a site in site/, and check every link and 
 
 picture: setup ## draw docs/images/demo.png again from the demo's figures
 	$(BIN)/python docs/picture.py
+
+screenshot: setup ## draw docs/images/mlflow.png again: the demo in MLflow's interface; installs Debian's Chromium (root)
+	tests/install.sh chromium
+	$(BIN)/python docs/screenshot.py
 
 dist: setup ## build wheel and sdist in dist/, and test them in a new environment
 	rm -rf dist
