@@ -18,7 +18,7 @@ from tests.integration.conftest import Server  # noqa: E402
 
 PICTURE = ROOT / "docs" / "images" / "mlflow.png"
 COMMAND = "altub_exp.train -m experiment=demo altub=none,alternating"
-WIDTH, RUNS_HEIGHT, SWEEP_HEIGHT = 1400, 360, 420
+WIDTH, RUNS_HEIGHT, SWEEP_HEIGHT = 1400, 360, 440
 """Pixels: of both pages, of the upper part of the list of runs, and of that of the sweep's page."""
 
 COLOURS = 128

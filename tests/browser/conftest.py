@@ -69,7 +69,8 @@ class Browser:
         """Take a picture of the whole page, or of its first `height` pixels."""
         whole = self.script("return [innerWidth, document.documentElement.scrollHeight]")
         clip = {"x": 0, "y": 0, "width": whole[0], "height": height or min(whole[1], 16000), "scale": 1}
-        shot = self.command("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)
+        beyond = height is None  # enlarges the window for a moment, after which MLflow draws its page anew
+        shot = self.command("Page.captureScreenshot", format="png", captureBeyondViewport=beyond, clip=clip)
         path.write_bytes(base64.b64decode(shot["data"]))
 
 

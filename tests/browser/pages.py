@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from tests.browser.conftest import Browser
 
-ASSISTANT = """
+FIRST_VISIT = """
+localStorage.clear();
 localStorage["mlflow.assistant.fab.autoOpenedOnFirstLoad_v1"] = "true";
 localStorage["mlflow.assistant.panelOpen_v1"] = "false";
 """
-"""Closes the panel of MLflow's assistant, which takes a quarter of the window on the first visit."""
+"""Forgets earlier visits, and closes the panel of MLflow's assistant, which is open on the first one."""
 
 NAMES = """
 return [...document.querySelectorAll('.ag-row a')]
@@ -37,7 +38,7 @@ def open_runs(browser: Browser, address: str, width: int = 1440) -> None:
     """Open the runs of an experiment, and unfold those of the uppermost sweep."""
     browser.open(address, width)
     browser.wait(lambda: names(browser))
-    browser.script(ASSISTANT)
+    browser.script(FIRST_VISIT)
     browser.open(address, width)
     browser.wait(lambda: names(browser))
     before = len(names(browser))
@@ -46,6 +47,10 @@ def open_runs(browser: Browser, address: str, width: int = 1440) -> None:
 
 
 def open_sweep(browser: Browser, name: str) -> None:
-    """Open the page of a sweep's own run from the list of runs, and wait for its report."""
-    next(link for link in browser.find(".ag-row a") if link.text == name).click()
+    """Open the page of a sweep's own run from the list of runs, with its whole report and the links to its runs."""
+    address = next(link for link in browser.find(".ag-row a") if link.text == name).get_attribute("href")
+    browser.open(f"{address}?workflowType=machine_learning", browser.script("return innerWidth"))
     browser.wait(lambda: len(browser.find("table tr")) >= 3)
+    browser.wait(lambda: [link for link in browser.find("a") if " · " in link.text])
+    next(button for button in browser.find("button") if button.text == "Show more").click()
+    browser.wait(lambda: "Show less" in text(browser))

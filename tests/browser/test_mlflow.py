@@ -11,7 +11,7 @@ from selenium.webdriver.common.keys import Keys
 from altub_exp.server import first_page
 from tests.analysis.filler import Filler
 from tests.analysis.test_queries import queries
-from tests.browser.pages import cells, names, open_runs, text
+from tests.browser.pages import cells, names, open_runs, open_sweep, text
 from tests.commandline import TINY, run
 from tests.integration.conftest import Server
 
@@ -112,9 +112,9 @@ def test_the_pages_of_sweep_and_run_describe_their_outcome(browser, demo, tmp_pa
     experiment = client.get_experiment_by_name("demo").experiment_id
     runs = {run.info.run_name: run.info.run_id for run in client.search_runs([experiment])}
     page = f"{demo.uri}/#/experiments/{experiment}/runs"
-    browser.open(f"{page}/{runs['altub=none,alternating']}?workflowType=machine_learning")
-    browser.wait(lambda: "2 runs: 2 finished" in text(browser))
-    browser.wait(lambda: len(browser.find("table tr")) >= 3)
+    open_runs(browser, first_page(demo.uri, demo.store))
+    open_sweep(browser, "altub=none,alternating")
+    assert "2 runs: 2 finished" in text(browser)
     assert "python -m altub_exp.train -m experiment=demo" in text(browser)
     browser.screenshot(tmp_path / "sweep.png")
     browser.open(f"{page}/{runs['altub=none,alternating']}/artifacts/stability.csv?workflowType=machine_learning")

@@ -65,8 +65,8 @@ def test_every_run_is_a_line_of_the_table(sweep):
 
 def test_the_description_has_command_line_states_and_table(sweep):
     text = write_report(sweep).description
-    assert text.startswith("`python -m altub_exp.train -m dataset.category=screw,pill altub=none,cnn`\n\n")
-    assert "\n\n4 runs: 2 finished, 1 crashed, 1 not started\n\n| run |" in text
+    assert text.startswith("4 runs: 2 finished, 1 crashed, 1 not started\n\n| run |")
+    assert text.endswith("\n\n`python -m altub_exp.train -m dataset.category=screw,pill altub=none,cnn`")
     assert "| screw · none | finished | 97.00 ± 0.60 |" in text
 
 

@@ -79,13 +79,13 @@ def write_report(sweep: SweepFolder) -> Report:
     files += _pictures(runs, sweep.path)
     counts = Counter(run.row.state if run.row else "not started" for run in table)
     parts = [
-        command_line(record["arguments"]),
         f"{len(table)} runs: {', '.join(f'{number} {state}' for state, number in counts.items())}",
         _markdown(table[:SHOWN_RUNS]),
     ]
     if len(table) > SHOWN_RUNS:
         parts.append(f"{len(table) - SHOWN_RUNS} more runs are in `stability.csv`.")
     parts.append("Mean ± standard deviation over the window of epochs. Table and curves are under *Artifacts*.")
+    parts.append(command_line(record["arguments"]))
     return Report("\n\n".join(parts), files)
 
 
