@@ -15,7 +15,7 @@ from altub_exp.config.check import check
 from altub_exp.config.schema import Config, EvalConfig, Resume
 from altub_exp.data import ImageSet, load_images, load_masks, open_category
 from altub_exp.detector.assembly import base, build_density, build_features, build_learner, family
-from altub_exp.detector.evaluation import TestSet, anomaly_scores, detection, normality
+from altub_exp.detector.evaluation import TestSet, anomaly_scores, detection, normality, parameter_statistics
 from altub_exp.errors import Divergence, UserError, was_interrupted
 from altub_exp.features.maps import FeatureMaps
 from altub_exp.machine.device import prepare_device, seed_everything
@@ -228,7 +228,7 @@ def evaluate(
 ) -> dict[str, float]:
     """Compute the metrics that are due after this epoch, holding at most ``memory_gb`` GiB of latents at once."""
     density = learner.density
-    metrics: dict[str, float] = {}
+    metrics = parameter_statistics(density)
     if epoch % schedule.every == 0:
         metrics |= detection(
             anomaly_scores(density, scoring, data.test, data.train, learner.optimizer.graphs), data.test

@@ -54,6 +54,10 @@ class LearnedNormal(nn.Module):
         """Standardise z [B, C, H, W]; x, the input of the flow, is not read."""
         return Standardized((z - self.mu) * torch.exp(-self.log_sigma), self.log_sigma)
 
+    def unit_values(self) -> dict[str, Tensor]:
+        """Return |μ| and ln σ of each unit [C, H, W]."""
+        return {"psi_abs_mu": self.mu.abs(), "psi_log_sigma": self.log_sigma}
+
 
 class ConvolutionalNormal(nn.Module):
     """(μ, ln σ) from one zero-initialised 3×3 convolution of the flow's input (paper: Table 6, "CNN").
