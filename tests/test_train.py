@@ -55,7 +55,7 @@ def test_run_folder_holds_what_the_contract_names(undisturbed):
         statistics = {"ks", "ks_std", "ks_channels", "mean_square"}
         statistics |= {f"{name}_test_good" for name in ("ks", "ks_std", "mean_square")}
         assert statistics <= rows[-1].keys()
-        of_psi = {"psi_abs_mu", "psi_abs_mu_std", "psi_log_sigma", "psi_log_sigma_std"}
+        of_psi = {"psi_mu", "psi_mu_std", "psi_log_sigma", "psi_log_sigma_std"}
         for row in rows:
             assert {name for name in row if name.startswith(("norm_", "psi_"))} == {"norm_gain", "norm_gain_std"} | (
                 of_psi if folder.parent.name == "alternating" else set()
@@ -96,7 +96,7 @@ def test_mlflow_holds_every_epoch_once_with_tags_params_and_artifacts(undisturbe
     assert histories.keys() == {"none", "alternating"}
     for folder in folders(cwd):
         rows, history = journal(folder), histories[folder.parent.name]
-        of_psi = () if folder.parent.name == "none" else ("psi_abs_mu", "psi_log_sigma")
+        of_psi = () if folder.parent.name == "none" else ("psi_mu_std", "psi_log_sigma")
         for metric in ("loss", "pixel_auroc", "image_auroc", "ks", "norm_gain", *of_psi):
             assert sorted(history[metric]) == [(row["epoch"], row[metric]) for row in rows if metric in row]
         window = [row["pixel_auroc"] for row in rows if 2 <= row["epoch"] <= 6]
@@ -400,6 +400,7 @@ def test_bad_images_are_one_sentence_before_any_training(tmp_path, spoil):
         (["dataset.category=all"], "-m"),
         (["+sweeps=fig4"], "+sweeps=… is a list of runs: add -m"),
         (["sweeps=fig4"], "add it, +sweeps=fig4"),
+        (["+reading=paper"], "reading=paper does not exist: choose one of paper_norm (did you mean paper_norm?)"),
         (["+sweeps=fig5"], "sweeps=fig5 does not exist: choose one of fig1, fig3"),
         (["dataset=mvtec", "dataset.category=screw", "dataset.root=nowhere"], "nowhere"),
         (["backbone.weights=absent.safetensors"], "absent.safetensors is not a file"),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SERIES = (
     *("pixel_auroc", "image_auroc", "loss", "ks", "ks_std", "ks_channels", "mean_square", "ks_test_good"),
-    *("norm_gain", "psi_abs_mu", "psi_log_sigma", "psi_log_sigma_std"),
+    *("norm_gain", "psi_mu_std", "psi_log_sigma", "psi_log_sigma_std"),
 )
 """The metrics whose values at all epochs are read; of the others only the last value is read."""
 

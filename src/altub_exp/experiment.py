@@ -228,7 +228,7 @@ def evaluate(
 ) -> dict[str, float]:
     """Compute the metrics that are due after this epoch, holding at most ``memory_gb`` GiB of latents at once."""
     density = learner.density
-    metrics = parameter_statistics(density)
+    metrics: dict[str, float] = {}
     if epoch % schedule.every == 0:
         metrics |= detection(
             anomaly_scores(density, scoring, data.test, data.train, learner.optimizer.graphs), data.test
@@ -237,4 +237,4 @@ def evaluate(
         metrics |= normality(density, data.train, memory_gb=memory_gb)
         of_test = normality(density, data.test.features, data.good, memory_gb=memory_gb)
         metrics |= {f"{name}_test_good": of_test[name] for name in ("ks", "ks_std", "mean_square")}
-    return metrics
+    return metrics | parameter_statistics(density)

@@ -90,7 +90,7 @@ def test_parameters_are_summarised_over_the_units_of_all_scales(trained):
             norm.weight.normal_(std=2.0)
     units = {
         "norm_gain": [norm.weight.abs() for norm in density.flow.norms],
-        "psi_abs_mu": [base.mu.abs() for base in density.bases],
+        "psi_mu": [base.mu for base in density.bases],
         "psi_log_sigma": [base.log_sigma for base in density.bases],
     }
     found = parameter_statistics(density)

@@ -149,10 +149,10 @@ def normality(
 def parameter_statistics(density: Density) -> dict[str, float]:
     """Summarise the parameters that the parts of a density report, over the units of all scales.
 
-    A part, such as a norm or a base distribution, reports by a method ``unit_values``, which returns tensors by name.
+    A part, such as a norm or a base distribution, reports by a method ``unit_values()``, which returns tensors by name.
 
     Returns:
-        For each NAME the mean, and ``NAME_std``, the standard deviation over the units.
+        For each name the mean, and as ``NAME_std`` the standard deviation, over the values of all parts.
     """
     values: dict[str, list[Tensor]] = {}
     for module in density.modules():

@@ -55,8 +55,8 @@ class LearnedNormal(nn.Module):
         return Standardized((z - self.mu) * torch.exp(-self.log_sigma), self.log_sigma)
 
     def unit_values(self) -> dict[str, Tensor]:
-        """Return |μ| and ln σ of each unit [C, H, W]."""
-        return {"psi_abs_mu": self.mu.abs(), "psi_log_sigma": self.log_sigma}
+        """Return μ and ln σ, as ``psi_mu`` and ``psi_log_sigma``."""
+        return {f"psi_{name}": parameter for name, parameter in self.named_parameters()}
 
 
 class ConvolutionalNormal(nn.Module):
