@@ -19,7 +19,10 @@ from analysis.runs.run import Run
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-SERIES = ("pixel_auroc", "image_auroc", "loss", "ks", "ks_std", "ks_channels", "mean_square", "ks_test_good")
+SERIES = (
+    *("pixel_auroc", "image_auroc", "loss", "ks", "ks_std", "ks_channels", "mean_square", "ks_test_good"),
+    *("norm_gain", "psi_mu_std", "psi_log_sigma", "psi_log_sigma_std"),
+)
 """The metrics whose values at all epochs are read; of the others only the last value is read."""
 
 OWN = "run_key"

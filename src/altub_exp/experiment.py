@@ -15,7 +15,7 @@ from altub_exp.config.check import check
 from altub_exp.config.schema import Config, EvalConfig, Resume
 from altub_exp.data import ImageSet, load_images, load_masks, open_category
 from altub_exp.detector.assembly import base, build_density, build_features, build_learner, family
-from altub_exp.detector.evaluation import TestSet, anomaly_scores, detection, normality
+from altub_exp.detector.evaluation import TestSet, anomaly_scores, detection, normality, parameter_statistics
 from altub_exp.errors import Divergence, UserError, was_interrupted
 from altub_exp.features.maps import FeatureMaps
 from altub_exp.machine.device import prepare_device, seed_everything
@@ -237,4 +237,4 @@ def evaluate(
         metrics |= normality(density, data.train, memory_gb=memory_gb)
         of_test = normality(density, data.test.features, data.good, memory_gb=memory_gb)
         metrics |= {f"{name}_test_good": of_test[name] for name in ("ks", "ks_std", "mean_square")}
-    return metrics
+    return metrics | parameter_statistics(density)

@@ -131,6 +131,14 @@ def test_even_kernels_of_csflow_are_refused(compose, key):
         check(compose("model=csflow", f"model.{key}=4", "dataset.category=bottle"))
 
 
+@pytest.mark.parametrize("norm", ["trainable", "counted", "nonaffine"])
+def test_norms_of_whole_maps_are_refused_with_single_positions(compose, norm):
+    cflow = ["model=cflow", "backbone=wrn50_tv", "dataset.category=bottle"]
+    with pytest.raises(UserError, match=f"model.feature_norm={norm} normalises whole maps"):
+        check(compose(*cflow, f"model.feature_norm={norm}"))
+    check(compose(*cflow, "+reading=paper_norm"))
+
+
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [

@@ -41,16 +41,18 @@ FLOWS = {
     "fastflow": (FastFlow, SHAPES, FAST),
     "fastflow 1×1": (FastFlow, SHAPES, FAST | {"conv3x3_only": False, "hidden_ratio": 2.0}),
     "fastflow normed": (FastFlow, SHAPES, FAST | {"output_norm": "layernorm"}),
+    "fastflow counted": (FastFlow, SHAPES, FAST | {"feature_norm": "counted"}),
     "fastflow 1×1 normed": (FastFlow, SHAPES, FAST | {"conv3x3_only": False, "output_norm": "layernorm"}),
     "cflow": (CFlow, SHAPES, FIBRE),
     "cflow permuted": (CFlow, SHAPES, FIBRE | {"permute_soft": False}),
     "csflow": (CSFlow, SHAPES, CROSS),
+    "csflow counted": (CSFlow, SHAPES, CROSS | {"feature_norm": "counted"}),
     "csflow, two scales": (CSFlow, SHAPES[:2], CROSS),
     "csflow, one scale": (CSFlow, SHAPES[:1], CROSS),
     "csflow, uneven scales": (CSFlow, UNEVEN, CROSS),
     "nice": (Nice, SHAPES, {"steps": 3, "hidden_channels": 6}),
 }
-BIJECTIVE = [name for name in FLOWS if "normed" not in name]
+BIJECTIVE = [name for name in FLOWS if "normed" not in name and "counted" not in name]
 FIBRED = [name for name in FLOWS if hasattr(FLOWS[name][0], "fibres")]
 SCORINGS = {
     FastFlow: LikelihoodMap(),
@@ -104,7 +106,7 @@ def test_shapes(name, base):
 @every_base
 @every_flow
 def test_gradients_reach_every_parameter_that_is_not_frozen(name, base):
-    norm = {"feature_norm": "trainable"} if "feature_norm" in FLOWS[name][2] else {}
+    norm = {"feature_norm": "trainable"} if FLOWS[name][2].get("feature_norm") == "none" else {}
     density = density_of(name, base, **norm)
     for frozen in (False, True):
         if frozen and base == "fixed":
@@ -141,7 +143,7 @@ def test_log_determinants_sum_up_to_that_of_autograds_joint_jacobian(name, base)
 
 @pytest.mark.parametrize("name", BIJECTIVE)
 def test_inverse_gives_back_what_entered(name):
-    norm = {"feature_norm": "trainable"} if "feature_norm" in FLOWS[name][2] else {}
+    norm = {"feature_norm": "trainable"} if FLOWS[name][2].get("feature_norm") == "none" else {}
     flow = density_of(name, "fixed", **norm).flow.double()
     latents = flow([m.double() for m in features_of(flow)])
     tolerance = 1e-5 if name == "cflow" else 1e-9

@@ -131,6 +131,27 @@ def test_arguments_of_the_command_line_win():
     assert {job.config.train.epochs for job in paper_sweeps.jobs("fig4", "train.epochs=9")} == {9}
 
 
+def test_the_papers_sentence_on_norms_is_one_addition(sweeps):
+    """Section 5.6 names layer normalization for WRN50 and CaiT only; their runs are those of the default."""
+    read = paper_sweeps.jobs("table1", "+reading=paper_norm")
+    norms = {(job.config.model.name, job.config.backbone.key): job.config.model.feature_norm for job in read}
+    assert norms == {
+        ("fastflow", "r18"): "none",
+        ("fastflow", "wrn50"): "trainable",
+        ("fastflow", "deit"): "none",
+        ("fastflow", "cait"): "pretrained",
+        ("cflow", "wrn50_tv"): "none",
+    }
+    assert len(read) == len(sweeps["table1"])
+    others = {job.folder.path for job in read if job.config.backbone.key in ("r18", "deit")}
+    assert runs(read) - runs(sweeps["table1"]) == others
+    assert len(others) == 60
+    (mobile,) = paper_sweeps.jobs("fig4", "+reading=paper_norm", "backbone=mobilenetv2", "altub=none")
+    assert mobile.config.model.feature_norm == "none"
+    (explicit,) = paper_sweeps.jobs("fig4", "+reading=paper_norm", "altub=none", "model.feature_norm=counted")
+    assert explicit.config.model.feature_norm == "counted"
+
+
 def test_the_smoke_sweep_asks_for_nothing_that_is_not_there(sweeps):
     models = {job.config.model.name for job in sweeps["smoke"]}
     assert models == {"fastflow", "cflow"}

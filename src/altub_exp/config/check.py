@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from altub_exp.config.schema import CFlowConfig, Config, CSFlowConfig
+from altub_exp.config.schema import CFlowConfig, Config, CSFlowConfig, FeatureNorm
 from altub_exp.errors import UserError
 
 
@@ -45,6 +45,14 @@ def check(config: Config) -> None:
         raise UserError(
             f"model.condition_channels={config.model.condition_channels}: sine and cosine of two coordinates need a "
             "multiple of 4."
+        )
+    if isinstance(config.model, CFlowConfig) and config.model.feature_norm not in (
+        FeatureNorm.none,
+        FeatureNorm.pretrained,
+    ):
+        raise UserError(
+            f"model.feature_norm={config.model.feature_norm} normalises whole maps, but CFLOW-AD reads single "
+            "positions: set model.feature_norm=none, or pretrained for a transformer's own norm."
         )
     if isinstance(config.model, CSFlowConfig):
         for key in ("kernel_size", "last_kernel_size"):

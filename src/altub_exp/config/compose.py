@@ -82,3 +82,4 @@ def register_schema() -> None:
         store.store(group="dataset/schema", name=name, node=layout)
     OmegaConf.register_new_resolver("window_start", lambda epochs, part: max(1, epochs // part), replace=True)
     OmegaConf.register_new_resolver("image_size", image_size, replace=True)
+    OmegaConf.register_new_resolver("lookup", lambda table, key, default: table.get(key, default), replace=True)

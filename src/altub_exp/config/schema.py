@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-FeatureNorm = StrEnum("FeatureNorm", "trainable nonaffine pretrained none")
+FeatureNorm = StrEnum("FeatureNorm", "trainable counted nonaffine pretrained none")
 """Normalisation of the feature maps before they enter the flow: LayerNorm([C, H, W]) or the backbone's own."""
 
 OutputNorm = StrEnum("OutputNorm", "none layernorm")

@@ -145,6 +145,28 @@ def normality(
     }
 
 
+@torch.no_grad()
+def parameter_statistics(density: Density) -> dict[str, float]:
+    """Summarise the parameters that the parts of a density report, over the units of all scales.
+
+    A part, such as a norm or a base distribution, reports by a method ``unit_values()``, which returns tensors by name.
+
+    Returns:
+        For each name the mean, and as ``NAME_std`` the standard deviation, over the values of all parts.
+    """
+    values: dict[str, list[Tensor]] = {}
+    for module in density.modules():
+        if report := getattr(module, "unit_values", None):
+            for name, of_units in report().items():
+                values.setdefault(name, []).append(of_units.flatten())
+    found: dict[str, Tensor] = {}
+    for name, scales in values.items():
+        units = torch.cat(scales).double()
+        found |= {name: units.mean(), f"{name}_std": units.std(correction=0)}
+    read = torch.stack([*found.values()]).tolist() if found else []  # a single read: a GPU waits for it
+    return dict(zip(found, read, strict=True))
+
+
 def unit_normality(
     density: Density, features: FeatureMaps, rows: Tensor | None = None, *, memory_gb: float
 ) -> UnitNormality:

@@ -54,6 +54,10 @@ class LearnedNormal(nn.Module):
         """Standardise z [B, C, H, W]; x, the input of the flow, is not read."""
         return Standardized((z - self.mu) * torch.exp(-self.log_sigma), self.log_sigma)
 
+    def unit_values(self) -> dict[str, Tensor]:
+        """Return μ and ln σ, as ``psi_mu`` and ``psi_log_sigma``."""
+        return {f"psi_{name}": parameter for name, parameter in self.named_parameters()}
+
 
 class ConvolutionalNormal(nn.Module):
     """(μ, ln σ) from one zero-initialised 3×3 convolution of the flow's input (paper: Table 6, "CNN").
