@@ -45,7 +45,7 @@ def deviations(run: Run) -> Deviations:
     """
     tags = run.tags
     expected = expected_params(tags["dataset"], tags["model"], tags["backbone"], tags["altub"], tags["category"])
-    return deviations_from(expected, run, (*NEUTRAL, "seed"))
+    return deviations_from(expected, run, (*NEUTRAL, "seed", "eval.fitted"))
 
 
 def deviations_from(expected: Mapping[str, str], run: Run, ignored: Iterable[str]) -> Deviations:
