@@ -55,7 +55,7 @@ def deviations(run: Run, reading: str | None = None) -> Deviations:
     expected = expected_params(
         tags["dataset"], tags["model"], tags["backbone"], tags["altub"], tags["category"], reading
     )
-    return deviations_from(expected, run, (*NEUTRAL, "seed"))
+    return deviations_from(expected, run, (*NEUTRAL, "seed", "eval.fitted"))
 
 
 def deviations_from(expected: Mapping[str, str], run: Run, ignored: Iterable[str]) -> Deviations:
