@@ -27,9 +27,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = command_parser("study", "The records of the study, and its page.", EPILOG, package="analysis")
     parser.add_argument("action", choices=("pack", "unpack", "page"), help="see the examples below")
     parser.add_argument("runs_dir", nargs="?", default="runs", type=Path, help="folder of the runs (default: runs)")
+    parser.add_argument("--docs", default="docs", type=Path, help="folder of the page (default: docs)")
+    parser.add_argument(
+        "--work", default="results/study", type=Path, help="folder of the store that the page is made from"
+    )
     parser.add_argument("--records", default=records.FOLDER, type=Path, help="folder of the records (default: study)")
     options = parser.parse_args(arguments)
-    return run_command(lambda: {"pack": _pack, "unpack": _unpack}[options.action](options.runs_dir, options.records))
+    work = {
+        "pack": lambda: _pack(options.runs_dir, options.records),
+        "unpack": lambda: _unpack(options.runs_dir, options.records),
+        "page": lambda: _page(options.docs, options.records, options.work),
+    }
+    return run_command(work[options.action])
 
 
 def _pack(runs_dir: Path, folder: Path) -> int:
@@ -41,6 +50,14 @@ def _pack(runs_dir: Path, folder: Path) -> int:
 def _unpack(runs_dir: Path, folder: Path) -> int:
     restored = records.unpack(runs_dir, folder)
     print(f"{restored} runs restored below {runs_dir}. `python -m altub_exp.sync {runs_dir}` sends them to MLflow.")
+    return 0
+
+
+def _page(docs: Path, folder: Path, work: Path) -> int:
+    from analysis.study.page import write_page  # imports PyTorch and matplotlib
+
+    for file in write_page(docs, folder, work):
+        print(file)
     return 0
 
 
