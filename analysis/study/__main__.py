@@ -27,6 +27,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = command_parser("study", "The records of the study, and its page.", EPILOG, package="analysis")
     parser.add_argument("action", choices=("pack", "unpack", "page"), help="see the examples below")
     parser.add_argument("runs_dir", nargs="?", default="runs", type=Path, help="folder of the runs (default: runs)")
+    parser.add_argument(
+        "--experiment",
+        default=records.EXPERIMENT,
+        metavar="NAME",
+        help="experiment of the packed runs (default: study)",
+    )
     parser.add_argument("--docs", default="docs", type=Path, help="folder of the page (default: docs)")
     parser.add_argument(
         "--work", default="results/study", type=Path, help="folder of the store that the page is made from"
@@ -34,16 +40,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--records", default=records.FOLDER, type=Path, help="folder of the records (default: study)")
     options = parser.parse_args(arguments)
     work = {
-        "pack": lambda: _pack(options.runs_dir, options.records),
+        "pack": lambda: _pack(options.runs_dir, options.records, options.experiment),
         "unpack": lambda: _unpack(options.runs_dir, options.records),
         "page": lambda: _page(options.docs, options.records, options.work),
     }
     return run_command(work[options.action])
 
 
-def _pack(runs_dir: Path, folder: Path) -> int:
-    taken, total = records.pack(runs_dir, folder)
-    print(f"{taken} finished or crashed runs of {runs_dir} taken; {folder} holds {total}.")
+def _pack(runs_dir: Path, folder: Path, experiment: str) -> int:
+    taken, total = records.pack(runs_dir, folder, experiment)
+    print(f"{taken} finished or crashed runs of experiment {experiment!r} in {runs_dir} taken; {folder} holds {total}.")
     return 0
 
 

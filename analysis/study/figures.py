@@ -95,6 +95,7 @@ def _draw_arms(axes: Axes, grid: Sequence[PlannedRun], data: DataSet, norm: str)
         axes.set_ylim(*limits(visible))
     else:
         axes.text(0.5, 0.5, "missing", transform=axes.transAxes, ha="center", va="center")
+        axes.set_yticks([])
     return drawn
 
 
@@ -114,7 +115,7 @@ def effects(verdicts: Sequence[Verdict], grid: Sequence[PlannedRun]) -> Drawing 
             axes.set_xlabel(MEANINGS[claim.statistic], fontsize=6.5)
         panels[0].set_yticks(range(len(NORMS)), [f"norm {norm}" for norm in NORMS])
         panels[0].set_ylim(len(NORMS) - 0.5, -0.5)
-        _legend(figure, ncols=1 + len(DATA))
+        _legend(figure, ncols=2 + len(DATA))
     text = "Large dots and bars: the mean over the data sets with its 95 % interval; small markers: the data sets."
     runs = tuple(planned.run for planned in grid if planned.run is not None)
     return Drawing(name, title, text, figure, runs)
@@ -129,7 +130,8 @@ def _draw_effect(axes: Axes, verdict: Verdict, row: int) -> None:
             axes.plot(pairs.mean, y, marker, markersize=3, color="#D55E00", label=pairs.data.name)
     if effect.value is not None and effect.low is not None and effect.high is not None:
         axes.plot([effect.low, effect.high], [row - 0.1, row - 0.1], "-", color="#0072B2", linewidth=1.4)
-        axes.plot(effect.value, row - 0.1, "o", markersize=4.5, color="#0072B2", label="all, 95 % interval")
+        fill, label = ("none", "without missing data sets") if effect.missing else ("full", "mean, 95 % interval")
+        axes.plot(effect.value, row - 0.1, "o", markersize=4.5, color="#0072B2", fillstyle=fill, label=label)
 
 
 def indicators(grid: Sequence[PlannedRun]) -> Drawing | Undrawn:

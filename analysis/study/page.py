@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from analysis.runs.records import Records, read, tracking_uri
 from analysis.study import figures, sheets
 from analysis.study.answers import Answers, answers
 from analysis.study.foretelling import is_useful
-from analysis.study.protocol import CLAIMS, INDICATORS, NORMS
+from analysis.study.protocol import INDICATORS
 from analysis.study.records import digest, exist, unpack
 
 PAGE, IMAGES, PREFIX = "study.md", "images", "study-"
@@ -138,15 +139,14 @@ def text(found: Answers | None, drawn: Sequence[Drawing | Undrawn], names: Mappi
             for metric, name in INDICATORS.items()
             if is_useful([of_set for of_set in found.correlations if of_set.indicator == metric])
         ]
-    return ENVIRONMENT.get_template("page.md.j2").render(
+    rendered = ENVIRONMENT.get_template("page.md.j2").render(
         found=found,
         figures={drawing.name: drawing for drawing in drawn},
         images=f"{IMAGES}/{PREFIX}",
         drawn={drawing.name for drawing in drawn if isinstance(drawing, Drawing)},
-        claims=CLAIMS,
-        norms=NORMS,
         useful=useful,
         sheets=sheets,
         named=named,
         zip=zip,
     )
+    return re.sub(r"\n{3,}", "\n\n", rendered)

@@ -116,7 +116,7 @@ def choose(grid: Sequence[PlannedRun]) -> Choice:
     alike = [candidate for candidate in candidates if (candidate.mean or 0.0) >= best - ALIKE]
     chosen = min(alike, key=lambda candidate: candidate.sd or 0.0)
     recipe = (chosen.norm, chosen.arm)
-    fixed = max(FIXED_EPOCHS, key=lambda epoch: (_mean_at(grid, recipe, epoch), -epoch))
+    fixed = max(_common_epochs(grid, recipe), key=lambda epoch: (_mean_at(grid, recipe, epoch), -epoch))
     rules = RULES | {f"fixed epoch {fixed}": lambda run: fixed}
     regrets = [
         Regret(name, {data.name: _regret(grid, data, recipe, rule) for data in DATA if _runs(grid, data, recipe)})
@@ -159,6 +159,12 @@ def _candidate(grid: Sequence[PlannedRun], norm: str, arm: str) -> Candidate:
 def _auroc(run: Run, data: DataSet, recipe: Recipe, epoch: int) -> float:
     """Return the primary AUROC in percent in an epoch."""
     return 100 * series_of(run, recipe[1], data.primary)[epoch]
+
+
+def _common_epochs(grid: Sequence[PlannedRun], recipe: Recipe) -> list[int]:
+    """Return the fixed epochs that all runs of a recipe have reached."""
+    series = [series_of(run, recipe[1], data.primary) for data in DATA for run in _runs(grid, data, recipe).values()]
+    return [epoch for epoch in FIXED_EPOCHS if all(epoch in of_run for of_run in series)]
 
 
 def _mean_at(grid: Sequence[PlannedRun], recipe: Recipe, epoch: int) -> float:

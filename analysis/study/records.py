@@ -18,8 +18,9 @@ from altub_exp.errors import UserError
 from altub_exp.machine.disk import replacing, write_text
 from altub_exp.runs.folder import RunFolder, run_folders
 from altub_exp.runs.states import FINAL
+from altub_exp.tracking.tracker import recorded
 
-FOLDER = Path("study")
+FOLDER, EXPERIMENT = Path("study"), "study"
 FILES = ("runs.parquet", "epochs.parquet")
 """One row per run with its small files as text; one row per epoch with its journal as typed columns."""
 
@@ -71,8 +72,8 @@ def digest(folder: Path) -> str:
     return content.hexdigest()
 
 
-def pack(runs_dir: Path, folder: Path = FOLDER) -> tuple[int, int]:
-    """Merge the finished and crashed runs below a folder into the records; a run that is there already is replaced.
+def pack(runs_dir: Path, folder: Path = FOLDER, experiment: str = EXPERIMENT) -> tuple[int, int]:
+    """Merge the finished and crashed runs of an experiment into the records; a run that is there already is replaced.
 
     Returns:
         The number of runs below the folder that were taken, and of all runs in the records.
@@ -81,17 +82,17 @@ def pack(runs_dir: Path, folder: Path = FOLDER) -> tuple[int, int]:
         UserError: there is no such folder, a run's file is damaged, or a value that would be kept names the machine.
     """
     runs = {run.path: run for run in load(folder)} if exist(folder) else {}
-    taken = {run.path: run for run in _final_runs(runs_dir)}
+    taken = {run.path: run for run in _final_runs(runs_dir, experiment)}
     runs |= taken
     if taken:
         save(folder, [runs[path] for path in sorted(runs)])
     return len(taken), len(runs)
 
 
-def _final_runs(runs_dir: Path) -> Iterator[RecordedRun]:
+def _final_runs(runs_dir: Path, experiment: str) -> Iterator[RecordedRun]:
     for folder in run_folders(runs_dir):
-        status = folder.status() or {}
-        if status.get("state") in FINAL and not folder.is_archived and (folder.path / "record.json").is_file():
+        state, record = (folder.status() or {}).get("state"), recorded(folder)
+        if state in FINAL and not folder.is_archived and record and record["experiment"] == experiment:
             yield recorded_run(folder, runs_dir)
 
 
@@ -108,7 +109,7 @@ def recorded_run(folder: RunFolder, runs_dir: Path) -> RecordedRun:
         group, _, name = key.rpartition(".")
         node = config[group] if group else config
         node[name] = _portable(key, node[name])
-    record = json.loads((folder.path / "record.json").read_text(encoding="utf-8"))
+    record = recorded(folder) or {}
     record["uri"] = STORE
     record["params"] = {key: _portable(key, value) for key, value in record["params"].items()}
     tags = record["tags"] | {"weights": _portable("backbone.weights", record["tags"]["weights"])}

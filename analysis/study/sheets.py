@@ -15,7 +15,7 @@ from analysis.study.answers import Answers
 from analysis.study.effects import Effect, Verdict
 from analysis.study.grid import MISSING, PlannedRun, settings
 from analysis.study.measures import is_complete, measure
-from analysis.study.protocol import ARMS, CHOOSING, DATA, INDICATORS, NORMS
+from analysis.study.protocol import ARMS, CHOOSING, CLAIMS, DATA, INDICATORS, NORMS
 from analysis.tables.table import MINUS, difference, number
 
 NONE = "—"
@@ -109,6 +109,21 @@ def _level(planned: Sequence[PlannedRun], arm: str, metric: str) -> list[str]:
         number(mean("last"), 2),
         NONE if math.isnan(ks) else number(ks, 2),
     ]
+
+
+def short(answers: Answers) -> Sheet:
+    """Return the verdicts of the primary family, one row per claim, one column per norm."""
+
+    def entry(verdict: Verdict) -> str:
+        if verdict.p is None:
+            return f"missing ({'{} of {}'.format(*verdict.effect.counts)} pairs)"
+        return f"**{verdict.word}**: {with_interval(verdict.effect, verdict.claim.statistic)}, p = {p_text(verdict.p)}"
+
+    rows = [
+        [f"{claim.name} {claim.text}", *(entry(verdict) for verdict in answers.primary if verdict.claim == claim)]
+        for claim in CLAIMS
+    ]
+    return Sheet(("AltUB is …", *(f"norm {norm}" for norm in NORMS)), rows, 1 + len(NORMS))
 
 
 def claims(verdicts: Iterable[Verdict]) -> Sheet:

@@ -25,8 +25,8 @@ def computed(tmp_path_factory):
     """The folder of a sweep of two runs, packed into ``study/``."""
     cwd = tmp_path_factory.mktemp("computed")
     run(cwd, *SWEEP)
-    stdout, _ = run(cwd, "pack", "runs", module=STUDY)
-    assert stdout == "2 finished or crashed runs of runs taken; study holds 2.\n"
+    stdout, _ = run(cwd, "pack", "runs", "--experiment", "demo", module=STUDY)
+    assert stdout == "2 finished or crashed runs of experiment 'demo' in runs taken; study holds 2.\n"
     return cwd
 
 
@@ -144,6 +144,12 @@ def test_packing_merges_and_replaces(tmp_path):
     assert records.digest(tmp_path / "study") == before
     assert records.pack(tmp_path / "second", tmp_path / "study") == (1, 2)
     assert [run.journal[0]["loss"] for run in records.load(tmp_path / "study")] == [1.0, 3.0]
+
+
+def test_only_runs_of_the_experiment_are_packed(tmp_path):
+    made_up(tmp_path / "runs" / "seed1-00000001", [{"loss": 1.0}])
+    assert records.pack(tmp_path / "runs", tmp_path / "study", "other") == (0, 0)
+    assert not records.exist(tmp_path / "study")
 
 
 def test_restoring_leaves_present_runs_alone(tmp_path):
