@@ -9,7 +9,7 @@ COVERAGE_FLOOR := 96
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-real test lint types pytest coverage test-slow test-slurm test-server test-browser test-gpu
-.PHONY: tables figures report bench bench-gpu bench-runs bench-peers ui server docs picture dist lock clean
+.PHONY: tables figures report study study-runs bench bench-gpu bench-runs bench-peers ui server docs picture dist lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -97,6 +97,16 @@ figures: setup ## write the figures of the paper and of all runs to results/figu
 
 report: setup ## write one page with all tables and figures, results/report.html; URI and EXPERIMENT as for tables
 	@$(BIN)/python -m analysis.report $(if $(URI),--tracking-uri '$(URI)') $(foreach name,$(EXPERIMENT),--experiment '$(name)')
+
+study: setup ## write docs/study.md and its figures again from the recorded runs in study/
+	@$(BIN)/python -m analysis.study page
+
+STUDY_SWEEPS ?= study_a
+STUDY_POOL := hydra/launcher=gpu_pool hydra.launcher.cpu_slots=2 threads=1
+study-runs: setup ## compute the study's runs that study/ lacks, two at a time; optional: STUDY_SWEEPS="study_a …", OPTIONS=...
+	@test ! -e study/runs.parquet || $(BIN)/python -m analysis.study unpack runs
+	@for sweep in $(STUDY_SWEEPS); do $(BIN)/python -m altub_exp.train -m +sweeps=$$sweep $(STUDY_POOL) $(OPTIONS) || exit 1; done
+	@$(BIN)/python -m analysis.study pack runs
 
 bench: setup ## measure speed, as ratios within one run on this machine
 	$(BIN)/python -m bench
