@@ -273,4 +273,6 @@ def evaluate(
         metrics |= normality(density, data.train, memory_gb=memory_gb)
         of_test = normality(density, data.test.features, data.good, memory_gb=memory_gb)
         metrics |= {f"{name}_test_good": of_test[name] for name in ("ks", "ks_std", "mean_square")}
+    if fitted is density and not (detects or tests):
+        return metrics  # ψ is fitted only when it is used
     return metrics | parameter_statistics(density)
