@@ -93,7 +93,7 @@ class LearnedNormal(nn.Module):
         """Set ψ to the most likely values for latents of these moments, in place.
 
         These are the moments themselves, so that ψ minimises the loss (Eq. 5) for the given θ; σ² is at least
-        :data:`LEAST_VARIANCE`.
+        ``LEAST_VARIANCE``.
 
         Args:
             mean: mean of each unit over the images, [C, H, W].
