@@ -26,7 +26,8 @@ TEMPORARY = {408, 425, 429, 500, 502, 503, 504}
 TIMEOUT = (15, 60)
 """Seconds to connect, and to wait for more bytes."""
 
-CHUNK = 1 << 20
+CHUNK = 1 << 16
+"""Bytes that are written at once; of a connection that breaks off, an unfinished piece of this size is lost."""
 
 
 class ResumingDownloader:
