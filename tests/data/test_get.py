@@ -12,6 +12,7 @@ import threading
 import time
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from PIL import Image
 from altub_exp.data import LAYOUTS
 from altub_exp.data.downloads import read_downloads
 from altub_exp.data.transfer import CHUNK
+from altub_exp.errors import UserError
 from tests.commandline import command, environment, run
 from tests.data.conftest import draw_visa
 
@@ -476,6 +478,21 @@ def test_on_a_terminal_it_asks_for_the_licence_and_shows_a_bar(tmp_path, serve, 
     assert process.wait(60) == status, shown.decode()
     assert (b"unpacking toothbrush.tar.xz" in shown) == (status == 0)
     assert (tmp_path / "data/mvtec").exists() == (status == 0)
+
+
+def test_a_run_without_its_data_set_names_the_command(tmp_path):
+    root = tmp_path / "absent"
+    with pytest.raises(UserError) as missing:
+        LAYOUTS["mvtec"].read(root, "screw")
+    command = f"`python -m altub_exp.data get mvtec --root {root}`"
+    page = "https://www.mvtec.com/company/research/datasets/mvtec-ad"
+    assert f"get it with {command} (from {page}; --category screw gets only that), or set" in str(missing.value)
+    draw_toothbrush(root)
+    with pytest.raises(UserError) as missing:
+        LAYOUTS["mvtec"].read(root, "screw")
+    assert f"{command[:-1]} --category screw` (from {page}), or choose one that is there (tooth" in str(missing.value)
+    with pytest.raises(UserError, match="get it with `python -m altub_exp.data get btad` "):
+        LAYOUTS["btad"].read(Path("data/btad"), "01")
 
 
 @pytest.mark.parametrize(
