@@ -459,7 +459,7 @@ def test_the_licence_must_be_accepted(tmp_path, serve, toothbrush):
     assert server.requests == []
 
 
-@pytest.mark.parametrize(("answer", "status"), [("y", 0), ("", 1)])
+@pytest.mark.parametrize(("answer", "status"), [("y\n", 0), ("\n", 1), ("\x04", 1)], ids=["yes", "no", "Ctrl-D"])
 def test_on_a_terminal_it_asks_for_the_licence_and_shows_a_bar(tmp_path, serve, toothbrush, answer, status):
     server = serve(toothbrush)
     words = command(*table(tmp_path, f"{server.host}/toothbrush.tar.xz", toothbrush), module="altub_exp.data")
@@ -473,14 +473,15 @@ def test_on_a_terminal_it_asks_for_the_licence_and_shows_a_bar(tmp_path, serve, 
         while piece := os.read(ours, 4096):
             shown += piece
             if shown.endswith(b"[y/N] "):
-                os.write(ours, f"{answer}\n".encode())
+                os.write(ours, answer.encode())
     os.close(ours)
     assert process.wait(60) == status, shown.decode()
     assert (b"unpacking toothbrush.tar.xz" in shown) == (status == 0)
     assert (tmp_path / "data/mvtec").exists() == (status == 0)
+    assert b"Traceback" not in shown
 
 
-def test_a_run_without_its_data_set_names_the_command(tmp_path):
+def test_a_run_without_its_data_set_names_the_command(tmp_path, monkeypatch):
     root = tmp_path / "absent"
     with pytest.raises(UserError) as missing:
         LAYOUTS["mvtec"].read(root, "screw")
@@ -491,7 +492,8 @@ def test_a_run_without_its_data_set_names_the_command(tmp_path):
     with pytest.raises(UserError) as missing:
         LAYOUTS["mvtec"].read(root, "screw")
     assert f"{command[:-1]} --category screw` (from {page}), or choose one that is there (tooth" in str(missing.value)
-    with pytest.raises(UserError, match="get it with `python -m altub_exp.data get btad` "):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"get it with `python -m altub_exp\.data get btad` \(from http"):
         LAYOUTS["btad"].read(Path("data/btad"), "01")
 
 
@@ -509,9 +511,14 @@ def test_bad_arguments_are_one_sentence(tmp_path, arguments, words):
     assert not (tmp_path / "data").exists()
 
 
+def test_a_table_with_a_data_set_of_unknown_layout(tmp_path, toothbrush):
+    arguments = table(tmp_path, "http://127.0.0.1:9/x.tar.xz", toothbrush, name="mine", category=None)
+    assert "'mine' cannot be downloaded: choose one of none." in get(tmp_path, *arguments, expect=1)
+
+
 def test_the_table_covers_the_published_layouts_and_their_categories():
     downloads = read_downloads()
-    assert list(downloads) == list(LAYOUTS)
+    assert set(downloads) == {layout.published.download for layout in LAYOUTS.values()} - {None}
     for name, download in downloads.items():
         archives = [download.archive, *download.categories.values()]
         assert all(archive.address.startswith("https://") for archive in archives)

@@ -63,10 +63,10 @@ def _get(options: argparse.Namespace) -> int:
     """Download a data set."""
     from altub_exp.data.get import get  # here: pooch and requests take a while, and the other commands need neither
 
-    downloads = read_downloads(options.downloads)
+    downloads = {name: each for name, each in read_downloads(options.downloads).items() if name in LAYOUTS}
     if options.name not in downloads:
-        meant = did_you_mean(options.name, downloads)
-        raise UserError(f"{options.name!r} cannot be downloaded{meant}: choose one of {', '.join(downloads)}.")
+        meant, known = did_you_mean(options.name, downloads), ", ".join(downloads) or "none"
+        raise UserError(f"{options.name!r} cannot be downloaded{meant}: choose one of {known}.")
     root = options.root or Path("data") / options.name
     return get(
         downloads[options.name],

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -101,9 +101,10 @@ def _accept(download: Download, archive: Archive, published: Published, *, accep
     size = f", {archive.size / 1e9:.1f} GB" if archive.size else ""
     print(f"{published.title} ({archive.name}{size}), {published.source}")
     print(f"Licence: {download.licence}, {download.licence_address}", flush=True)
+    if not accepted and sys.stdin.isatty():
+        with suppress(EOFError):
+            accepted = input("Do you accept this licence? [y/N] ").strip().lower() in ("y", "yes")
     if accepted:
-        return
-    if sys.stdin.isatty() and input("Do you accept this licence? [y/N] ").strip().lower() in ("y", "yes"):
         return
     raise UserError(
         f"The licence of {published.title}, {download.licence}, was not accepted: read {download.licence_address} and "

@@ -105,7 +105,8 @@ class ResumingDownloader:
                     return self._receive(url)
             else:
                 have = 0
-            self._origin.write_text(f"{url}\n{_mark_of(response) or ''}\n")
+            if not have:
+                self._origin.write_text(f"{url}\n{_mark_of(response) or ''}\n")
             length = response.headers.get("Content-Length")
             total = have + int(length) if length else None
             if total:
