@@ -9,7 +9,7 @@ COVERAGE_FLOOR := 96
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-real test lint types pytest coverage test-slow test-slurm test-server test-browser test-gpu
-.PHONY: tables figures report study study-runs bench bench-gpu bench-runs bench-peers ui server docs picture dist lock clean
+.PHONY: tables figures report study study-runs bench bench-gpu bench-runs bench-peers ui server docs picture screenshot dist lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -127,9 +127,8 @@ bench-peers: setup ## compare a whole epoch with anomalib's, which gets its own 
 	@test -e $(PEERS)/.ready || { $(PYTHON) -m venv $(PEERS) && $(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check anomalib==2.7.0 "$$(grep '^torch==' requirements.lock)" && touch $(PEERS)/.ready; }
 	$(BIN)/python -m bench.peers --python $(PEERS)/bin/python
 
-ui: setup ## start MLflow's web interface on http://127.0.0.1:5000; docs/mlflow.md shows the way to the tables
-	@echo "Runs: http://127.0.0.1:5000/#/experiments?workflowType=machine_learning"
-	$(BIN)/mlflow ui --host 127.0.0.1 --port 5000 --workers 1 --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}
+ui: setup ## start MLflow's web interface, and print the address of the newest experiment's runs; see docs/mlflow.md
+	@$(BIN)/python -m altub_exp.server --host 127.0.0.1 --port 5000 --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}
 
 server: setup ## start an MLflow server for many writers; optional: BACKEND_STORE_URI, HOST, PORT, OPTIONS=...
 	@$(if $(BACKEND_STORE_URI),MLFLOW_BACKEND_STORE_URI='$(BACKEND_STORE_URI)') $(BIN)/python -m altub_exp.server --host $(HOST) --port $(PORT) $(OPTIONS)
@@ -139,6 +138,10 @@ docs: setup ## build the documents as a site in site/, and check every link and 
 
 picture: setup ## draw docs/images/demo.png again from the demo's figures
 	$(BIN)/python docs/picture.py
+
+screenshot: setup ## draw docs/images/mlflow.png again: the demo in MLflow's interface; installs Debian's Chromium (root)
+	tests/install.sh chromium
+	$(BIN)/python docs/screenshot.py
 
 dist: setup ## build wheel and sdist in dist/, and test them in a new environment
 	rm -rf dist

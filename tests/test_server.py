@@ -4,10 +4,12 @@ import socket
 import sys
 
 import pytest
+from mlflow import MlflowClient
 
 from altub_exp import server
 from altub_exp.errors import UserError
 from tests.commandline import run
+from tests.stores import place_store
 
 
 def test_help_has_examples(tmp_path):
@@ -60,3 +62,14 @@ def test_runs_may_call_it_by_the_name_of_its_machine():
 
 def test_a_password_does_not_stand_in_the_command_line():
     assert "postgresql" not in " ".join(server.command("127.0.0.1", 5000))
+
+
+def test_the_first_page_is_that_of_the_newest_experiment(tmp_path):
+    uri = f"sqlite:///{place_store(tmp_path)}"
+    assert server.first_page("http://a:1", uri) == "http://a:1/#/experiments?workflowType=machine_learning"
+    client = MlflowClient(uri)
+    client.create_experiment("older")
+    newest = client.create_experiment("newest")
+    assert server.first_page("http://a:1", uri) == (
+        f"http://a:1/#/experiments/{newest}/runs?workflowType=machine_learning"
+    )

@@ -85,7 +85,7 @@ def compute(config: Config, images: ImageSet, folder: RunFolder, device: torch.d
         before = folder.status()
         if before is not None and before["state"] in FINAL:
             prepare_store(uri)
-            return report_done(folder, before, build_tracker(folder, config, uri))
+            return report_done(folder, before, build_tracker(folder, config, images, uri))
         try:
             data = load_run_data(config, images, device)
             learner = prepare_learner(config, data, device)
@@ -179,7 +179,7 @@ def train(
     done = load_checkpoint(folder.checkpoint, density, optimizer)
     folder.journal.truncate(done)
     start_status(folder, config, images.fingerprint(), device, done)
-    tracker = build_tracker(folder, config, uri)
+    tracker = build_tracker(folder, config, images, uri)
     log.info(
         f"{run_name(config)}: {len(images.train)} training and {len(images.test)} test images of {data.test.size} px, "
         f"{data.train.gib + data.test.features.gib:.2f} GiB of features {data.train.place}, on {device}, "

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from altub_exp.errors import UserError
 from altub_exp.machine.command_line import command_parser, run_command
-from altub_exp.tracking.store import prepare_store
+from altub_exp.tracking.store import import_mlflow, prepare_store
 from altub_exp.tracking.uri import database, resolve_uri
 
 ENVIRONMENT = {
@@ -24,6 +24,10 @@ ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
 """Settings of a server for many writers; the user's environment takes precedence."""
+
+STORE = "MLFLOW_BACKEND_STORE_URI"
+EMPTY_EXPERIMENT = "0"
+"""Id of the experiment Default, which MLflow creates with a store."""
 
 DEFAULT_STORE = "sqlite:///mlflow.db"
 DEFAULT_HOST = "127.0.0.1"
@@ -85,7 +89,7 @@ def prepare(store: str, app: str | None, present: Mapping[str, str]) -> dict[str
         raise UserError(f"{store} is a server itself; --backend-store-uri names the database of a server.")
     if store.startswith("postgresql") and importlib.util.find_spec("psycopg") is None:
         raise UserError("A PostgreSQL store needs psycopg: pip install 'psycopg[binary]'.")
-    values = environment(present) | {"MLFLOW_BACKEND_STORE_URI": store}
+    values = environment(present) | {STORE: store}
     values.setdefault("MLFLOW_SERVER_ALLOWED_HOSTS", ",".join(allowed_hosts()))
     if app == "basic-auth":
         if importlib.util.find_spec("flask_wtf") is None:
@@ -102,6 +106,19 @@ def prepare(store: str, app: str | None, present: Mapping[str, str]) -> dict[str
     return values
 
 
+def first_page(address: str, store: str) -> str:
+    """Return the page of MLflow's interface with the runs of the newest experiment, or with the list of experiments.
+
+    Args:
+        address: address of the server, such as ``http://127.0.0.1:5000``.
+        store: its database, prepared.
+    """
+    experiments = import_mlflow()(tracking_uri=store).search_experiments(order_by=["creation_time DESC"])
+    newest = next((one.experiment_id for one in experiments if one.experiment_id != EMPTY_EXPERIMENT), None)
+    page = f"experiments/{newest}/runs" if newest else "experiments"
+    return f"{address}/#/{page}?workflowType=machine_learning"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Replace this process by ``mlflow server``.
 
@@ -111,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = command_parser("server", "Starts an MLflow server that many runs can write to at once.", EPILOG)
     parser.add_argument(
         "--backend-store-uri",
-        default=os.environ.get("MLFLOW_BACKEND_STORE_URI") or DEFAULT_STORE,
+        default=os.environ.get(STORE) or DEFAULT_STORE,
         metavar="URI",
         help=f"database of the server: sqlite:///PATH or postgresql://… (default {DEFAULT_STORE}); give a password "
         "in MLFLOW_BACKEND_STORE_URI, since every user of the machine sees command lines",
@@ -124,6 +141,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def start() -> int:
         values = prepare(options.backend_store_uri, options.app_name, os.environ)
+        if database(options.backend_store_uri):
+            print(f"Runs: {first_page(f'http://{options.host}:{options.port}', values[STORE])}", flush=True)
         os.execve(sys.executable, command(options.host, options.port, *more), values)
 
     return run_command(start)

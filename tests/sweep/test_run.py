@@ -87,10 +87,26 @@ def test_the_runs_of_a_sweep_are_children_of_one_run_in_mlflow(undisturbed):
     parent = runs.pop("trial")
     assert parent.info.status == "FINISHED"
     assert "seed=1,2,3" in parent.data.tags["mlflow.note.content"]
+    assert set(runs) == {f"fabric · alternating · seed {seed}" for seed in (1, 2, 3)}
+    assert parent.data.tags["mlflow.source.name"] == "altub_exp.train"
+    assert "3 runs: 3 finished" in parent.data.tags["mlflow.note.content"]
+    assert "| fabric · alternating · seed 2 | finished | " in parent.data.tags["mlflow.note.content"]
+    client = MlflowClient(f"sqlite:///{undisturbed}/mlflow.db")
+    files = [file.path for file in client.list_artifacts(parent.info.run_id)]
+    assert files == ["auroc-synthetic-fabric.png", "stability.csv", "stability.md"]
     assert len(runs) == 3
     for child in runs.values():
         assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert child.data.tags["sweep"] == "trial"
+        assert child.data.tags["mlflow.source.name"] == "altub_exp.train"
+        assert child.data.tags["mlflow.note.content"].startswith("pixel AUROC ")
+        (images,) = child.inputs.dataset_inputs
+        assert (images.dataset.name, images.dataset.digest) == ("synthetic/fabric", child.data.tags["data"])
+        assert json.loads(images.dataset.profile) == {
+            "training images": 10,
+            "normal test images": 4,
+            "defective test images": 6,
+        }
         assert child.data.tags["code_changed"] == "False"
 
 

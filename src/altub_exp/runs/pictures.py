@@ -20,11 +20,13 @@ from torch import Tensor
 
 from altub_exp.data import Sample
 from altub_exp.data.images import read_rgb
+from altub_exp.machine.disk import replacing
 from altub_exp.metrics.stability import stability
 
 COLOURS = {"pixel_auroc": "#0072B2", "image_auroc": "#D55E00"}  # Okabe and Ito, https://jfly.uni-koeln.de/color
 MAX_ROWS = 6
 DPI = 120
+LEGEND_COLUMNS = 4
 COLUMNS = ("image", "mask", "map")
 PANELS = "panels"
 
@@ -44,6 +46,40 @@ def auroc_curve(rows: Sequence[Mapping[str, float]], window: tuple[int, int], ti
     axes.set(xlabel="epoch", ylabel="AUROC (%)", title=title)
     axes.legend(loc="lower right", fontsize="small")
     figure.savefig(path, dpi=DPI)
+    plt.close(figure)
+
+
+def sweep_curves(
+    curves: Mapping[str, Mapping[str, Mapping[int, float]]], window: tuple[int, int] | None, title: str, path: Path
+) -> None:
+    """Plot the AUROCs of several runs in percent against the epoch, one panel for pixels and one for images.
+
+    Args:
+        curves: for each run's name its series {metric: {epoch: value}}.
+        window: first and last epoch of the statistics, which are shaded; None if the runs differ in it.
+        title: title of the picture.
+        path: the PNG to write.
+    """
+    metrics = [metric for metric in COLOURS if any(series.get(metric) for series in curves.values())]
+    colours = matplotlib.colormaps["tab10" if len(curves) <= 10 else "turbo"]
+    rows = math.ceil(len(curves) / LEGEND_COLUMNS)
+    figure, grid = plt.subplots(
+        1, len(metrics), figsize=(5.5 * len(metrics), 4 + 0.2 * rows), squeeze=False, layout="constrained"
+    )
+    for axes, metric in zip(grid[0], metrics, strict=True):
+        for number, (name, series) in enumerate(curves.items()):
+            colour = colours(number if len(curves) <= 10 else number / (len(curves) - 1))
+            points = series.get(metric, {})
+            percent = [100 * value for value in points.values()]
+            axes.plot(list(points), percent, color=colour, label=name, linewidth=1.2)
+        if window:
+            axes.axvspan(*window, color="0.92", zorder=0)
+        axes.set(xlabel="epoch", ylabel=f"{metric.replace('_auroc', ' AUROC')} (%)")
+    figure.suptitle(title)
+    handles, names = grid[0][0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=LEGEND_COLUMNS, fontsize="small")
+    with replacing(path) as unfinished:
+        figure.savefig(unfinished, dpi=DPI, format="png")
     plt.close(figure)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -13,10 +12,13 @@ from hydra.core.utils import JobReturn, JobStatus
 from altub_exp.machine.disk import writing_to
 from altub_exp.machine.terminal import console
 from altub_exp.runs.folder import RunLocked
-from altub_exp.runs.provenance import code_fingerprint
+from altub_exp.runs.provenance import code_fingerprint, git_state
 from altub_exp.runs.states import JobState
+from altub_exp.runs.sweep_folder import SweepFolder
 from altub_exp.sweep.jobs import Compose, Job, compose_jobs, quoted
+from altub_exp.sweep.names import run_names, sweep_name, sweep_title
 from altub_exp.sweep.summary import announce, sum_up
+from altub_exp.tracking.columns import source_tags
 from altub_exp.tracking.store import prepare_store
 from altub_exp.tracking.sweep_run import SweepRun
 from altub_exp.tracking.sync import finish_sweep, incomplete_runs
@@ -47,13 +49,18 @@ def run_sweep(arguments: Sequence[str], products: Sequence[list[str]], compose: 
     errors: dict[Job, str] = {}
     uri, experiment = resolve_uri(first.tracking.uri), first.tracking.experiment
     folders = [job.folder for job in jobs]
-    if missing or JobState.computing in states or incomplete_runs(folders, uri, experiment):
-        name = first.tracking.sweep or sweep_name(arguments)
-        runs_dir = Path(first.runs_dir)
+    name = first.tracking.sweep or sweep_name(arguments)
+    runs_dir = Path(first.runs_dir)
+    sweep = SweepRun(uri, experiment, SweepFolder(runs_dir, name))
+    running = missing or JobState.computing in states
+    if running or incomplete_runs(folders, uri, experiment) or not sweep.folder.is_reported(sweep.place):
         extra = [f"tracking.sweep={quoted(name)}", f"tracking.code={quoted(code_fingerprint())}"]
         with writing_to(runs_dir):
             prepare_store(uri)
-            with SweepRun(uri, experiment, name, runs_dir, arguments) as sweep:
+            title = first.tracking.sweep or sweep_title(arguments)
+            names = {job.folder: label for job, label in run_names(jobs).items()}
+            sweep.folder.write(sweep.place, title, arguments, source_tags(*git_state()), names)
+            with sweep:
                 errors = compute(jobs, due, lambda batch: launch([[*job.overrides, *extra] for job in batch], 0))
                 finish_sweep(folders, sweep)
     if sum_up(jobs, errors):
@@ -90,17 +97,3 @@ def compute(
             console.print(f"Waiting for {len(elsewhere)} runs that other processes are computing …", highlight=False)
             waiting = True
         time.sleep(POLL_SECONDS)
-
-
-def sweep_name(arguments: Sequence[str]) -> str:
-    """Return the name of a sweep: that of its file, or a hash of its command line.
-
-    >>> sweep_name(["+sweeps=table_a1", "seed=1"])
-    'table_a1'
-    """
-    for argument in arguments:
-        key, _, value = argument.partition("=")
-        if key.lstrip("+") == "sweeps":
-            return value
-    text = " ".join(argument for argument in arguments if not argument.startswith(("hydra", "sweep.")))
-    return f"sweep-{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from omegaconf import OmegaConf
 
 from altub_exp.config.compose import backbone_label
 from altub_exp.config.schema import Config, EvalConfig
+from altub_exp.data import ImageSet
 from altub_exp.errors import was_interrupted
 from altub_exp.machine.disk import no_space, write_text
 from altub_exp.machine.terminal import log
@@ -21,6 +23,8 @@ from altub_exp.runs.journal import now_ms
 from altub_exp.runs.pictures import auroc_curve
 from altub_exp.runs.provenance import code_fingerprint, git_state, versions
 from altub_exp.runs.states import RunState
+from altub_exp.runs.sweep_folder import SweepFolder
+from altub_exp.tracking.columns import source_tags
 from altub_exp.tracking.tracker import Tracker
 
 
@@ -57,10 +61,14 @@ def slurm_job() -> str | None:
     return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
 
 
-def build_tracker(folder: RunFolder, config: Config, uri: str) -> Tracker:
-    """Make the tracker, with its tags and params, of a run that has a status."""
+def build_tracker(folder: RunFolder, config: Config, images: ImageSet, uri: str) -> Tracker:
+    """Make the tracker, with its name, tags, params and images, of a run that has a status.
+
+    The runs of a sweep have the names that the sweep has given them, see ``altub_exp.sweep.names``.
+    """
     status = folder.status()
     assert status is not None
+    name = None
     tags = {
         "model": config.model.name,
         "backbone": backbone_label(config.backbone),
@@ -76,14 +84,28 @@ def build_tracker(folder: RunFolder, config: Config, uri: str) -> Tracker:
     tags |= {key: str(status[key]) for key in ("data", "git_commit", "git_dirty", "device", "host", "code_changed")}
     if config.tracking.sweep is not None:
         tags["sweep"] = config.tracking.sweep
+        name = SweepFolder(Path(config.runs_dir), config.tracking.sweep).run_name(folder)
+    tags |= source_tags(status["git_commit"], status["git_dirty"])
+    defective = sum(sample.defective for sample in images.test)
+    dataset = {
+        "name": f"{config.dataset.name}/{config.dataset.category}",
+        "digest": status["data"],
+        "source": config.dataset.root,
+        "profile": {
+            "training images": len(images.train),
+            "normal test images": len(images.test) - defective,
+            "defective test images": defective,
+        },
+    }
     return Tracker(
         uri=uri,
         experiment=config.tracking.experiment,
-        name=f"{run_name(config)} seed{config.seed}",
+        name=name or f"{run_name(config)} seed{config.seed}",
         tags=tags,
         params=flatten(asdict(config)),
         folder=folder,
         start_time=int(status["started"]),
+        dataset=dataset,
     )
 
 
@@ -103,8 +125,9 @@ def finish(folder: RunFolder, tracker: Tracker, window: EvalConfig, state: RunSt
             f"best {100 * best:.2f} % in epoch {statistics.best_epoch}"
         )
     if summary:
-        auroc_curve(rows, epochs, tracker.name.rpartition(" seed")[0], folder.path / "auroc.png")
-    folder.write_status(state=state, reason=reason, summary=summary)
+        title = "{dataset}/{category} {model}-{backbone} {altub}".format(**tracker.tags)
+        auroc_curve(rows, epochs, title, folder.path / "auroc.png")
+    folder.write_status(state=state, reason=reason, summary=summary, window=epochs)
     if state is RunState.crashed:
         log.error("crashed: %s. This is recorded as the outcome of the run.", reason)
     tracker.finish(state, summary, folder.artifacts())

@@ -1,8 +1,10 @@
-"""The MLflow run of a sweep: the parent of its runs, found by the sweep's name when the sweep is resumed."""
+"""The MLflow run of a sweep: the parent of its runs, found by the sweep's name when the sweep is resumed.
+
+At the end of the sweep it gets the report of :mod:`altub_exp.runs.sweep_report`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -13,9 +15,12 @@ from altub_exp.errors import UserError, was_interrupted
 from altub_exp.machine.terminal import console
 from altub_exp.runs.folder import RunFolder
 from altub_exp.runs.journal import now_ms
+from altub_exp.runs.sweep_folder import SweepFolder
+from altub_exp.runs.sweep_report import Report, command_line, write_report
+from altub_exp.tracking.columns import description_tags, log_datasets
 from altub_exp.tracking.store import Unreachable, connect, experiment_id, parent_run, unreachable
 from altub_exp.tracking.tracker import recorded
-from altub_exp.tracking.uri import resolve_uri
+from altub_exp.tracking.uri import redacted, resolve_uri
 
 LOCK_WAIT = 60.0
 """Seconds to wait for another process that creates the same run."""
@@ -30,18 +35,20 @@ class SweepRun:
     Args:
         uri: the return value of :func:`altub_exp.tracking.uri.resolve_uri`.
         experiment: name of the MLflow experiment.
-        name: name of the sweep.
-        runs_dir: folder of its runs; its lock file makes sure that only one process creates the MLflow run.
-        arguments: the command line, which MLflow shows as the run's note.
+        folder: folder of the sweep, which gives the MLflow run its name and its report; without a record in it the
+            MLflow run has the sweep's name and gets no report. A lock file makes sure that only one process creates it.
     """
 
     uri: str
     experiment: str
-    name: str
-    runs_dir: Path
-    arguments: Sequence[str] = ()
+    folder: SweepFolder
     _run_id: str | None = field(default=None, init=False)
     _closed: bool = field(default=False, init=False)
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """The URI without a password and the experiment, as in the record of the folder."""
+        return redacted(self.uri), self.experiment
 
     def find(self, started: int | None = None) -> bool:
         """Find the run, or create it.
@@ -56,19 +63,22 @@ class SweepRun:
             UserError: the experiment was deleted.
             Unreachable: MLflow does not record.
         """
-        lock = self.runs_dir / ".sweeps" / ".lock"
+        record = self.folder.record() or {"title": self.folder.name, "arguments": [], "tags": {}}
+        lock = self.folder.runs_dir / ".sweeps" / ".lock"
         with unreachable(self.uri):
             client = connect(self.uri)
             experiment = experiment_id(client, self.uri, self.experiment)
             lock.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(lock, timeout=LOCK_WAIT):
-                self._run_id = parent_run(client, experiment, self.name)
+                self._run_id = parent_run(client, experiment, self.folder.name)
                 if self._run_id is not None:
                     return str(client.get_run(self._run_id).info.status) == "RUNNING"
-                tags = {"sweep_parent": self.name}
-                if self.arguments:
-                    tags["mlflow.note.content"] = f"-m {' '.join(self.arguments)}"
-                created = client.create_run(experiment, start_time=started or now_ms(), tags=tags, run_name=self.name)
+                tags = record["tags"] | {"sweep_parent": self.folder.name}
+                if record["arguments"]:
+                    tags |= description_tags({}, command_line(record["arguments"]))
+                created = client.create_run(
+                    experiment, start_time=started or now_ms(), tags=tags, run_name=record["title"]
+                )
                 self._run_id = str(created.info.run_id)
                 return True
 
@@ -79,11 +89,37 @@ class SweepRun:
                 connect(self.uri).update_run(self._run_id, status="RUNNING")
 
     def close(self, ended: int | None = None, status: str = "FINISHED") -> None:
-        """Mark the run as ended, now or at a time in Unix milliseconds; errors as in :meth:`find`."""
+        """Mark the run as ended, now or at a time in Unix milliseconds; after the sweep's end send the report first.
+
+        A sweep that was stopped (a status other than FINISHED) is reported when it is resumed, or by
+        ``python -m altub_exp.sync``.
+
+        Raises:
+            OSError: a file of the report cannot be written; the rest as in :meth:`find`.
+        """
         self.open()
+        report = write_report(self.folder) if status == "FINISHED" and self.folder.record() else None
         with unreachable(self.uri):
+            if report:
+                self._send(report)
             connect(self.uri).set_terminated(self._run_id, status, ended)
+        if report:
+            self.folder.mark_reported(self.place)
         self._closed = True
+
+    def _send(self, report: Report) -> None:
+        """Send the report and the images of all runs; each call replaces an earlier report."""
+        client = connect(self.uri)
+        from mlflow.entities import RunTag
+
+        assert self._run_id is not None
+        run = client.get_run(self._run_id)
+        tags = [RunTag(*tag) for tag in description_tags(run.data.tags, report.description).items()]
+        client.log_batch(self._run_id, tags=tags, synchronous=True)
+        datasets = [(recorded(folder) or {}).get("dataset") for folder in self.folder.runs()]
+        log_datasets(client, self._run_id, [dataset for dataset in datasets if dataset])
+        for file in report.files:
+            client.log_artifact(self._run_id, str(file))
 
     def __enter__(self) -> SweepRun:
         """Open the run, or report that MLflow does not record it."""
@@ -104,7 +140,7 @@ class SweepRun:
 
         try:
             self.close(status=status)
-        except (Unreachable, UserError) as refusal:
+        except (Unreachable, UserError, OSError) as refusal:
             console.print(f"{refusal} The sweep's own run is not marked as ended.", highlight=False, markup=False)
 
 
@@ -128,16 +164,21 @@ class SweepRuns:
         uri, experiment = self._uri or resolve_uri(record["uri"]), self._experiment or record["experiment"]
         key = (uri, experiment, record["tags"]["sweep"])
         if key not in self._sweeps:
-            sweep = SweepRun(*key, self._root)
+            sweep = SweepRun(uri, experiment, SweepFolder(self._root, record["tags"]["sweep"]))
             self._sweeps[key] = sweep, sweep.find(record["start_time"]), []
         self._sweeps[key][2].append(folder)
 
     def end(self) -> list[str]:
-        """Mark the sweeps without a computing run as ended, and return their names; errors as in :meth:`prepare`."""
+        """End the sweeps without a computing run, send their reports, and return their names.
+
+        Errors are those of :meth:`prepare`, and OSError if a report cannot be written.
+        """
         names = []
         for sweep, running, folders in self._sweeps.values():
-            if running and not any(folder.is_locked() for folder in folders):
+            if (running or not sweep.folder.is_reported(sweep.place)) and not any(
+                folder.is_locked() for folder in folders
+            ):
                 ended = max(int((folder.status() or {}).get("ended", 0)) for folder in folders)
                 sweep.close(ended or None)
-                names.append(sweep.name)
+                names.append(sweep.folder.name)
         return names

@@ -89,8 +89,8 @@ def finish_sweep(folders: Sequence[RunFolder], sweep: SweepRun) -> None:
                 waited = True
                 time.sleep(PAUSE)
                 continue
-            _report(f"{error} Nothing is lost: `python -m altub_exp.sync {sweep.runs_dir}` sends it later.")
-        except UserError as error:
+            _report(f"{error} Nothing is lost: `python -m altub_exp.sync {sweep.folder.runs_dir}` sends it later.")
+        except (UserError, OSError) as error:
             _report(f"Not all of the sweep is in MLflow: {error}")
         else:
             if late:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from altub_exp.machine.disk import write_json
 from altub_exp.runs.folder import RunFolder, read_json
 from altub_exp.runs.journal import now_ms
+from altub_exp.runs.outcome import outcome
 from altub_exp.runs.states import RunState
+from altub_exp.tracking.columns import description_tags, log_datasets
 from altub_exp.tracking.store import active_run, connect, experiment_id, parent_run, reason
 from altub_exp.tracking.uri import redacted, resolve_uri
 
@@ -36,7 +38,7 @@ log = logging.getLogger("altub_exp")
 
 
 def recorded(folder: RunFolder) -> dict[str, Any] | None:
-    """Return the arguments of a run's :class:`Tracker` (uri, experiment, name, tags, params, start_time), or None.
+    """Return the arguments of a run's :class:`Tracker` (uri, experiment, name, tags, params, …), or None.
 
     Raises:
         UserError: the file is damaged.
@@ -60,6 +62,7 @@ class Tracker:
         folder: folder of the run.
         start_time: start of the run, Unix milliseconds.
         clock: monotonic clock, in seconds.
+        dataset: the images, see :func:`altub_exp.tracking.columns.log_datasets`.
         keep_record: False leaves ``record.json`` unchanged.
 
     Attributes:
@@ -74,6 +77,7 @@ class Tracker:
     folder: RunFolder
     start_time: int
     clock: Callable[[], float] = time.monotonic
+    dataset: Mapping[str, Any] | None = None
     keep_record: bool = True
     sent: int = field(default=0, init=False)
     _run_id: str = field(default="", init=False)
@@ -87,7 +91,7 @@ class Tracker:
         self.tags = {key: str(value) for key, value in self.tags.items()}
         self.params = {key: str(value) for key, value in self.params.items()}
         if self.keep_record:
-            kept = ("experiment", "name", "tags", "params", "start_time")
+            kept = ("experiment", "name", "tags", "params", "start_time", "dataset")
             write_json(self._record, {"uri": redacted(self.uri)} | {key: getattr(self, key) for key in kept})
 
     @classmethod
@@ -166,7 +170,7 @@ class Tracker:
         points += [Metric(key, float(value), ended, last) for key, value in (summary or {}).items()]
         if self._arrived is None or state != RunState.running:
             run = self._register(client)
-            self._arrived = self._reconcile(client, run, state)
+            self._arrived = self._reconcile(client, run, state, rows)
         missing = [point for point in points if (point.key, point.step) not in self._arrived]
         for start in range(0, len(missing), METRICS_PER_CALL):
             self._log_metrics(client, missing[start : start + METRICS_PER_CALL])
@@ -244,15 +248,23 @@ class Tracker:
         tags = {**self.tags, "run_uid": uid, "status": RunState.running.value}
         return client.create_run(parent, start_time=self.start_time, tags=tags, run_name=self.name)
 
-    def _reconcile(self, client: MlflowClient, run: Run, state: RunState) -> set[tuple[str, int]]:
-        """Bring params, tags and status of the run up to date, and return its points (metric, step) in MLflow."""
+    def _reconcile(
+        self, client: MlflowClient, run: Run, state: RunState, rows: Sequence[Mapping[str, Any]]
+    ) -> set[tuple[str, int]]:
+        """Bring params, images, tags and status of the run up to date, and return its points (metric, step) in MLflow.
+
+        The rows are those that MLflow gets; the description names the last of them.
+        """
         from mlflow.entities import Param, RunTag
 
         # MLflow never changes a param: those of the first attempt stay
         params = [Param(key, value[:PARAM_LENGTH]) for key, value in self.params.items() if key not in run.data.params]
         for start in range(0, len(params), PARAMS_PER_CALL):
             client.log_batch(self._run_id, params=params[start : start + PARAMS_PER_CALL], synchronous=True)
-        wanted = {**self.tags, "status": state.value}
+        if self.dataset and not (run.inputs and run.inputs.dataset_inputs):
+            log_datasets(client, self._run_id, [self.dataset])
+        text = outcome({**(self.folder.status() or {}), "state": state}, rows)
+        wanted = {**self.tags, "status": state.value, **description_tags(run.data.tags, text)}
         if "sweep" in wanted and PARENT not in run.data.tags:
             parent = parent_run(client, run.info.experiment_id, wanted["sweep"])
             wanted |= {PARENT: parent} if parent else {}
