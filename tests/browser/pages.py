@@ -43,3 +43,9 @@ def open_runs(browser: Browser, address: str, width: int = 1440) -> None:
     before = len(names(browser))
     browser.find(".ag-row button[data-component-id*='runnamecellrenderer']")[0].click()
     browser.wait(lambda: len(names(browser)) > before)
+
+
+def open_sweep(browser: Browser, name: str) -> None:
+    """Open the page of a sweep's own run from the list of runs, and wait for its report."""
+    next(link for link in browser.find(".ag-row a") if link.text == name).click()
+    browser.wait(lambda: len(browser.find("table tr")) >= 3)

@@ -101,9 +101,9 @@ def test_a_second_command_of_the_same_name_keeps_the_runs_of_the_first(sweep):
 def test_a_report_is_due_again_after_another_end_of_a_run(sweep):
     assert not sweep.is_reported(PLACE)
     assert sweep.is_reported(("http://server", "altub")), "it is another place's"
-    sweep.mark_reported(("http://server", "altub"))
+    sweep.mark_reported(("http://server", "altub"), sweep.states())
     assert not sweep.is_reported(PLACE)
-    sweep.mark_reported(PLACE)
+    sweep.mark_reported(PLACE, sweep.states())
     assert sweep.is_reported(PLACE)
     list(sweep.runs())[-1].write_status(state=RunState.finished)
     assert not sweep.is_reported(PLACE)

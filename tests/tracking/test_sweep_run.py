@@ -89,7 +89,7 @@ def test_images_and_description_arrive_by_sync_if_the_store_was_away(uri, tmp_pa
     assert sync.main([str(tmp_path / "runs")]) == 0
     run = runs(uri)["screw · none"]
     assert [each.dataset.name for each in datasets(run)] == ["mvtec/screw"]
-    assert run.data.tags[NOTE] == "finished 1 epochs in 2 s on cpu"
+    assert run.data.tags[NOTE] == "finished 1 epoch in 2 s on cpu"
     capsys.readouterr()
 
 

@@ -33,7 +33,8 @@ def outcome(status: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str
     if state is RunState.crashed:
         return "; ".join([f"crashed: {_in_one_line(status)}", *aurocs])
     seconds = sum(row.get("seconds", 0.0) for row in rows)
-    return "; ".join([*aurocs, f"finished {epoch} epochs in {duration(seconds)} on {status.get('device', '?')}"])
+    epochs = "1 epoch" if epoch == 1 else f"{epoch} epochs"
+    return "; ".join([*aurocs, f"finished {epochs} in {duration(seconds)} on {status.get('device', '?')}"])
 
 
 def _in_one_line(status: Mapping[str, Any]) -> str:

@@ -11,8 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from altub_exp.machine.disk import write_json
 from altub_exp.runs.folder import RunFolder, read_json
+
+LOCK_WAIT = 60.0
+"""Seconds to wait for another process that changes the record."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +63,13 @@ class SweepFolder:
             tags: further tags of this run.
             runs: the folders of its runs and their names in MLflow.
         """
-        before = (self.record() or {"runs": {}})["runs"]
-        kept = {path: name for path, name in before.items() if (self.runs_dir / path).is_dir()}
-        names = {os.path.relpath(folder.path, self.runs_dir): name for folder, name in runs.items()}
         self.path.mkdir(parents=True, exist_ok=True)
-        fields = {"place": list(place), "title": title, "arguments": list(arguments), "tags": dict(tags)}
-        write_json(self.path / "sweep.json", fields | {"runs": kept | names, "reported": None})
+        with self._lock():
+            before = (self.record() or {"runs": {}})["runs"]
+            kept = {path: name for path, name in before.items() if (self.runs_dir / path).is_dir()}
+            names = {os.path.relpath(folder.path, self.runs_dir): name for folder, name in runs.items()}
+            fields = {"place": list(place), "title": title, "arguments": list(arguments), "tags": dict(tags)}
+            write_json(self.path / "sweep.json", fields | {"runs": kept | names, "reported": None})
 
     def runs(self) -> dict[RunFolder, str]:
         """Return the folders of the runs, which need not exist, and their names in MLflow."""
@@ -75,11 +81,12 @@ class SweepFolder:
         runs: dict[str, str] = (self.record() or {"runs": {}})["runs"]
         return runs.get(os.path.relpath(folder.path, self.runs_dir))
 
-    def mark_reported(self, place: Sequence[str]) -> None:
-        """Record that MLflow has the report of the runs as they are now, unless the sweep records elsewhere."""
-        record = self.record()
-        if record is not None and record["place"] == list(place):
-            write_json(self.path / "sweep.json", record | {"reported": self._states()})
+    def mark_reported(self, place: Sequence[str], states: str) -> None:
+        """Record that MLflow has the report of the runs in these :meth:`states`, unless the sweep records elsewhere."""
+        with self._lock():
+            record = self.record()
+            if record is not None and record["place"] == list(place):
+                write_json(self.path / "sweep.json", record | {"reported": states})
 
     def is_reported(self, place: Sequence[str]) -> bool:
         """Return False if MLflow lacks the report of this sweep's runs; True for a sweep that records elsewhere.
@@ -90,12 +97,16 @@ class SweepFolder:
         record = self.record()
         if record is None or record["place"] != list(place):
             return True
-        return bool(record["reported"] == self._states())
+        return bool(record["reported"] == self.states())
 
-    def _states(self) -> str:
-        """Return a hash that changes when a run ends again."""
+    def states(self) -> str:
+        """Return a hash that changes when a run ends again, or another run is added."""
         statuses = [folder.status() or {} for folder in self.runs()]
         return _hash(json.dumps([[status.get("state"), status.get("ended")] for status in statuses]))
+
+    def _lock(self) -> FileLock:
+        """Return the lock of the record, which two commands of the same sweep may change at once."""
+        return FileLock(self.path / ".lock", timeout=LOCK_WAIT)
 
 
 def _hash(text: str) -> str:

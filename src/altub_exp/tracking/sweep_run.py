@@ -44,6 +44,7 @@ class SweepRun:
     folder: SweepFolder
     _run_id: str | None = field(default=None, init=False)
     _closed: bool = field(default=False, init=False)
+    _report: tuple[str, Report] | None = field(default=None, init=False)  # with the states of the runs in it
 
     @property
     def place(self) -> tuple[str, str]:
@@ -98,13 +99,16 @@ class SweepRun:
             OSError: a file of the report cannot be written; the rest as in :meth:`find`.
         """
         self.open()
-        report = write_report(self.folder) if status == "FINISHED" and self.folder.record() else None
+        is_due = status == "FINISHED" and self.folder.record() is not None
+        states = self.folder.states()
+        if is_due and (self._report is None or self._report[0] != states):
+            self._report = states, write_report(self.folder)
         with unreachable(self.uri):
-            if report:
-                self._send(report)
+            if is_due and self._report:
+                self._send(self._report[1])
             connect(self.uri).set_terminated(self._run_id, status, ended)
-        if report:
-            self.folder.mark_reported(self.place)
+        if is_due:
+            self.folder.mark_reported(self.place, states)
         self._closed = True
 
     def _send(self, report: Report) -> None:
