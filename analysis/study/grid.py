@@ -11,7 +11,7 @@ from altub_exp.runs.states import RunState
 from analysis.paper.paper_runs import ComposedRun, composed_runs
 from analysis.paper.protocol import deviations_from
 from analysis.runs.run import Run
-from analysis.study.protocol import DATA, PARTS, DataSet
+from analysis.study.protocol import DATA, PARTS, SEEDS, DataSet
 
 MISSING = "missing"
 
@@ -74,11 +74,22 @@ class PlannedRun:
 
 
 def part(name: str, runs: Sequence[Run]) -> list[PlannedRun]:
-    """Return the planned runs of a part of the grid, in the order of its sweeps."""
+    """Return the planned runs of a part of the grid, by sweeps, settings and seeds."""
     recorded: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
         recorded.setdefault(_identity(run.tags), []).append(run)
-    return [_planned(composed, recorded) for sweep in PARTS[name] for composed in composed_runs(sweep)]
+    return [
+        _planned(_with_seed(composed, seed), recorded)
+        for sweep in PARTS[name]
+        for composed in composed_runs(sweep, "seed=1")  # to compose each seed would take minutes
+        for seed in range(1, SEEDS[name] + 1)
+    ]
+
+
+def _with_seed(composed: ComposedRun, seed: int) -> ComposedRun:
+    return composed._replace(
+        params={**composed.params, "seed": str(seed)}, values={**composed.values, "seed": str(seed)}
+    )
 
 
 def _planned(composed: ComposedRun, recorded: Mapping[tuple[str, ...], Sequence[Run]]) -> PlannedRun:

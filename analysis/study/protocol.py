@@ -50,6 +50,9 @@ PARTS = {
 }
 """The sweeps of each part of the grid."""
 
+SEEDS = {"a": 5, "b": 3, "c": 3, "d": 3, "e": 3, "f": 1}
+"""The number of seeds, counted from 1, of each part."""
+
 FEWEST_PAIRS = 3
 """A data set with fewer complete pairs does not enter an effect."""
 

@@ -9,7 +9,9 @@ import yaml
 
 from altub_exp.config.check import check
 from altub_exp.sweep import paper_sweeps
-from analysis.study.protocol import DATA, NORMS, PARTS
+from analysis.paper.paper_runs import composed_runs
+from analysis.study.grid import part
+from analysis.study.protocol import DATA, NORMS, PARTS, SEEDS
 from tests.commandline import ROOT
 from tests.sweep.test_paper_sweeps import header
 
@@ -37,6 +39,16 @@ def test_headers_say_what_the_file_composes_to(jobs, sweep):
     assert int(re.search(r"^Jobs: (\d+)", text, re.MULTILINE)[1]) == len(jobs[sweep]) * seeds(sweep)
     assert re.search(r"^Cost: 0 GPU-hours; about .* core-hours? of a CPU, .*estimated", text, re.MULTILINE)
     assert re.search(r"^Shared: ", text, re.MULTILINE)
+    assert seeds(sweep) == SEEDS[sweep[6]]
+
+
+def test_planned_runs_are_those_of_all_seeds():
+    sweep = "study_c_nonaffine"
+    expected = [(run.params, run.tags, run.values) for run in composed_runs(sweep)]
+    found = [run for run in part("c", []) if run.norm == "nonaffine"]
+    assert len(found) == len(expected)
+    for run in found:
+        assert run.params in [params for params, _, _ in expected]
 
 
 def test_every_job_is_valid_and_of_the_study(jobs):
@@ -51,10 +63,10 @@ def test_every_job_is_valid_and_of_the_study(jobs):
 def test_parts_have_the_runs_of_the_protocol(jobs):
     document = (ROOT / "docs" / "study-protocol.md").read_text()
     earlier = set()
-    for part, sweeps in PARTS.items():
+    for name, sweeps in PARTS.items():
         new = {job.folder.path: seeds(sweep) for sweep in sweeps for job in jobs[sweep]}
         count = sum(number for path, number in new.items() if path not in earlier)
-        assert re.search(rf"^\| {part} \| .* \| {count} \| [\d.]+ \|$", document, re.MULTILINE), part
+        assert re.search(rf"^\| {name} \| .* \| {count} \| [\d.]+ \|$", document, re.MULTILINE), name
         earlier |= set(new)
 
 
