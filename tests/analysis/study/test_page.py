@@ -68,6 +68,8 @@ def test_page_shows_what_is_missing(tmp_path, made_up_plan):
         r"\| ksdd \| counted \| `none` \| 2 of 5 \|.*",
     ):
         assert re.search(f"^{pattern}$", text, re.MULTILINE), pattern
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1, table
 
 
 def test_command_writes_the_page(tmp_path, capsys, monkeypatch):
