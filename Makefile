@@ -9,7 +9,7 @@ COVERAGE_FLOOR := 96
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-real test lint types pytest coverage test-slow test-slurm test-server test-browser test-gpu
-.PHONY: tables figures report bench bench-gpu bench-runs bench-peers ui server docs picture screenshot dist lock clean
+.PHONY: tables figures report study study-runs bench bench-gpu bench-runs bench-peers ui server docs picture screenshot dist lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -38,18 +38,18 @@ demo: setup ## run the main job on built-in images, with and without AltUB, and 
 		'Next, your own images, in folders as README.md shows them:' \
 		'  $(BIN)/python -m altub_exp.train -m dataset=folder dataset.root=images dataset.category=bolts backbone=lite0 altub=none,alternating'
 
-demo-real: setup ## the same on real images of solar cells (non-commercial licence), about 6 minutes
+demo-real: setup ## run the main job on real images, installed here (90 MB, non-commercial licence): about 5 minutes
 	@printf '%s\n' 'This installs the package elpv-dataset 1.0.0.post1 (about 90 MB, from the package index of pip): images of solar cells by' \
 		'Deitsch et al. 2019, https://doi.org/10.1016/j.solener.2019.02.067, under CC BY-NC-SA 4.0: for non-commercial use only.'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps elpv-dataset==1.0.0.post1
-	@printf '%s\n' '' 'FastFlow learns 392 monocrystalline cells without defects and is tested on 196 others and on 313 defective cells, without' \
-		'and with AltUB at the same time, each in 30 epochs on one core: about 6 minutes, without GPU or network.'
-	@$(BIN)/python -m altub_exp.train -m experiment=demo-real altub=none,alternating hydra/launcher=gpu_pool hydra.launcher.cpu_slots=2 threads=1 device=cpu
+	@printf '%s\n' '' 'FastFlow learns 392 monocrystalline cells without defects and is tested on 196 others and 313 defective ones, first' \
+		'without and then with AltUB: 30 epochs each, about 5 minutes on two CPU cores. From here on it needs no network, and no GPU.'
+	@$(BIN)/python -m altub_exp.train -m experiment=demo-real altub=none,alternating
 	@$(BIN)/python -m analysis.tables stability --experiment demo-real
 	@printf '%s\n' '' 'Each line has the mean and the standard deviation of the image AUROC over the epochs 10 to 30: the higher the better, and' \
 		'the smaller the steadier. The backbone is trained on ImageNet and the images are real, but this is one category and one' \
 		'seed: it does not show that AltUB helps in general. Other seeds and polycrystalline cells:' \
-		'  $(BIN)/python -m altub_exp.train -m experiment=demo-real altub=none,alternating dataset.category=all seed=25,26,27' \
+		'  $(BIN)/python -m altub_exp.train -m experiment=demo-real dataset.category=all altub=none,alternating seed=25,26,27' \
 		'Curves and anomaly maps are in runs/elpv/mono/, every number is in MLflow (make ui). docs/data.md describes the images.'
 
 test: setup lint types pytest ## lint, check types, and run doctests and all quick tests
@@ -97,6 +97,16 @@ figures: setup ## write the figures of the paper and of all runs to results/figu
 
 report: setup ## write one page with all tables and figures, results/report.html; URI and EXPERIMENT as for tables
 	@$(BIN)/python -m analysis.report $(if $(URI),--tracking-uri '$(URI)') $(foreach name,$(EXPERIMENT),--experiment '$(name)')
+
+study: setup ## write docs/study.md and its figures again from the recorded runs in study/
+	@$(BIN)/python -m analysis.study page
+
+STUDY_SWEEPS ?= study_a
+STUDY_POOL := hydra/launcher=gpu_pool hydra.launcher.cpu_slots=2 threads=1
+study-runs: setup ## compute the study's runs that study/ lacks, two at a time; optional: STUDY_SWEEPS="study_a …", OPTIONS=...
+	@test ! -e study/runs.parquet || $(BIN)/python -m analysis.study unpack runs
+	@for sweep in $(STUDY_SWEEPS); do $(BIN)/python -m altub_exp.train -m +sweeps=$$sweep $(STUDY_POOL) $(OPTIONS) || exit 1; done
+	@$(BIN)/python -m analysis.study pack runs
 
 bench: setup ## measure speed, as ratios within one run on this machine
 	$(BIN)/python -m bench

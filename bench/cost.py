@@ -28,12 +28,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from altub_exp.config.schema import CFlowConfig, Config, Optimizers
+from altub_exp.config.schema import CFlowConfig, Config, LearnedBy, Optimizers
 from altub_exp.data import btad, mvtec
-from altub_exp.detector.assembly import base, build_backbone, family
+from altub_exp.detector.assembly import alternation, base, build_backbone, family
 from altub_exp.detector.evaluation import passes
 from altub_exp.flows import coupling
-from altub_exp.method.altub import Alternation, parts_of
+from altub_exp.method.altub import parts_of
 from altub_exp.method.density import Density, log_likelihood, negative_log_likelihood
 from altub_exp.sweep import paper_sweeps
 
@@ -235,7 +235,7 @@ def cost(config: Config) -> Cost:
     """Return the cost of one run."""
     train, good, defective = COUNTS[config.dataset.name][config.dataset.category]
     test = good + defective
-    part, size, epochs, altub = steps(config), config.dataset.image_size, config.train.epochs, config.altub
+    part, size, epochs = steps(config), config.dataset.image_size, config.train.epochs
     rotated = config.dataset.rotation > 0
     room = config.feature_memory_gb * 2**30 / (test if rotated else train + test)  # per image
     kept = config.cache.dir is not None or part.latent_bytes <= room
@@ -246,16 +246,17 @@ def cost(config: Config) -> Cost:
 
     batch = config.train.batch_size
     learned = train // batch * batch if config.train.drop_last else train
-    alternation = Alternation(
-        altub.freezing_interval if altub.alternating else None, altub.count_from, altub.idle_epochs
-    )
-    psi_only = sum(alternation.psi_only(epoch) for epoch in range(1, epochs + 1))
+    schedule = alternation(config.altub, config.train.cycle)
+    psi_only = sum(schedule.psi_only(epoch) for epoch in range(1, epochs + 1))
     training = learned * (epochs * per_train + (epochs - psi_only) * part.joint + psi_only * part.psi_only)
     often = epochs // config.eval.ks_every if config.eval.ks_every else 0
     if kept and (often or not rotated):
         training += train * part.features
     scores = size**2 * (1 / COPY + SORT / BANDWIDTH)  # the mask is copied, the pixels are sorted
     evaluation = (epochs // config.eval.every) * test * (per_test + part.forward + scores)
+    if config.eval.fitted or config.altub.learned_by is LearnedBy.moments:
+        fitting = (epochs // config.eval.every) * train * (per_test + part.forward)
+        evaluation += fitting + (evaluation if config.eval.fitted else 0)
     if kept:
         evaluation += test * part.features
 

@@ -85,6 +85,15 @@ def test_replayed_steps_are_the_executed_ones(compose, model, altub, precision):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("model", ["fastflow", "csflow"])
+def test_a_counted_norm_trains_as_on_the_cpu_executed_and_replayed(compose, model):
+    options = [*small(model), "altub=alternating", "model.feature_norm=counted"]
+    expected = lessons(learner_on("cpu", compose, *options), "cpu")
+    for graphs in (True, False):
+        learner = learner_on("cuda", compose, *options, f"cuda_graphs={graphs}")
+        assert lessons(learner, "cuda") == pytest.approx(expected, rel=2e-4, abs=2e-4)
+
+
 def test_passes_of_different_shapes_share_their_memory_and_disturb_no_other(compose):
     replayed, executed = (
         learner_on("cuda", compose, "altub=alternating", f"cuda_graphs={graphs}") for graphs in (1, 0)

@@ -71,6 +71,13 @@ def test_the_wheel_brings_its_configuration_and_works_from_any_folder(installed,
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_wheel_brings_the_table_of_downloads(installed, tmp_path):
+    table = "from altub_exp.data.downloads import TABLE, read_downloads; print(TABLE, *read_downloads())"
+    where, *names = run(installed, tmp_path, "-c", table).split()
+    assert Path(where).is_relative_to(installed)
+    assert names == ["mvtec", "btad", "visa"]
+
+
 def test_the_wheel_brings_the_launcher_into_a_namespace_that_it_shares(installed, tmp_path):
     brought = {path.name for path in (installed / "hydra_plugins").iterdir()}
     assert "altub_gpu_pool" in brought

@@ -1,5 +1,6 @@
 """The program through its real command line, on built-in images."""
 
+import csv
 import json
 import os
 import re
@@ -9,6 +10,8 @@ import subprocess
 
 import pytest
 import torch
+from omegaconf import OmegaConf
+from sklearn.metrics import roc_auc_score
 
 from tests.commandline import (
     TINY,
@@ -52,6 +55,12 @@ def test_run_folder_holds_what_the_contract_names(undisturbed):
         statistics = {"ks", "ks_std", "ks_channels", "mean_square"}
         statistics |= {f"{name}_test_good" for name in ("ks", "ks_std", "mean_square")}
         assert statistics <= rows[-1].keys()
+        of_psi = {"psi_mu", "psi_mu_std", "psi_log_sigma", "psi_log_sigma_std"}
+        for row in rows:
+            assert {name for name in row if name.startswith(("norm_", "psi_"))} == {"norm_gain", "norm_gain_std"} | (
+                of_psi if folder.parent.name == "alternating" else set()
+            )
+        assert rows[0]["norm_gain"] == pytest.approx(1, abs=0.05)
         assert rows[-1]["ks_channels"] == 64 + 128 + 256
         assert all(0 < row["pixel_auroc"] < 1 for row in rows)
     assert sorted(path.name for path in cwd.iterdir()) == [
@@ -87,7 +96,8 @@ def test_mlflow_holds_every_epoch_once_with_tags_params_and_artifacts(undisturbe
     assert histories.keys() == {"none", "alternating"}
     for folder in folders(cwd):
         rows, history = journal(folder), histories[folder.parent.name]
-        for metric in ("loss", "pixel_auroc", "image_auroc", "ks"):
+        of_psi = () if folder.parent.name == "none" else ("psi_mu_std", "psi_log_sigma")
+        for metric in ("loss", "pixel_auroc", "image_auroc", "ks", "norm_gain", *of_psi):
             assert sorted(history[metric]) == [(row["epoch"], row[metric]) for row in rows if metric in row]
         window = [row["pixel_auroc"] for row in rows if 2 <= row["epoch"] <= 6]
         assert history["pixel_auroc_mean"][0][1] == pytest.approx(sum(window) / 5, rel=1e-12)
@@ -315,6 +325,22 @@ def test_resume_never_puts_the_old_run_aside(undisturbed, tmp_path):
     assert len(recorded(tmp_path)[1]) == 2
 
 
+def test_a_counted_norm_trains_and_predicts_and_its_gain_does_not_shrink_as_the_published_one(tmp_path):
+    norms = "model.feature_norm=trainable,counted"
+    run(tmp_path, "-m", *TINY, "altub=none", norms, "train.lr=1e-2", "train.epochs=12", "eval.ks_every=0")
+    found = {OmegaConf.load(folder / "config.yaml").model.feature_norm: folder for folder in folders(tmp_path)}
+    trainable, counted = (journal(found[norm]) for norm in ("trainable", "counted"))
+    assert counted[-1]["norm_gain"] > trainable[-1]["norm_gain"]
+    assert counted[-1]["loss"] > trainable[-1]["loss"]
+    assert counted[-1]["loss"] < counted[0]["loss"]
+    images = "data/synthetic/fabric/test"
+    run(tmp_path, str(found["counted"]), images, "--output", "out", "--no-overlays", module="altub_exp.predict")
+    with (tmp_path / "out/scores.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    auroc = roc_auc_score(["/good/" not in row["file"] for row in rows], [float(row["score"]) for row in rows])
+    assert auroc == pytest.approx(counted[-1]["image_auroc"], abs=1e-9)
+
+
 def test_divergence_is_recorded_as_crashed_and_kept(tmp_path):
     wild = [*TINY, "altub=stereotype", "train.lr=1e18"]
     _, stderr = run(tmp_path, *wild)
@@ -377,6 +403,7 @@ def test_bad_images_are_one_sentence_before_any_training(tmp_path, spoil):
         (["dataset.category=all"], "-m"),
         (["+sweeps=fig4"], "+sweeps=… is a list of runs: add -m"),
         (["sweeps=fig4"], "add it, +sweeps=fig4"),
+        (["+reading=paper"], "reading=paper does not exist: choose one of paper_norm (did you mean paper_norm?)"),
         (["+sweeps=fig5"], "sweeps=fig5 does not exist: choose one of fig1, fig3"),
         (["dataset=mvtec", "dataset.category=screw", "dataset.root=nowhere"], "nowhere"),
         (["backbone.weights=absent.safetensors"], "absent.safetensors is not a file"),

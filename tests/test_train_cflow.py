@@ -57,7 +57,10 @@ def test_it_is_evaluated_after_each_meta_epoch_and_records_objective_and_nats(un
 
 def test_altub_begins_behind_the_warm_up(undisturbed):
     alternating, none = (journal(folder) for folder in folders(undisturbed[0]))
-    assert alternating[:4] == none[:4]  # bit for bit
+    of_psi = {"psi_mu", "psi_mu_std", "psi_log_sigma", "psi_log_sigma_std"}
+    assert [{name: row[name] for name in row.keys() - of_psi} for row in alternating[:4]] == none[:4]  # bit for bit
+    assert all(row[name] == 0 for row in alternating[:4] for name in of_psi)
+    assert all(row["psi_mu_std"] > 0 for row in alternating[4:])
     assert all(a["loss"] != b["loss"] for a, b in zip(alternating[5:], none[5:], strict=True))
 
 

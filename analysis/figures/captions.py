@@ -9,7 +9,7 @@ import numpy as np
 
 from altub_exp.runs.states import RunState
 from analysis.figures.drawing import origin
-from analysis.figures.style import BACKBONES, BASES, DATASETS, MODELS, Look
+from analysis.figures.style import BACKBONES, DATASETS, MODELS, Look, base_label
 from analysis.runs.conditions import Condition, Variant
 from analysis.runs.run import Run
 
@@ -70,11 +70,10 @@ def condition_slug(condition: Condition) -> str:
 def run_text(run: Run) -> str:
     """Return a sentence about a run that is not finished, or that lacks evaluations."""
     base = run.tags.get("altub", "?")
-    name = BASES[base].label if base in BASES else base
     diverged = " (its training diverged)" if run.state == RunState.crashed else ""
     missing = run.missing()
     gap = f", {missing} of {len(run.due_epochs)} evaluations in the window missing" if missing else ""
-    return f"{name}, seed {run.seed}: {run.state} after epoch {run.last_epoch}{diverged}{gap}."
+    return f"{base_label(base)}, seed {run.seed}: {run.state} after epoch {run.last_epoch}{diverged}{gap}."
 
 
 def explanation(condition: Condition, psi_only: bool) -> list[str]:

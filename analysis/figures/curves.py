@@ -140,7 +140,8 @@ def psi_only_epochs(run: Run) -> list[int]:
     interval, count_from, idle = (
         int(params[f"altub.{key}"]) for key in ("freezing_interval", "count_from", "idle_epochs")
     )
-    alternation = Alternation(interval, count_from, idle)
+    cycle = int(params["train.cycle"]) if params.get("altub.freezing_unit") == "cycle" else 1
+    alternation = Alternation(interval, count_from, idle, cycle)
     return [epoch for epoch in range(1, run.last_epoch + 1) if alternation.psi_only(epoch)]
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from altub_exp.runs.pictures import Panels, read_panels
 from analysis.figures.captions import slug
 from analysis.figures.drawing import Drawing, Undrawn, origin
-from analysis.figures.style import BACKBONES, BASES, DATASETS, MODELS, PAGE, titled_figure
+from analysis.figures.style import BACKBONES, DATASETS, MODELS, PAGE, base_label, titled_figure
 from analysis.runs.artifacts import Artifacts, MissingArtifact
 from analysis.runs.conditions import Condition, Variant
 from analysis.runs.run import Run
@@ -123,7 +123,7 @@ def _draw_strip(row: Sequence[Axes], label: str, pictures: Sequence[Image.Image]
 
 def _label(condition: Condition, variant: Variant) -> str:
     backbone = condition.subject.backbone
-    base = BASES[variant.base].label if variant.base in BASES else variant.base
+    base = base_label(variant.base)
     values = {**condition.label, **variant.differences}
     lines = [BACKBONES.get(backbone, backbone), base]
     return "\n".join([*lines, *(f"{key.rpartition('.')[2]}={value}" for key, value in values.items())])

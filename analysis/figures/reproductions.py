@@ -19,20 +19,22 @@ from analysis.runs.run import Run
 
 NORMALITY = "normality.json"
 
+FIG1 = "Fig. 1: latents of normal images, FastFlow, CaiT, MVTec AD capsule"
+FIG3 = "Fig. 3: depth of the flow, FastFlow, ResNet-18, MVTec AD capsule"
 
-def fig1(runs: Iterable[Run], artifacts: Artifacts) -> Drawing | Undrawn:
-    """Draw the normality of every latent unit of the original FastFlow, CaiT, capsule."""
-    title = "Fig. 1: latents of normal images, FastFlow, CaiT, MVTec AD capsule"
-    sweep = paper_runs("fig1", runs)
+
+def fig1(runs: Iterable[Run], artifacts: Artifacts, name: str = "fig1", title: str = FIG1) -> Drawing | Undrawn:
+    """Draw the normality of every latent unit of the first run of the sweep ``name``."""
+    sweep = paper_runs(name, runs)[:1]
     run = sweep[0].run
     if run is None:
-        return _undrawn("fig1", title, sweep)
+        return _undrawn(name, title, sweep)
     try:
         document = _normality(run, artifacts)
     except MissingArtifact as error:
         reason = f"MLflow run {run.run_id} is there ({run.state}), but {error}"
-        return _undrawn("fig1", title, sweep, reason, measure_command(run, "--normality"))
-    notes = _notes("fig1", sweep)
+        return _undrawn(name, title, sweep, reason, measure_command(run, "--normality"))
+    notes = _notes(name, sweep)
     notes += [f"No test of the {SAMPLES[name]} is recorded." for name in SAMPLES if name not in document]
     tests = next(iter(document.values()))
     text = (
@@ -43,17 +45,16 @@ def fig1(runs: Iterable[Run], artifacts: Artifacts) -> Drawing | Undrawn:
         f"({passed(tests['kolmogorov_smirnov'])}) would be N(0, 1). (c) One unit, of those that pass (a) the farthest "
         f"from N(0, 1); {unit_text(tests['example'])}. {origin([run], windows=False)}"
     )
-    return Drawing("fig1", title, text, draw_normality(document, title, notes), (run,), tuple(notes))
+    return Drawing(name, title, text, draw_normality(document, title, notes), (run,), tuple(notes))
 
 
-def fig3(runs: Iterable[Run], artifacts: Artifacts) -> Drawing | Undrawn:
-    """Draw normality, AUROC and loss of the original FastFlow with 1 to 16 steps, ResNet-18, capsule."""
-    title = "Fig. 3: depth of the flow, FastFlow, ResNet-18, MVTec AD capsule"
-    sweep = paper_runs("fig3", runs)
+def fig3(runs: Iterable[Run], artifacts: Artifacts, name: str = "fig3", title: str = FIG3) -> Drawing | Undrawn:
+    """Draw normality, AUROC and loss of the runs of the sweep ``name``, which have 1 to 16 steps."""
+    sweep = paper_runs(name, runs)
     by_steps = {int(paper.values["model.steps"]): paper.run for paper in sweep if paper.run is not None}
     if not by_steps:
-        return _undrawn("fig3", title, sweep)
-    notes = _notes("fig3", sweep)
+        return _undrawn(name, title, sweep)
+    notes = _notes(name, sweep)
     documents: dict[int, Any] = {}
     for steps, run in by_steps.items():
         try:
@@ -75,7 +76,7 @@ def fig3(runs: Iterable[Run], artifacts: Artifacts) -> Drawing | Undrawn:
         f"{' '.join(orders)} {origin(list(by_steps.values()))}"
     )
     figure = draw_depth(by_steps, documents, title, notes)
-    return Drawing("fig3", title, text, figure, tuple(by_steps.values()), tuple(notes))
+    return Drawing(name, title, text, figure, tuple(by_steps.values()), tuple(notes))
 
 
 def fig4(runs: Iterable[Run]) -> Drawing | Undrawn:

@@ -59,8 +59,21 @@ OTHERS = (
     Look("", "#CC79A7", (0, (7, 1.5)), "v"),
     Look("", "#009E73", (0, (3, 1, 1, 1, 1, 1)), "P"),
     Look("", "#56B4E9", (0, (2, 0.8)), "X"),
+    Look("", "#CC79A7", (0, (1, 0.6)), "<"),
+    Look("", "#009E73", (0, (9, 1.5)), ">"),
+    Look("", "#56B4E9", (0, (6, 1, 1, 1)), "p"),
 )
-"""Looks of base distributions from plug-ins, and of further variants of one."""
+"""Looks of base distributions that the paper does not have, and of further variants of one."""
+
+CONTROLS = {
+    "fitted": "fitted after training",
+    "constant": "SGD in every epoch",
+    "channelwise": "AltUB per channel",
+    "mu_only": "AltUB, μ only",
+    "sigma_only": "AltUB, σ only",
+    "split_prior": "split prior (Glow)",
+}
+"""Labels of base distributions that the paper does not have."""
 
 STEPS = tuple(to_hex(matplotlib.colormaps["viridis"](x)) for x in (0.8, 0.6, 0.4, 0.2, 0.0))
 """Colours of an ordered series, light to dark."""
@@ -100,8 +113,17 @@ def looks(bases: Sequence[str]) -> list[Look]:
             continue
         look = OTHERS[further % len(OTHERS)]
         further += 1
-        chosen.append(Look(own.label if own else base, look.colour, look.line, look.marker))
+        chosen.append(Look(base_label(base), look.colour, look.line, look.marker))
     return chosen
+
+
+def base_label(base: str) -> str:
+    """Return the label of a base distribution; one from a plug-in has its name.
+
+    >>> base_label("alternating"), base_label("mu_only"), base_label("sinh_arcsinh")
+    ('AltUB', 'AltUB, μ only', 'sinh_arcsinh')
+    """
+    return BASES[base].label if base in BASES else CONTROLS.get(base, base)
 
 
 def styled() -> AbstractContextManager[None]:

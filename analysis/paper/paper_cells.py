@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from analysis.paper.cells import Cell, overall_cell, window_cell
-from analysis.paper.protocol import sweep_command
+from analysis.paper.protocol import deviations, sweep_command
 from analysis.paper.selection import Selection
 from analysis.paper.values import BACKBONES, OVERALL, Key, Value, backbone_choice, categories, value
 from analysis.runs.records import Records
@@ -25,15 +26,17 @@ class PaperCells:
 
     Args:
         records: the runs that were read.
+        reading: the reading of the paper (``conf/reading/``) that the runs follow; None for the defaults.
 
     Attributes:
         selection: the runs of each cell.
     """
 
     records: Records
+    reading: str | None = None
 
     def __post_init__(self) -> None:
-        self.selection = Selection(self.records)
+        self.selection = Selection(self.records, partial(deviations, reading=self.reading))
         self._aurocs: dict[tuple[str, Key, str], Cell] = {}
 
     def auroc(self, dataset: str, key: Key, sweep: str, paper: Value | None = None) -> Cell:
@@ -48,7 +51,7 @@ class PaperCells:
         place = dataset, key, sweep
         if place not in self._aurocs:
             selected = self.selection.runs_of(dataset, key)
-            self._aurocs[place] = window_cell(key, selected, METRICS[key.task], sweep_command(sweep))
+            self._aurocs[place] = window_cell(key, selected, METRICS[key.task], sweep_command(sweep, self.reading))
         return replace(self._aurocs[place], paper=paper)
 
     def rows(self, dataset: str, table: str, columns: Sequence[Key]) -> dict[str, dict[Key, Cell]]:
@@ -90,7 +93,7 @@ class PaperCells:
 
     def other(self, make: Callable[..., Cell], key: Key, sweep: str, paper: Value) -> Cell:
         """Return a cell of MVTec AD that is not an AUROC, made by a function of :mod:`analysis.paper.cells`."""
-        return replace(make(key, self.selection.runs_of("mvtec", key), sweep_command(sweep)), paper=paper)
+        return replace(make(key, self.selection.runs_of("mvtec", key), sweep_command(sweep, self.reading)), paper=paper)
 
     def backbone(self, category: str, sweep: str) -> tuple[str, tuple[str, ...]]:
         """Return the backbone of FastFlow for a category by the paper's rule, and footnotes.

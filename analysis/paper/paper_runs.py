@@ -65,10 +65,10 @@ def paper_runs(sweep: str, runs: Iterable[Run]) -> list[PaperRun]:
 
 
 @cache
-def composed_runs(sweep: str) -> tuple[ComposedRun, ...]:
-    """Return the runs of a sweep as MLflow would hold them."""
+def composed_runs(sweep: str, *arguments: str) -> tuple[ComposedRun, ...]:
+    """Return the runs of a sweep, with further arguments of the command line, as MLflow would hold them."""
     composed = []
-    for job in jobs(sweep):
+    for job in jobs(sweep, *arguments):
         params = flattened(job.config)
         tags = {tag: params[key] for tag, key in KEYS.items()} | {"backbone": job.config.backbone.key}
         values = dict(override.split("=", 1) for override in job.overrides if "=" in override)

@@ -25,9 +25,13 @@ Deviations = Mapping[str, tuple[str, str]]
 """{key: (the run's value, the paper's)}."""
 
 
-def sweep_command(sweep: str) -> str:
+def sweep_command(sweep: str, reading: str | None = None) -> str:
     """Return the command that computes those runs of a sweep that do not exist yet."""
-    return f"python -m altub_exp.train -m +sweeps={sweep}"
+    return " ".join([f"python -m altub_exp.train -m +sweeps={sweep}", *_reading(reading)])
+
+
+def _reading(reading: str | None) -> list[str]:
+    return [] if reading is None else [f"+reading={reading}"]
 
 
 def measure_command(run: Run, option: str) -> str:
@@ -35,17 +39,23 @@ def measure_command(run: Run, option: str) -> str:
     return f"python -m altub_exp.measure {run.tags.get('run_folder', 'RUN')} {option}"
 
 
-def deviations(run: Run) -> Deviations:
+def deviations(run: Run, reading: str | None = None) -> Deviations:
     """Return the deviations of a run in all keys that can change its numbers, except the seed.
 
     Keys that the run has not recorded are left out.
+
+    Args:
+        run: a run.
+        reading: an option of ``conf/reading/``, under which the sweeps are composed; None for the defaults.
 
     Raises:
         KeyError: no sweep of the paper has such a run.
     """
     tags = run.tags
-    expected = expected_params(tags["dataset"], tags["model"], tags["backbone"], tags["altub"], tags["category"])
-    return deviations_from(expected, run, (*NEUTRAL, "seed"))
+    expected = expected_params(
+        tags["dataset"], tags["model"], tags["backbone"], tags["altub"], tags["category"], reading
+    )
+    return deviations_from(expected, run, (*NEUTRAL, "seed", "eval.fitted"))
 
 
 def deviations_from(expected: Mapping[str, str], run: Run, ignored: Iterable[str]) -> Deviations:
@@ -76,22 +86,24 @@ def deviation_text(deviations: Deviations) -> str:
     return ", ".join(texts) + (f" and {rest} more" if rest > 0 else "")
 
 
-def expected_params(dataset: str, model: str, backbone: str, altub: str, category: str) -> Mapping[str, str]:
+def expected_params(
+    dataset: str, model: str, backbone: str, altub: str, category: str, reading: str | None = None
+) -> Mapping[str, str]:
     """Return the flattened configuration of a cell, every value as MLflow keeps it.
 
     Raises:
         KeyError: no sweep of the paper has such a run.
     """
-    config, params = _jobs(dataset, model, backbone)[altub]
+    config, params = _jobs(dataset, model, backbone, reading)[altub]
     size = image_size(config.model.protocol.image_sizes, dataset, category, config.backbone.image_size)
     return {**params, "dataset.category": category, "dataset.image_size": str(size)}
 
 
 @cache
-def _jobs(dataset: str, model: str, backbone: str) -> dict[str, tuple[Config, dict[str, str]]]:
+def _jobs(dataset: str, model: str, backbone: str, reading: str | None) -> dict[str, tuple[Config, dict[str, str]]]:
     from altub_exp.sweep.paper_sweeps import jobs  # imports PyTorch
 
     arguments = [f"dataset.category='{PLACEHOLDER[dataset]}'"]
     arguments += [f"experiment={model}-{backbone}"] if model == "cflow" else [f"backbone={backbone}"]
-    configs = [job.config for job in jobs(SWEEPS[dataset, model], *arguments)]
+    configs = [job.config for job in jobs(SWEEPS[dataset, model], *arguments, *_reading(reading))]
     return {config.altub.name: (config, flattened(config)) for config in configs}

@@ -11,7 +11,7 @@ from altub_exp.config.schema import NEUTRAL
 from analysis.runs.records import base_order
 from analysis.runs.run import Run
 
-NO_INFLUENCE = (*NEUTRAL, "eval.ks_every")
+NO_INFLUENCE = (*NEUTRAL, "eval.ks_every", "eval.fitted")
 """Keys and groups that leave the AUROC as it is."""
 
 Values = Mapping[str, str]

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from rich.progress import track
 
 from altub_exp.machine.terminal import console
+from altub_exp.metrics.stability import AUROCS
 from altub_exp.tracking.store import SQLITE_WAIT, import_mlflow
 from altub_exp.tracking.uri import database, redacted
 from analysis.runs.run import Run
@@ -19,7 +20,10 @@ from analysis.runs.run import Run
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-SERIES = ("pixel_auroc", "image_auroc", "loss", "ks", "ks_std", "ks_channels", "mean_square", "ks_test_good")
+SERIES = (
+    *(*AUROCS, "loss", "ks", "ks_std", "ks_channels", "mean_square", "ks_test_good"),
+    *("norm_gain", "psi_mu_std", "psi_log_sigma", "psi_log_sigma_std"),
+)
 """The metrics whose values at all epochs are read; of the others only the last value is read."""
 
 OWN = "run_key"

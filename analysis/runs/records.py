@@ -15,6 +15,9 @@ from analysis.runs.run import Run
 BASES = ("none", "stereotype", "cnn", "alternating")
 """The base distributions in the order of the paper's Table 6."""
 
+CONTROLS = ("fitted", "constant", "channelwise", "mu_only", "sigma_only", "split_prior")
+"""The base distributions that the paper does not have."""
+
 DEFAULT_URI = "sqlite:///mlflow.db"
 
 
@@ -95,5 +98,6 @@ def table_order(run: Run) -> tuple[object, ...]:
 
 
 def base_order(base: str) -> int:
-    """Return the place of a base distribution in :data:`BASES`; all others come after them."""
-    return BASES.index(base) if base in BASES else len(BASES)
+    """Return the place of a base distribution: the paper's first, then :data:`CONTROLS`, then all others."""
+    order = (*BASES, *CONTROLS)
+    return order.index(base) if base in order else len(order)

@@ -11,6 +11,7 @@ import argparse
 
 from rich.console import Console
 
+from altub_exp.config.compose import options
 from analysis.options import add_options, chosen_records, errors_as_sentences
 from analysis.paper.paper_cells import PaperCells
 from analysis.tables.catalogue import TABLES, all_tables
@@ -32,10 +33,15 @@ def main(arguments: list[str] | None = None) -> None:
         help="the table; benefit: does AltUB help?; stability: every run; all: writes all tables, and prints the "
         "number of complete cells of each",
     )
+    parser.add_argument(
+        "--reading",
+        choices=options("reading"),
+        help="the reading of the paper that the runs of its tables follow, as in +reading=… (default: the program's)",
+    )
     add_options(parser, output="results/tables")
     chosen = parser.parse_args(arguments)
     with errors_as_sentences(chosen.output, "folder"):
-        cells = PaperCells(chosen_records(chosen)[1])
+        cells = PaperCells(chosen_records(chosen)[1], chosen.reading)
         tables = all_tables(cells) if chosen.table == "all" else [TABLES[chosen.table](cells)]
         for table in tables:
             write(table, chosen.output)

@@ -15,7 +15,7 @@ COMMANDS = {
     "measure": ("altub_exp.measure", "test a finished run's latents for normality, time its inference"),
     "status": ("altub_exp.status", "show the state of all runs, and mark those whose process has died"),
     "sync": ("altub_exp.sync", "send missing parts of runs to MLflow"),
-    "data": ("altub_exp.data", "verify a dataset folder"),
+    "data": ("altub_exp.data", "download a data set, verify one, fetch weights of backbones"),
     "cache": ("altub_exp.cache", "show the feature cache, or prune it"),
     "server": ("altub_exp.server", "start an MLflow server for many runs"),
     "tables": ("analysis.tables", "the paper's tables and the stability table, from MLflow"),

@@ -14,14 +14,23 @@ from torch import Tensor
 from altub_exp.config.check import check
 from altub_exp.config.schema import Config, EvalConfig, Resume
 from altub_exp.data import ImageSet, load_images, load_masks, open_category
-from altub_exp.detector.assembly import base, build_density, build_features, build_learner, family
-from altub_exp.detector.evaluation import TestSet, anomaly_scores, detection, normality
+from altub_exp.detector.assembly import (
+    build_density,
+    build_features,
+    build_fitted,
+    build_learner,
+    check_parts,
+    family,
+)
+from altub_exp.detector.evaluation import TestSet, anomaly_scores, detection, fit_psi, normality, parameter_statistics
 from altub_exp.errors import Divergence, UserError, was_interrupted
 from altub_exp.features.maps import FeatureMaps
+from altub_exp.machine.cuda_graphs import CudaGraphs
 from altub_exp.machine.device import prepare_device, seed_everything
 from altub_exp.machine.disk import no_space, writing_to
 from altub_exp.machine.memory import collection_paused
 from altub_exp.machine.terminal import EpochProgress, log, logging_to
+from altub_exp.method.density import Density
 from altub_exp.method.learner import Learner
 from altub_exp.method.learning_rate import TrainingStep
 from altub_exp.method.scoring import Scoring
@@ -47,8 +56,7 @@ def run_experiment(config: Config) -> RunState:
         DiskFull: no space is left; everything recorded until then is intact.
     """
     check(config)
-    family(config.model.name)  # unknown names fail here
-    base(config.altub.base)
+    check_parts(config)
     device = prepare_device(config.device, config.threads, config.precision)
     uri = resolve_uri(config.tracking.uri)
     images = open_category(config.dataset)
@@ -166,6 +174,8 @@ def train(
 ) -> RunState:
     """Train over the epochs with evaluations and checkpoints, then write the final picture and model."""
     density, optimizer, scoring = learner.density, learner.optimizer, family(config.model.name).scoring(config.model)
+    fitted = build_fitted(config, density)
+    scored = density if fitted is None or config.eval.fitted else fitted
     done = load_checkpoint(folder.checkpoint, density, optimizer)
     folder.journal.truncate(done)
     start_status(folder, config, images.fingerprint(), device, done)
@@ -185,7 +195,9 @@ def train(
                 try:
                     if not math.isfinite(row["loss"]):
                         raise Divergence(f"the loss became {row['loss']}")
-                    row |= evaluate(epoch, learner, scoring, data, config.eval, config.latent_memory_gb)
+                    row |= evaluate(
+                        epoch, scored, fitted, scoring, data, config.eval, config.latent_memory_gb, optimizer.graphs
+                    )
                 finally:  # a divergence is recorded too
                     folder.journal.append(row | {"seconds": time.monotonic() - began, "time": now_ms()})
                     progress.epoch(row, "  (ψ only)" if optimizer.psi_only(epoch) else "")
@@ -197,10 +209,12 @@ def train(
                     saved = time.monotonic()
     except Divergence as error:
         return finish(folder, tracker, config.eval, RunState.crashed, reason=f"{error} in epoch {epoch}")
-    scores = anomaly_scores(density, scoring, data.test, data.train, optimizer.graphs)
+    if fitted is scored:
+        fit_psi(scored, data.train, optimizer.graphs)
+    scores = anomaly_scores(scored, scoring, data.test, data.train, optimizer.graphs)
     map_sheet(images.test, data.pictures, data.test.masks, scores.maps.cpu(), folder.path / "maps.png")
     limits = float(scores.maps.min()), float(scores.maps.max())
-    trained = Trained(density.state_dict(), data.train.shapes, scores.extremes, limits)
+    trained = Trained(scored.state_dict(), data.train.shapes, scores.extremes, limits)
     save_trained(folder.checkpoint, config.train.epochs, trained)
     return finish(folder, tracker, config.eval, RunState.finished, reason=None)
 
@@ -224,17 +238,41 @@ def train_epoch(learner: Learner, features: FeatureMaps, epoch: int, seed: int, 
 
 
 def evaluate(
-    epoch: int, learner: Learner, scoring: Scoring, data: RunData, schedule: EvalConfig, memory_gb: float
+    epoch: int,
+    density: Density,
+    fitted: Density | None,
+    scoring: Scoring,
+    data: RunData,
+    schedule: EvalConfig,
+    memory_gb: float,
+    graphs: CudaGraphs | None,
 ) -> dict[str, float]:
-    """Compute the metrics that are due after this epoch, holding at most ``memory_gb`` GiB of latents at once."""
-    density = learner.density
+    """Compute the metrics that are due after this epoch.
+
+    Args:
+        epoch: counted from 1.
+        density: the density to evaluate.
+        fitted: a density whose ψ is fitted first; if it is another one, it gives metrics with the suffix ``_fitted``.
+        scoring: the scoring of the model.
+        data: training and test images.
+        schedule: the epochs of each metric.
+        memory_gb: GiB of latents that are held at once, at most.
+        graphs: recorded passes, see :class:`~altub_exp.machine.cuda_graphs.CudaGraphs`.
+    """
     metrics: dict[str, float] = {}
-    if epoch % schedule.every == 0:
-        metrics |= detection(
-            anomaly_scores(density, scoring, data.test, data.train, learner.optimizer.graphs), data.test
-        )
-    if schedule.ks_every and epoch % schedule.ks_every == 0:
+    detects = epoch % schedule.every == 0
+    tests = schedule.ks_every > 0 and epoch % schedule.ks_every == 0
+    if fitted is not None and (detects or (tests and fitted is density)):
+        fit_psi(fitted, data.train, graphs)
+    if detects:
+        metrics |= detection(anomaly_scores(density, scoring, data.test, data.train, graphs), data.test)
+        if fitted is not None and fitted is not density:
+            scores = anomaly_scores(fitted, scoring, data.test, data.train, graphs)
+            metrics |= {f"{name}_fitted": value for name, value in detection(scores, data.test)}
+    if tests:
         metrics |= normality(density, data.train, memory_gb=memory_gb)
         of_test = normality(density, data.test.features, data.good, memory_gb=memory_gb)
         metrics |= {f"{name}_test_good": of_test[name] for name in ("ks", "ks_std", "mean_square")}
-    return metrics
+    if fitted is density and not (detects or tests):
+        return metrics  # ψ is fitted only when it is used
+    return metrics | parameter_statistics(density)

@@ -7,7 +7,7 @@ from altub_exp.config.check import check
 from altub_exp.config.compose import backbone_label
 from altub_exp.config.messages import keys
 from altub_exp.config.schema import FeatureNorm
-from altub_exp.detector.assembly import build_density, build_learner
+from altub_exp.detector.assembly import alternation, build_density, build_learner, check_parts
 from altub_exp.errors import UserError
 
 
@@ -111,11 +111,20 @@ def test_input_sizes_of_cflow(compose):
         ("stereotype", "learned", False),
         ("cnn", "convolutional", False),
         ("alternating", "learned", True),
+        ("fitted", "learned", False),
+        ("constant", "learned", False),
+        ("channelwise", "channelwise", True),
+        ("mu_only", "shifted", True),
+        ("sigma_only", "scaled", True),
+        ("split_prior", "split_prior", False),
     ],
 )
-def test_base_distributions_of_table_6(compose, altub, base, alternates):
+def test_base_distributions_of_table_6_and_the_controls(compose, altub, base, alternates):
     config = compose(f"altub={altub}", "dataset.category=bottle")
     assert (config.altub.name, config.altub.base, config.altub.alternating) == (altub, base, alternates)
+    check(config)
+    check_parts(config)
+    assert config.altub.learned_by == {"fitted": "moments", "constant": "sgd"}.get(altub, "adam")
 
 
 @pytest.mark.parametrize(("epochs", "first"), [(300, 100), (60, 20), (1, 1), (2, 1)])
@@ -131,6 +140,14 @@ def test_even_kernels_of_csflow_are_refused(compose, key):
         check(compose("model=csflow", f"model.{key}=4", "dataset.category=bottle"))
 
 
+@pytest.mark.parametrize("norm", ["trainable", "counted", "nonaffine"])
+def test_norms_of_whole_maps_are_refused_with_single_positions(compose, norm):
+    cflow = ["model=cflow", "backbone=wrn50_tv", "dataset.category=bottle"]
+    with pytest.raises(UserError, match=f"model.feature_norm={norm} normalises whole maps"):
+        check(compose(*cflow, f"model.feature_norm={norm}"))
+    check(compose(*cflow, "+reading=paper_norm"))
+
+
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
@@ -138,6 +155,9 @@ def test_even_kernels_of_csflow_are_refused(compose, key):
         ("train.lr=0", "not a learning rate"),
         ("altub.count_from=2", "counted from 1"),
         ("altub.freezing_interval=1", "altub.freezing_interval=1 is too small"),
+        ("altub.psi_loss=objective", "model=fastflow minimises nats in all epochs: leave altub.psi_loss=objective out"),
+        ("altub.learned_by=moments", "altub.learned_by=moments fits ψ after the training.*set altub.alternating=false"),
+        ("eval.fitted=true", "eval.fitted=true fits ψ where none is learned, and altub.base=learned learns it"),
         ("eval.last_epoch=301", "does not lie within the 300 epochs"),
         ("eval.every=500", "evaluates no epoch of the window"),
         ("seed=-1", "seed=-1 is too small"),
@@ -173,3 +193,53 @@ def test_psis_gradient_is_clipped_in_the_steps_that_the_key_names(compose):
         config = compose("dataset.category=screw", "model.steps=1", f"altub.clip_phase={phase}")
         flags.append(build_learner(config, build_density(config, [(4, 2, 2)])).optimizer._clip_jointly)
     assert flags == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["model=cflow", "backbone=wrn50_tv", "altub=split_prior"], "altub.base=split_prior reads the latents around"),
+        (["altub=fitted", "altub.base=convolutional"], "altub.base=convolutional cannot be fitted to the latents"),
+        (["altub=fitted", "altub.base=fixed"], "altub.base=fixed cannot be fitted to the latents"),
+    ],
+)
+def test_parts_that_do_not_fit_each_other_are_refused(compose, overrides, sentence):
+    config = compose(*overrides, "dataset.category=bottle")
+    check(config)
+    with pytest.raises(UserError, match=sentence):
+        check_parts(config)
+
+
+def test_the_loss_of_psi_only_epochs_is_the_models(compose):
+    losses = {}
+    for model in ("fastflow", "cflow", "csflow"):
+        config = compose(f"model={model}", "dataset.category=screw")
+        losses[model] = str(config.altub.psi_loss)
+        other = "nats" if losses[model] == "objective" else "objective"
+        changed = compose(f"model={model}", "dataset.category=screw", f"altub.psi_loss={other}")
+        for given in (config, changed):
+            if model != "fastflow":  # which refuses the other
+                given.model.steps, given.train.lr = 1, 1e-3
+                learner = build_learner(given, build_density(given, [(4, 4, 4), (4, 2, 2), (4, 1, 1)]))
+                assert learner._psi_loss == given.altub.psi_loss
+    assert losses == {"fastflow": "nats", "cflow": "objective", "csflow": "nats"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "psi_only", "first", "joint"),
+    [
+        ([], [20, 25, 30, 35, 40], (True, None), (True, "adam")),
+        (["altub.idle=joint"], [20, 25, 30, 35, 40], (True, "adam"), (True, "adam")),
+        (["altub.freezing_unit=cycle"], [*range(33, 41)], (True, None), (True, "adam")),
+        (["altub=constant"], [], (True, None), (True, "sgd")),
+        (["altub=constant", "altub.idle=joint"], [], (True, "sgd"), (True, "sgd")),
+        (["altub=fitted"], [], (True, None), (True, None)),
+        (["altub=none"], [], (True, None), (True, "adam")),
+    ],
+)
+def test_the_schedule_of_psi_under_cflow(compose, overrides, psi_only, first, joint):
+    config = compose("model=cflow", "backbone=wrn50_tv", "dataset.category=bottle", *overrides)
+    schedule = alternation(config.altub, config.train.cycle)
+    assert [epoch for epoch in range(1, 41) if schedule.psi_only(epoch)] == psi_only
+    assert schedule.phase(16) == first
+    assert schedule.phase(17) == joint

@@ -72,7 +72,8 @@ def test_what_plug_ins_offer_is_among_the_choices(site, tmp_path):
     _, stderr = run(tmp_path, "model=nice", expect=1)
     assert "model=nice does not exist: choose one of cflow, csflow, fastflow." in stderr
     _, stderr = run(tmp_path, *TINY, "altub.base=cauchy", expect=1)
-    assert "altub.base=cauchy is not known: choose one of fixed, learned, convolutional." in stderr
+    assert "altub.base=cauchy is not known: choose one of fixed, learned, convolutional, " in stderr
+    assert "channelwise, shifted, scaled, split_prior." in stderr
     assert sorted(tmp_path.iterdir()) == []
 
 

@@ -167,7 +167,7 @@ def test_missing_parts_are_one_sentence(root, damage, category, words):
 
 
 def test_a_missing_root_names_the_source(tmp_path):
-    with pytest.raises(UserError, match=r"no dataset folder .*get elpv-dataset from https://github.com/zae-bayern"):
+    with pytest.raises(UserError, match=r"folder .* of elpv-dataset .*get it from https://github.com/zae-bayern"):
         elpv.Cells((100,)).read(tmp_path / "nowhere", "mono")
 
 
@@ -205,8 +205,8 @@ def test_the_command_verifies_the_package_and_a_copy(root, tmp_path):
 
 
 def test_another_layout_needs_a_folder(tmp_path):
-    _, err = run(tmp_path, "--layout", "visa", module="altub_exp.data", expect=2)
-    assert "the following arguments are required: root" in err
+    _, err = run(tmp_path, "--layout", "visa", module="altub_exp.data", expect=1)
+    assert "error: Name the folder to verify: python -m altub_exp.data DIR." in err
 
 
 def test_a_sweep_computes_image_aurocs_and_prints_the_licence_once(root, tmp_path):

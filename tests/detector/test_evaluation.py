@@ -5,11 +5,13 @@ import pytest
 import torch
 from scipy.stats import kstest
 
-from altub_exp.detector.evaluation import latent_blocks, normality, passes, unit_normality
+from altub_exp.detector.evaluation import latent_blocks, normality, parameter_statistics, passes, unit_normality
 from altub_exp.errors import Divergence
 from altub_exp.features.backbone import Backbone
 from altub_exp.features.maps import FeatureMaps
+from altub_exp.flows.cflow import CFlow
 from altub_exp.flows.fastflow import FastFlow
+from altub_exp.flows.flow import AutocastFlow
 from altub_exp.method.base import BASES
 from altub_exp.method.density import Density
 
@@ -79,6 +81,32 @@ def test_unit_normality_over_blocks_equals_that_over_all(trained):
     assert whole["units"] == pieces["units"] == 64 * 64 + 128 * 16
     assert whole["shapiro_wilk"] == pieces["shapiro_wilk"]
     assert whole["example"]["channel"] == pieces["example"]["channel"]
+
+
+def test_parameters_are_summarised_over_the_units_of_all_scales(trained):
+    density, _ = trained
+    with torch.no_grad():
+        for norm in density.flow.norms:
+            norm.weight.normal_(std=2.0)
+    units = {
+        "norm_gain": [norm.weight.abs() for norm in density.flow.norms],
+        "psi_mu": [base.mu for base in density.bases],
+        "psi_log_sigma": [base.log_sigma for base in density.bases],
+    }
+    found = parameter_statistics(density)
+    assert found.keys() == units.keys() | {f"{name}_std" for name in units}
+    for name, scales in units.items():
+        every = np.concatenate([scale.detach().numpy().ravel() for scale in scales]).astype(float)
+        assert found[name] == pytest.approx(every.mean(), rel=1e-9)
+        assert found[f"{name}_std"] == pytest.approx(every.std(), rel=1e-9)
+    autocast = Density(AutocastFlow(density.flow, torch.bfloat16), list(density.bases))
+    assert parameter_statistics(autocast) == found
+
+
+def test_a_density_without_norm_and_psi_reports_no_parameter():
+    shapes = [(4, 2, 2)]
+    options = {"steps": 1, "condition_channels": 4, "hidden_ratio": 1.0, "affine_clamping": 1.9, "permute_soft": False}
+    assert parameter_statistics(Density(CFlow(shapes, **options), [BASES["fixed"](shape) for shape in shapes])) == {}
 
 
 def test_latents_that_are_not_finite_are_a_divergence(trained):

@@ -142,20 +142,23 @@ def test_training_of_the_fixed_base_equals_the_published_loop(compose, scale):
     assert all(not torch.equal(learner.density.flow.state_dict()[name], value) for name, value in start.items())
 
 
-def test_psi_only_epochs_take_their_step_on_the_loss_in_nats(compose):
-    learner = learner_of(compose, "alternating", "altub.clip_value=2.0")
+@pytest.mark.parametrize("psi_loss", ["nats", "objective"])
+def test_psi_only_epochs_take_their_step_on_the_loss_in_nats_or_on_that_of_all_others(compose, psi_loss):
+    changes = [] if psi_loss == "nats" else ["altub.psi_loss=objective"]
+    learner = learner_of(compose, "alternating", "altub.clip_value=2.0", *changes)
     maps = random_maps(scale=5.0)
     joint = learner.learn(maps, TrainingStep(4, 0, 1), torch.Generator())
     density = learner.density
     expected = copy.deepcopy(density)
     nats = negative_log_likelihood(expected(maps))
-    nats.backward()
+    (nats if psi_loss == "nats" else nats / DIMENSIONS).backward()
     clipped = 0
     lesson = learner.learn(maps, TrainingStep(5, 0, 1), torch.Generator())
     for ours, theirs in zip(density.bases.parameters(), expected.bases.parameters(), strict=True):
         clipped += int((theirs.grad.abs() > 2).sum())
         torch.testing.assert_close(ours, theirs - 0.05 * theirs.grad.clamp(-2, 2), rtol=0, atol=1e-6)
-    assert 0 < clipped < 2 * DIMENSIONS
+    assert (0 < clipped < 2 * DIMENSIONS) == (psi_loss == "nats")
+    assert any((parameter.grad != 0).any() for parameter in expected.bases.parameters())
     assert lesson.loss.item() == pytest.approx(nats.item() / DIMENSIONS, rel=1e-6)
     assert lesson.loss.item() == pytest.approx(joint.loss.item(), rel=0.1)  # in one unit
     assert np.isfinite(joint.loss.item())

@@ -27,15 +27,15 @@ def test_kernel_sizes_alternate_beginning_with_3x3():
     assert {step.subnet[0].kernel_size[0] for step in small(steps=4, conv3x3_only=True).flows[0]} == {3}
 
 
-@pytest.mark.parametrize("feature_norm", ["trainable", "nonaffine", "pretrained", "none"])
+@pytest.mark.parametrize("feature_norm", ["trainable", "counted", "nonaffine", "pretrained", "none"])
 def test_feature_norm_decides_what_enters_the_flow(feature_norm):
     flow, maps = small(feature_norm=feature_norm).double(), random_maps()
     entered = flow(maps)[0].x
-    if feature_norm in ("trainable", "nonaffine"):
+    if feature_norm in ("trainable", "counted", "nonaffine"):
         torch.testing.assert_close(entered.mean(dim=(1, 2, 3)), torch.zeros(2).double(), atol=1e-9, rtol=0)
     else:
         assert torch.equal(entered, maps[0])
-    assert (sum(p.numel() for p in flow.norms.parameters()) > 0) == (feature_norm == "trainable")
+    assert (sum(p.numel() for p in flow.norms.parameters()) > 0) == (feature_norm in ("trainable", "counted"))
 
 
 @pytest.mark.parametrize("feature_norm", ["trainable", "nonaffine", "pretrained", "none"])

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from altub_exp.flows.fastflow import FastFlow
-from altub_exp.method.altub import AlternatingOptimizer, Alternation, parts_of
+from altub_exp.method.altub import PHASES, AlternatingOptimizer, Alternation, parts_of
 from altub_exp.method.base import BASES
 from altub_exp.method.density import Density, negative_log_likelihood
 
@@ -146,3 +146,60 @@ def test_optimizer_state_round_trip_continues_bit_for_bit():
         resumed.step(loss_of(other, batch(epoch)), epoch)
     for a, b in zip(density.parameters(), other.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(("clip", "scale"), [("value", 40.0), ("none", 2.0)])
+def test_a_constant_rate_is_adam_on_the_flow_and_sgd_on_psi_from_one_backward_pass(clip, scale):
+    density, optimizer = make(alternation=Alternation(None, joint=PHASES["constant"]), clip=clip)
+    with torch.no_grad():
+        for base in density.bases:
+            base.log_sigma.fill_(-3.0)  # a base far from the latents has large gradients
+    reference = copy.deepcopy(density)
+    theta, psi = list(reference.flow.parameters()), list(reference.bases.parameters())
+    adam = torch.optim.Adam(theta, lr=1e-3, weight_decay=1e-5)
+    largest = 0.0
+    for epoch in (1, 2, 5, 6):
+        features = batch(epoch, scale)
+        optimizer.step(loss_of(density, features), epoch)
+        gradients = torch.autograd.grad(negative_log_likelihood(reference(features)), theta + psi)
+        for parameter, gradient in zip(theta, gradients, strict=False):
+            parameter.grad = gradient
+        adam.step()
+        with torch.no_grad():
+            for parameter, gradient in zip(psi, gradients[len(theta) :], strict=True):
+                largest = max(largest, gradient.abs().max().item())
+                parameter -= 0.05 * (gradient.clamp(-100, 100) if clip == "value" else gradient)
+        assert not optimizer.psi_only(epoch)
+    assert largest > 100
+    for (name, ours), theirs in zip(density.named_parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6, msg=name)
+    assert not {id(p) for p in density.bases.parameters()} & {id(p) for p in optimizer.joint[0].state}
+
+
+def test_phases_of_the_idle_epochs_and_of_meta_epochs():
+    joint, psi_only, theta_only = (PHASES[name] for name in ("joint", "psi_only", "theta_only"))
+    frozen = Alternation(2, idle=3)
+    moving = Alternation(2, idle=3, first=joint)
+    assert [frozen.phase(epoch) for epoch in range(1, 6)] == [theta_only] * 3 + [psi_only, joint]
+    assert [moving.phase(epoch) for epoch in range(1, 6)] == [joint] * 3 + [psi_only, joint]
+    meta = Alternation(5, idle=16, cycle=8)
+    assert [epoch for epoch in range(1, 201) if meta.psi_only(epoch)] == [
+        epoch for epoch in range(1, 201) if epoch > 16 and ((epoch + 7) // 8) % 5 == 0
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "moved"),
+    [
+        ({"idle": 2, "first": PHASES["joint"]}, [{"flow", "bases"}, {"bases", "flow"}, {"bases"}, {"flow", "bases"}]),
+        ({"idle": 2}, [{"flow"}, {"flow"}, {"bases"}, {"flow", "bases"}]),
+        ({"joint": PHASES["constant"]}, [{"flow", "bases"}, {"flow", "bases"}, {"bases"}, {"flow", "bases"}]),
+        ({"joint": PHASES["theta_only"]}, [{"flow"}, {"flow"}, {"bases"}, {"flow"}]),
+    ],
+)
+def test_a_phase_moves_what_it_names(options, moved):
+    density, optimizer = make(alternation=Alternation(3, **options))
+    for epoch, expected in enumerate(moved, start=1):
+        before = snapshot(density)
+        optimizer.step(loss_of(density, batch(epoch)), epoch)
+        assert {name.split(".")[0] for name in changed(before, density)} == expected, epoch

@@ -14,6 +14,7 @@ from hatchling.builders.wheel import WheelBuilder
 
 from altub_exp.config.check import check
 from altub_exp.sweep import paper_sweeps
+from analysis.study.protocol import PARTS
 from bench import cost
 from tests.commandline import folders, run, status
 
@@ -25,7 +26,7 @@ WITHOUT_AND_WITH = ("none", "alternating")
 
 @pytest.fixture(scope="module")
 def sweeps():
-    return {name: paper_sweeps.jobs(name) for name in paper_sweeps.names()}
+    return {name: paper_sweeps.jobs(name) for name in sorted(PAPER | {"smoke"})}
 
 
 def cells(found):
@@ -39,8 +40,9 @@ def runs(found):
     return {job.folder.path for job in found}
 
 
-def test_every_table_and_figure_has_its_sweep_at_the_root_and_in_conf(sweeps):
-    assert set(sweeps) == PAPER | {"smoke"}
+def test_every_table_and_figure_has_its_sweep_at_the_root_and_in_conf():
+    study = {sweep for sweeps in PARTS.values() for sweep in sweeps}  # see tests/analysis/study
+    assert set(paper_sweeps.names()) == PAPER | {"smoke"} | study
     assert (ROOT / "sweeps").resolve() == ROOT / "conf" / "sweeps"
 
 
@@ -129,6 +131,27 @@ def test_arguments_of_the_command_line_win():
     assert len(paper_sweeps.jobs("table_a1", "backbone=r18", "dataset.category=screw,pill")) == 4
     assert len(paper_sweeps.jobs("table1", "experiment=cflow-wrn50_tv")) == 30
     assert {job.config.train.epochs for job in paper_sweeps.jobs("fig4", "train.epochs=9")} == {9}
+
+
+def test_the_papers_sentence_on_norms_is_one_addition(sweeps):
+    """Section 5.6 names layer normalization for WRN50 and CaiT only; their runs are those of the default."""
+    read = paper_sweeps.jobs("table1", "+reading=paper_norm")
+    norms = {(job.config.model.name, job.config.backbone.key): job.config.model.feature_norm for job in read}
+    assert norms == {
+        ("fastflow", "r18"): "none",
+        ("fastflow", "wrn50"): "trainable",
+        ("fastflow", "deit"): "none",
+        ("fastflow", "cait"): "pretrained",
+        ("cflow", "wrn50_tv"): "none",
+    }
+    assert len(read) == len(sweeps["table1"])
+    others = {job.folder.path for job in read if job.config.backbone.key in ("r18", "deit")}
+    assert runs(read) - runs(sweeps["table1"]) == others
+    assert len(others) == 60
+    (mobile,) = paper_sweeps.jobs("fig4", "+reading=paper_norm", "backbone=mobilenetv2", "altub=none")
+    assert mobile.config.model.feature_norm == "none"
+    (explicit,) = paper_sweeps.jobs("fig4", "+reading=paper_norm", "altub=none", "model.feature_norm=counted")
+    assert explicit.config.model.feature_norm == "counted"
 
 
 def test_the_smoke_sweep_asks_for_nothing_that_is_not_there(sweeps):

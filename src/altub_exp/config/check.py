@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from altub_exp.config.schema import CFlowConfig, Config, CSFlowConfig
+from altub_exp.config.schema import (
+    CFlowConfig,
+    Config,
+    CSFlowConfig,
+    FastFlowConfig,
+    FeatureNorm,
+    LearnedBy,
+    PsiLoss,
+)
 from altub_exp.errors import UserError
 
 
@@ -46,11 +54,31 @@ def check(config: Config) -> None:
             f"model.condition_channels={config.model.condition_channels}: sine and cosine of two coordinates need a "
             "multiple of 4."
         )
+    if isinstance(config.model, CFlowConfig) and config.model.feature_norm not in (
+        FeatureNorm.none,
+        FeatureNorm.pretrained,
+    ):
+        raise UserError(
+            f"model.feature_norm={config.model.feature_norm} normalises whole maps, but CFLOW-AD reads single "
+            "positions: set model.feature_norm=none, or pretrained for a transformer's own norm."
+        )
     if isinstance(config.model, CSFlowConfig):
         for key in ("kernel_size", "last_kernel_size"):
             size = getattr(config.model, key)
             if size % 2 == 0:
                 raise UserError(f"model.{key}={size} would change the size of the maps: give an odd number.")
+    if isinstance(config.model, FastFlowConfig) and config.altub.psi_loss is PsiLoss.objective:
+        raise UserError("model=fastflow minimises nats in all epochs: leave altub.psi_loss=objective out.")
+    if config.altub.learned_by is LearnedBy.moments and config.altub.alternating:
+        raise UserError(
+            "altub.learned_by=moments fits ψ after the training, in which no epoch can move it: set "
+            "altub.alternating=false."
+        )
+    if config.eval.fitted and config.altub.base != "fixed":
+        raise UserError(
+            f"eval.fitted=true fits ψ where none is learned, and altub.base={config.altub.base} learns it: set "
+            "altub=none, or leave eval.fitted out."
+        )
     if config.altub.count_from not in (0, 1):
         raise UserError(f"altub.count_from={config.altub.count_from}: epochs are counted from 1 (the default) or 0.")
     if not config.eval.first_epoch <= config.eval.last_epoch <= config.train.epochs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
@@ -81,4 +82,6 @@ def register_schema() -> None:
     for name, layout in DATASETS.items():
         store.store(group="dataset/schema", name=name, node=layout)
     OmegaConf.register_new_resolver("window_start", lambda epochs, part: max(1, epochs // part), replace=True)
+    OmegaConf.register_new_resolver("equal", operator.eq, replace=True)
     OmegaConf.register_new_resolver("image_size", image_size, replace=True)
+    OmegaConf.register_new_resolver("lookup", lambda table, key, default: table.get(key, default), replace=True)

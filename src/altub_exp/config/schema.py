@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-FeatureNorm = StrEnum("FeatureNorm", "trainable nonaffine pretrained none")
+FeatureNorm = StrEnum("FeatureNorm", "trainable counted nonaffine pretrained none")
 """Normalisation of the feature maps before they enter the flow: LayerNorm([C, H, W]) or the backbone's own."""
 
 OutputNorm = StrEnum("OutputNorm", "none layernorm")
@@ -24,7 +24,19 @@ Clip = StrEnum("Clip", "value norm none")
 """Clipping of the gradient of ψ."""
 
 ClipPhase = StrEnum("ClipPhase", "psi_only every")
-"""The steps in which the gradient of ψ is clipped."""
+"""The steps in which the gradient of ψ is clipped: those of its SGD, or also those of Adam."""
+
+LearnedBy = StrEnum("LearnedBy", "adam sgd moments")
+"""Estimation of ψ outside of ψ-only epochs: by the flow's Adam, by SGD at η₂, or from the moments of the latents."""
+
+Idle = StrEnum("Idle", "frozen joint")
+"""The idle epochs of ψ: it stays 0, or moves as in the other joint epochs."""
+
+FreezingUnit = StrEnum("FreezingUnit", "epoch cycle")
+"""The unit that the freezing interval counts: epochs, or cycles of ``train.cycle`` epochs (meta-epochs)."""
+
+PsiLoss = StrEnum("PsiLoss", "objective nats")
+"""The loss of the ψ-only epochs: that of the joint epochs, or −log p in nats."""
 
 Layout = StrEnum("Layout", "mvtec btad visa elpv folder synthetic")
 """Directory layout of a dataset."""
@@ -65,6 +77,7 @@ class ProtocolConfig(OptimisationConfig):
 
     first_epoch: int
     psi_clip: Clip
+    psi_loss: PsiLoss
     levels: Levels
     image_sizes: dict[str, dict[str, int]]
     interpolation: Interpolation
@@ -196,9 +209,13 @@ class AltubConfig:
     name: str
     base: str
     alternating: bool
+    learned_by: LearnedBy
     idle_epochs: int
+    idle: Idle
     freezing_interval: int
+    freezing_unit: FreezingUnit
     count_from: int
+    psi_loss: PsiLoss
     max_lr: float
     momentum: float
     clip: Clip
@@ -220,6 +237,7 @@ class EvalConfig:
     last_epoch: int
     every: int
     ks_every: int
+    fitted: bool
 
 
 @dataclass

@@ -25,6 +25,7 @@ LAYOUT = Tree(
         source="http://avires.dimi.uniud.it/papers/btad/btad.zip",
         landmark="01/train/ok",
         counts=COUNTS,
+        download="btad",
     ),
     normal="ok",
     mask_ending="",

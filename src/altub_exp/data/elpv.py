@@ -37,8 +37,8 @@ class Cells:
     """The table ``labels.csv``, with one line ``images/NAME PROBABILITY TYPE`` for each cell; the type is its category.
 
     Of the N normal cells (probability 0) of a category, 2N / 3, rounded down, are for training: those whose file names
-    come first in the order of their SHA-256. The others are the normal test images. Nobody chose this split, and it
-    does not depend on the order of the table.
+    come first in the order of their SHA-256. The others are the normal test images. The order of the table does not
+    matter.
 
     Attributes:
         probabilities: the defect probabilities of the defective test images, in percent, ascending.

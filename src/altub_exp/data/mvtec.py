@@ -32,6 +32,7 @@ LAYOUT = Tree(
         source="https://www.mvtec.com/company/research/datasets/mvtec-ad",
         landmark="CATEGORY/train/good",
         counts=COUNTS,
+        download="mvtec",
     ),
     normal="good",
     mask_ending="_mask",

@@ -129,5 +129,6 @@ LAYOUT = SplitFile(
         source="https://github.com/amazon-science/spot-diff",
         landmark="split_csv/1cls.csv",
         counts=COUNTS,
+        download="visa",
     ),
 )

@@ -13,11 +13,15 @@ from torch import nn
 
 from altub_exp.config import plugins
 from altub_exp.config.schema import (
+    AltubConfig,
     CFlowConfig,
     Clip,
     ClipPhase,
     Config,
     FeatureNorm,
+    FreezingUnit,
+    Idle,
+    LearnedBy,
     Optimizers,
     Precision,
 )
@@ -36,8 +40,8 @@ from altub_exp.flows.fastflow import FastFlow
 from altub_exp.flows.flow import AutocastFlow, Flow, Shape
 from altub_exp.machine.cuda_graphs import cuda_graphs_for
 from altub_exp.machine.terminal import log
-from altub_exp.method.altub import AlternatingOptimizer, Alternation, parts_of
-from altub_exp.method.base import BASES
+from altub_exp.method.altub import PHASES, AlternatingOptimizer, Alternation, parts_of
+from altub_exp.method.base import BASES, LearnedNormal, reach_of
 from altub_exp.method.density import Density
 from altub_exp.method.learner import FibreLearner, ImageLearner, Learner
 from altub_exp.method.learning_rate import LearningRate
@@ -51,14 +55,16 @@ class Family:
     Attributes:
         flow: makes the flow from its configuration (a subclass of ModelConfig) and the shapes of the feature maps.
         scoring: makes the scoring from the configuration.
-        learner: makes the learner from configuration, density, optimizer and learning rate.
+        learner: makes the learner from configuration, density, optimizer, learning rate and ``altub.psi_loss``.
+        fibres: True if the learner trains on single positions.
     """
 
     flow: Callable[[Any, Sequence[Shape]], Flow]
     scoring: Callable[[Any], Scoring] = lambda model: LikelihoodMap()
-    learner: Callable[[Any, Density, AlternatingOptimizer, LearningRate], Learner] = (
-        lambda model, density, optimizer, rate: ImageLearner(density, optimizer, rate)
+    learner: Callable[[Any, Density, AlternatingOptimizer, LearningRate, str], Learner] = (
+        lambda model, density, optimizer, rate, psi_loss: ImageLearner(density, optimizer, rate, psi_loss=psi_loss)
     )
+    fibres: bool = False
 
 
 def _built(flow: Callable[..., Flow], *keys: str) -> Callable[[Any, Sequence[Shape]], Flow]:
@@ -75,12 +81,17 @@ FAMILIES: dict[str, Family] = {
     "cflow": Family(
         _built(CFlow, *BLOCKS, "condition_channels", "hidden_ratio", "permute_soft"),
         lambda model: FibreProbability(model.score_reference),
-        lambda model, density, optimizer, rate: FibreLearner(density, optimizer, rate, fibre_batch=model.fibre_batch),
+        lambda model, density, optimizer, rate, psi_loss: FibreLearner(
+            density, optimizer, rate, fibre_batch=model.fibre_batch, psi_loss=psi_loss
+        ),
+        fibres=True,
     ),
     "csflow": Family(
         _built(CSFlow, *BLOCKS, "hidden_channels", "kernel_size", "last_kernel_size", "feature_norm"),
         lambda model: CrossScaleEnergy(),
-        lambda model, density, optimizer, rate: ImageLearner(density, optimizer, rate, per_dimension=True),
+        lambda model, density, optimizer, rate, psi_loss: ImageLearner(
+            density, optimizer, rate, per_dimension=True, psi_loss=psi_loss
+        ),
     ),
 }
 
@@ -101,6 +112,24 @@ def base(name: str) -> Callable[[Shape], nn.Module]:
         UserError: there is no base distribution of that name.
     """
     return cast("Callable[[Shape], nn.Module]", _find("altub.base", name, BASES, plugins.BASES))
+
+
+def check_parts(config: Config) -> None:
+    """Check that flow and base distribution exist and fit each other.
+
+    Raises:
+        UserError: they do not; the sentence names the key.
+    """
+    flow, psi, name = family(config.model.name), base(config.altub.base), config.altub.base
+    if flow.fibres and reach_of(psi).z:
+        raise UserError(
+            f"altub.base={name} reads the latents around a position, and model={config.model.name} trains on single "
+            "positions: choose another base distribution or model."
+        )
+    if config.altub.learned_by is LearnedBy.moments and not hasattr(psi, "fit"):
+        raise UserError(
+            f"altub.base={name} cannot be fitted to the latents: choose learned, channelwise, shifted or scaled."
+        )
 
 
 def _find(key: str, name: str, own: Mapping[str, Any], of_plugins: Mapping[str, str]) -> Any:
@@ -179,10 +208,31 @@ def build_density(config: Config, shapes: Sequence[Shape]) -> Density:
     return Density(AutocastFlow(flow, torch.bfloat16) if config.precision is Precision.bf16 else flow, bases)
 
 
+def build_fitted(config: Config, density: Density) -> Density | None:
+    """Make a density of the same flow whose ψ can be fitted to its latents; None if the configuration asks for none."""
+    if not (config.eval.fitted or config.altub.learned_by is LearnedBy.moments):
+        return None
+    psi = LearnedNormal if config.eval.fitted else base(config.altub.base)
+    return Density(density.flow, [psi(shape) for shape in density.flow.shapes]).to(next(density.parameters()).device)
+
+
+def alternation(altub: AltubConfig, cycle: int) -> Alternation:
+    """Return the schedule of ψ; ``cycle`` is ``train.cycle``."""
+    learned = {LearnedBy.adam: "joint", LearnedBy.sgd: "constant", LearnedBy.moments: "theta_only"}
+    joint = PHASES[learned[altub.learned_by]]
+    return Alternation(
+        altub.freezing_interval if altub.alternating and altub.base != "fixed" else None,
+        altub.count_from,
+        altub.idle_epochs,
+        cycle if altub.freezing_unit is FreezingUnit.cycle else 1,
+        joint,
+        joint if altub.idle is Idle.joint else PHASES["theta_only"],
+    )
+
+
 def build_learner(config: Config, density: Density) -> Learner:
     """Make the learner with the optimizers and schedules of the configuration."""
     train, altub = config.train, config.altub
-    alternates = altub.alternating and altub.base != "fixed"
     optimizers = config.model.optimizers if isinstance(config.model, CFlowConfig) else None
     device = next(density.parameters()).device
     optimizer = AlternatingOptimizer(
@@ -190,7 +240,7 @@ def build_learner(config: Config, density: Density) -> Learner:
         lr=train.lr,
         weight_decay=train.weight_decay,
         psi_weight_decay=altub.psi_weight_decay,
-        alternation=Alternation(altub.freezing_interval if alternates else None, altub.count_from, altub.idle_epochs),
+        alternation=alternation(altub, train.cycle),
         max_lr=altub.max_lr,
         momentum=altub.momentum,
         clip=altub.clip,
@@ -203,4 +253,4 @@ def build_learner(config: Config, density: Density) -> Learner:
         graphs=cuda_graphs_for(device, (density.flow, *density.bases)) if config.cuda_graphs else None,
     )
     rate = LearningRate(train.lr, train.final_lr, train.epochs, train.cycle, train.warmup_epochs)
-    return family(config.model.name).learner(config.model, density, optimizer, rate)
+    return family(config.model.name).learner(config.model, density, optimizer, rate, altub.psi_loss)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from altub_exp.errors import Divergence
 from altub_exp.features.maps import FeatureMaps, room_on_device
 from altub_exp.flows.flow import Shape
 from altub_exp.machine.cuda_graphs import CudaGraphs
+from altub_exp.method.base import LearnedNormal, Moments
 from altub_exp.method.density import Density
 from altub_exp.method.scoring import Scoring
 from altub_exp.metrics import on_gpu as on_device
@@ -71,8 +72,28 @@ def positions(
     batches = []
     for rows in features.batches():
         maps = features.batch(rows)
-        batches.append(work(*maps) if graphs is None else graphs("positions", work, maps))
+        batches.append(work(*maps) if graphs is None else graphs(("positions", density), work, maps))
     return [torch.cat(scale) for scale in zip(*batches, strict=True)]
+
+
+@torch.no_grad()
+def fit_psi(density: Density, features: FeatureMaps, graphs: CudaGraphs | None = None) -> None:
+    """Set ψ to the moments of the latents of all images, unit by unit, in place; the latents are not kept.
+
+    The bases have the method ``fit`` of :class:`~altub_exp.method.base.LearnedNormal`.
+    """
+
+    def work(*maps: Tensor) -> list[Tensor]:
+        return [latent.z for latent in density.flow(maps)]
+
+    moments = [Moments() for _ in density.bases]
+    for rows in features.batches():
+        maps = features.batch(rows)
+        latents = work(*maps) if graphs is None else graphs("latents", work, maps)
+        for moment, z in zip(moments, latents, strict=True):
+            moment.add(z)
+    for base, moment in zip(density.bases, moments, strict=True):
+        cast("LearnedNormal", base).fit(moment.mean, moment.variance)
 
 
 def anomaly_scores(
@@ -143,6 +164,28 @@ def normality(
         "ks_channels": float(len(ks)),
         "mean_square": squares / count,
     }
+
+
+@torch.no_grad()
+def parameter_statistics(density: Density) -> dict[str, float]:
+    """Summarise the parameters that the parts of a density report, over the units of all scales.
+
+    A part, such as a norm or a base distribution, reports by a method ``unit_values()``, which returns tensors by name.
+
+    Returns:
+        For each name the mean, and as ``NAME_std`` the standard deviation, over the values of all parts.
+    """
+    values: dict[str, list[Tensor]] = {}
+    for module in density.modules():
+        if report := getattr(module, "unit_values", None):
+            for name, of_units in report().items():
+                values.setdefault(name, []).append(of_units.flatten())
+    found: dict[str, Tensor] = {}
+    for name, scales in values.items():
+        units = torch.cat(scales).double()
+        found |= {name: units.mean(), f"{name}_std": units.std(correction=0)}
+    read = torch.stack([*found.values()]).tolist() if found else []  # a single read: a GPU waits for it
+    return dict(zip(found, read, strict=True))
 
 
 def unit_normality(

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from altub_exp.flows.coupling import permuted
-from altub_exp.flows.fastflow import NORMS
+from altub_exp.flows.fastflow import NORMS, with_norm
 from altub_exp.flows.flow import Latent, Shape
 
 LEAKY_SLOPE = 0.1  # as in the published code
@@ -167,7 +167,7 @@ class CSFlow(nn.Module):
         kernel_size: kernel size of the subnets of all blocks but the last.
         last_kernel_size: kernel size of the last block's subnets.
         affine_clamping: α of the coupling.
-        feature_norm: as in :class:`~altub_exp.flows.fastflow.FastFlow`, outside the log-determinant.
+        feature_norm: as in :class:`~altub_exp.flows.fastflow.FastFlow`; only ``counted`` is in the log-determinant.
 
     >>> options = {"hidden_channels": 8, "kernel_size": 3, "last_kernel_size": 5, "affine_clamping": 3.0}
     >>> flow = CSFlow([(4, 8, 8), (6, 4, 4)], steps=2, **options)
@@ -203,7 +203,8 @@ class CSFlow(nn.Module):
         The parts add up to log|det| of the Jacobian of all scales together; a single part has no meaning.
         """
         entering = [norm(maps) for norm, maps in zip(self.norms, features, strict=True)]
-        z, log_dets = entering, [maps.new_zeros(len(maps)) for maps in entering]
+        z = entering
+        log_dets = [with_norm(x.new_zeros(len(x)), norm) for x, norm in zip(entering, self.norms, strict=True)]
         for block in self.blocks:
             z, parts = block(z)
             log_dets = [log_det + part for log_det, part in zip(log_dets, parts, strict=True)]

@@ -24,13 +24,34 @@ class FeatureNorm(nn.LayerNorm):
         normal = (x - mean) * torch.rsqrt(variance + self.eps)
         return torch.addcmul(self.bias, normal, self.weight) if self.elementwise_affine else normal
 
+    def unit_values(self) -> dict[str, Tensor]:
+        """Return the gain |γ| [C, H, W] (Ba et al. 2016, https://arxiv.org/abs/1607.06450), if it is trained."""
+        return {"norm_gain": self.weight.abs()} if self.elementwise_affine else {}
+
+
+class CountedNorm(FeatureNorm):
+    """FeatureNorm whose affine transformation is the first layer of the flow: its Jacobian is counted.
+
+    The statistics' own Jacobian is not: to centre and scale each image is a preprocessing step.
+    """
+
+    def log_det(self) -> Tensor:
+        r"""Return the affine's log-determinant :math:`\sum \ln|\gamma|`, a scalar; −∞ if a γ is 0."""
+        return self.weight.abs().log().sum()
+
 
 NORMS: dict[str, Callable[[Shape], nn.Module]] = {
     "trainable": lambda shape: FeatureNorm(shape),
+    "counted": lambda shape: CountedNorm(shape),
     "nonaffine": lambda shape: FeatureNorm(shape, elementwise_affine=False),
     "pretrained": lambda shape: nn.Identity(),  # the backbone's own final norm was applied to the features
     "none": lambda shape: nn.Identity(),
 }
+
+
+def with_norm(log_det: Tensor, norm: nn.Module) -> Tensor:
+    """Add the norm's part, if it is counted, to the log-determinant [B] of the flow after it."""
+    return log_det + norm.log_det() if isinstance(norm, CountedNorm) else log_det
 
 
 def convolutional_subnet(channels_in: int, channels_out: int, *, kernel_size: int, hidden_ratio: float) -> nn.Module:
@@ -63,7 +84,9 @@ def normalised(latent: Latent, epsilon: float = 1e-5) -> Latent:
 class FastFlow(nn.Module):
     """A sequence of coupling blocks per scale, after a normalisation of the features.
 
-    The normalisation is a preprocessing step: its Jacobian is not part of the log-determinant.
+    The normalisation is a preprocessing step: its Jacobian is not part of the log-determinant. With a ``trainable``
+    affine, as published, the likelihood therefore has no bound: the affine shrinks, and the flow stretches the features
+    back for a gain in log-determinant. A ``counted`` affine is part of the log-determinant of its scale.
 
     Args:
         shapes: (C, H, W) of each scale.
@@ -71,7 +94,8 @@ class FastFlow(nn.Module):
         conv3x3_only: False gives every second step, beginning with the second, 1×1 convolutions.
         hidden_ratio: hidden channels of a subnet per input channel.
         affine_clamping: α of the coupling.
-        feature_norm: ``trainable`` LayerNorm([C, H, W]), ``nonaffine``, or no norm here (``pretrained``, ``none``).
+        feature_norm: LayerNorm([C, H, W]) with a ``trainable`` or ``counted`` affine or without (``nonaffine``); or
+            no norm here (``pretrained``, ``none``).
         output_norm: ``none``, or ``layernorm``, which applies :func:`normalised` to every scale's latent.
 
     >>> import torch
@@ -109,11 +133,11 @@ class FastFlow(nn.Module):
 
     def forward(self, features: Sequence[Tensor]) -> list[Latent]:
         """Map the features, one [B, C, H, W] per scale, to z of the same shape and log|det ∂z/∂x| [B] per scale."""
-        entering = [norm(maps) for norm, maps in zip(self.norms, features, strict=True)]
         latents = []
-        for flow, x in zip(self.flows, entering, strict=True):
+        for norm, flow, maps in zip(self.norms, self.flows, features, strict=True):
+            x = norm(maps)
             z, log_det = flow(x)
-            latent = Latent(z, log_det, x)
+            latent = Latent(z, with_norm(log_det, norm), x)
             latents.append(normalised(latent) if self.output_norm == "layernorm" else latent)
         return latents
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,6 +43,12 @@ def disk_full(path: Path, reason: str) -> DiskFull:
     whole = path.absolute()
     mount = next(parent for parent in (whole, *whole.parents) if os.path.ismount(parent))
     return DiskFull(f"{path} cannot be written ({reason}): free space on {mount}, then give the same command again.")
+
+
+def require_space(folder: Path, needed: int) -> None:
+    """Raise a DiskFull error if a folder's disk has fewer free bytes than needed."""
+    if (free := shutil.disk_usage(folder).free) < needed:
+        raise disk_full(folder, f"{needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free")
 
 
 @contextmanager

@@ -12,7 +12,16 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from altub_exp.machine.disk import no_space
 
@@ -110,6 +119,54 @@ class EpochProgress:
                     handler.handle(log.makeRecord(log.name, logging.INFO, __file__, 0, line, (), None))
         else:
             log.info("%s  %.2f s/epoch, %s left", line, per_epoch, left)
+
+
+class ByteProgress:
+    """Progress over the bytes of a file: a bar on a terminal, otherwise a line every ten seconds.
+
+    Args:
+        name: the work that is done.
+        done: bytes that were there before.
+        total: bytes of the whole; None if that is unknown.
+    """
+
+    INTERVAL = 10.0
+
+    def __init__(self, name: str, done: int, total: int | None) -> None:
+        self._name, self._start, self._done, self._total = name, done, done, total
+        self._began = self._printed = time.monotonic()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task(name, total=total, completed=done)
+
+    def __enter__(self) -> ByteProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def advance(self, count: int) -> None:
+        """Report further bytes."""
+        self._done += count
+        self._bar.advance(self._task, count)
+        now = time.monotonic()
+        if console.is_terminal or now < self._printed + self.INTERVAL:
+            return
+        self._printed = now
+        speed = (self._done - self._start) / (now - self._began)
+        whole = f" of {self._total / 1e6:.0f} MB" if self._total else " MB"
+        left = f", {duration((self._total - self._done) / speed)} left" if self._total and speed else ""
+        console.print(f"{self._name}: {self._done / 1e6:.0f}{whole}, {speed / 1e6:.1f} MB/s{left}", highlight=False)
 
 
 def duration(seconds: float) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -27,14 +27,39 @@ CLIPPINGS: dict[str, Clipping] = {
 }
 
 
+class Phase(NamedTuple):
+    """The parameters that move in an epoch.
+
+    Attributes:
+        theta: True if Adam moves θ at η₁.
+        psi: the optimizer of ψ: Adam, together with θ, or plain SGD at η₂; None if ψ stays as it is.
+    """
+
+    theta: bool
+    psi: Literal["adam", "sgd"] | None
+
+
+PHASES = {
+    "joint": Phase(theta=True, psi="adam"),
+    "psi_only": Phase(theta=False, psi="sgd"),
+    "constant": Phase(theta=True, psi="sgd"),
+    "theta_only": Phase(theta=True, psi=None),
+}
+"""``joint`` and ``psi_only`` are those of Algorithm 1; ``constant`` is the consistently high rate of ψ that section 4.3
+warns of; ``theta_only`` is the original method."""
+
+
 @dataclass(frozen=True)
 class Alternation:
-    """The epochs that update ψ only; epochs count from 1.
+    """The phase of each epoch; epochs count from 1.
 
     Attributes:
         interval: the freezing interval; None never freezes the flow.
         count_from: the number that Algorithm 1 gives to the first epoch, 1 or 0.
-        idle: number of first epochs in which ψ stays as it is and the flow is not frozen.
+        idle: number of first epochs in which the flow is not frozen.
+        cycle: epochs that the interval counts as one, such as the sub-epochs of a meta-epoch.
+        joint: the phase of epochs in which the flow moves.
+        first: the phase of the idle epochs.
 
     >>> [epoch for epoch in range(1, 12) if Alternation(interval=5).psi_only(epoch)]
     [5, 10]
@@ -42,21 +67,28 @@ class Alternation:
     [1, 6, 11]
     >>> [epoch for epoch in range(1, 22) if Alternation(interval=5, idle=16).psi_only(epoch)]
     [20]
+    >>> [epoch for epoch in range(1, 16) if Alternation(interval=3, cycle=2).psi_only(epoch)]
+    [5, 6, 11, 12]
     """
 
     interval: int | None
     count_from: int = 1
     idle: int = 0
+    cycle: int = 1
+    joint: Phase = PHASES["joint"]
+    first: Phase = PHASES["theta_only"]
 
-    def psi_moves(self, epoch: int) -> bool:
-        """Return True if ψ is trained in this epoch at all."""
-        return epoch > self.idle
+    def phase(self, epoch: int) -> Phase:
+        """Return the phase of an epoch: ψ-only if ``E mod FreezingInterval = 0``, after the idle epochs."""
+        if epoch <= self.idle:
+            return self.first
+        if self.interval is not None and ((epoch - 1) // self.cycle + self.count_from) % self.interval == 0:
+            return PHASES["psi_only"]
+        return self.joint
 
     def psi_only(self, epoch: int) -> bool:
-        """Return True if ``E mod FreezingInterval = 0``, after the idle epochs."""
-        return (
-            self.psi_moves(epoch) and self.interval is not None and (epoch - 1 + self.count_from) % self.interval == 0
-        )
+        """Return True if the flow is frozen in this epoch."""
+        return not self.phase(epoch).theta
 
 
 def parts_of(density: Density, *, per_scale: bool = False) -> list[Part]:
@@ -75,7 +107,9 @@ def _trainable(parameters: Iterator[nn.Parameter]) -> Iterator[nn.Parameter]:
 
 
 class AlternatingOptimizer:
-    """Adam at η₁ on θ and ψ in joint epochs; plain SGD at η₂ on ψ only, the flow frozen, in ψ-only epochs.
+    """Adam at η₁ on θ, and on ψ in joint epochs; plain SGD at η₂ on ψ in ψ-only epochs, the flow frozen.
+
+    ψ has no state in Adam if the schedule leaves it to SGD in all epochs. A step has one backward pass.
 
     η₂(t) = max_lr · η₁(t) / max η₁, so that its largest value is ``max_lr`` (paper: section 5.6).
 
@@ -83,13 +117,13 @@ class AlternatingOptimizer:
         parts: (θ, ψ) of each part with separate optimizers, see :func:`parts_of`.
         lr: the largest η₁.
         weight_decay: weight decay of θ in Adam.
-        psi_weight_decay: weight decay of ψ in Adam; the ψ-only epochs have none.
-        alternation: the schedule of ψ-only epochs.
+        psi_weight_decay: weight decay of ψ in Adam; SGD has none.
+        alternation: the phase of each epoch.
         max_lr: the largest η₂.
         momentum: momentum of the SGD on ψ.
-        clip: ``value``, ``norm`` or ``none``: the clipping of ψ's gradient.
+        clip: ``value``, ``norm`` or ``none``: the clipping of ψ's gradient before steps of SGD.
         clip_value: bound of the clipping.
-        clip_jointly: True clips ψ's gradient in joint epochs too.
+        clip_jointly: True clips ψ's gradient before steps of Adam too.
         betas: Adam's betas.
         eps: Adam's ε.
         grad_norm: bound on the norm of θ's gradient in each part; None does not clip it.
@@ -124,7 +158,8 @@ class AlternatingOptimizer:
         for theta, psi in parts:
             groups: list[dict[str, Any]] = [{"params": theta, "weight_decay": weight_decay}]
             if psi:
-                groups.append({"params": psi, "weight_decay": psi_weight_decay})
+                if alternation.joint.psi == "adam":
+                    groups.append({"params": psi, "weight_decay": psi_weight_decay})
                 self.alone.append(torch.optim.SGD(psi, lr=max_lr, momentum=momentum))
             self.joint.append(torch.optim.Adam(groups, lr=lr, betas=betas, eps=eps, fused=True))
         self._max_eta1, self._max_eta2 = lr, max_lr
@@ -144,35 +179,40 @@ class AlternatingOptimizer:
             part: number of the part whose optimizers step.
             inputs: tensors that the loss reads besides the parameters.
         """
-        psi_only, psi_moves = self.psi_only(epoch), self.alternation.psi_moves(epoch)
+        phase = self.phase(epoch)
         theta, psi = self.parts[part]
         for parameter in psi:
-            parameter.requires_grad_(psi_moves)
+            parameter.requires_grad_(phase.psi is not None)
 
         def differentiated(*given: Tensor) -> Sequence[Tensor]:
-            outputs = loss(psi_only, *given)
+            outputs = loss(not phase.theta, *given)
             outputs[0].backward()  # type: ignore[no-untyped-call]
             return [output.detach() for output in outputs]
 
-        self.joint[part].zero_grad(set_to_none=not self._keep_gradients)  # holds θ and ψ
+        for optimizer in (self.joint[part], *self.alone[part : part + 1]):
+            optimizer.zero_grad(set_to_none=not self._keep_gradients)
         if self.graphs is None:
             outputs = differentiated(*inputs)
         else:
-            outputs = self.graphs((part, psi_only, psi_moves), differentiated, inputs, theta + psi)
-        if psi_only or self._clip_jointly:
+            outputs = self.graphs((part, phase), differentiated, inputs, theta + psi)
+        if phase.psi == "sgd" or self._clip_jointly:
             self._clipping(psi, self._clip_value)
-        if psi_only:
+        if phase.psi == "sgd":
             self.alone[part].param_groups[0]["lr"] = self.eta2()
             self.alone[part].step()
-        else:
+        if phase.theta:
             if self._grad_norm is not None:
                 nn.utils.clip_grad_norm_(theta, self._grad_norm)
             self.joint[part].step()
         return outputs
 
+    def phase(self, epoch: int) -> Phase:
+        """Return the phase of an epoch, counted from 1; without ψ all epochs move θ only."""
+        return self.alternation.phase(epoch) if self.alone else PHASES["theta_only"]
+
     def psi_only(self, epoch: int) -> bool:
         """Return True if this epoch, counted from 1, moves ψ only."""
-        return bool(self.alone) and self.alternation.psi_only(epoch)
+        return not self.phase(epoch).theta
 
     def set_lr(self, lr: float) -> None:
         """Set η₁; η₂ follows."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from altub_exp.flows.flow import FibreFlow, Flow, Latent, Shape
-from altub_exp.method.base import Standardized
+from altub_exp.method.base import Standardized, reach_of
 
 HALF_LOG_2_PI = 0.5 * math.log(2 * math.pi)
 
@@ -82,8 +82,8 @@ def standardize_fibres(
 ) -> Standardized:
     """Standardise single positions by a base distribution's own ``forward``.
 
-    Its parameters of the shape (C, H, W) are looked up at the positions, all others are shared. A base whose ``reach``
-    is r gets the (2r + 1)² positions around each as x, zeros beyond the edge.
+    Its parameters of the shape (C, H, W) are looked up at the positions, all others are shared. A base whose reach in x
+    is r gets the (2r + 1)² positions around each as x, zeros beyond the edge; none may reach other positions of z.
 
     Args:
         base: takes z and x of shape [B, C, H, W].
@@ -96,7 +96,7 @@ def standardize_fibres(
     Returns:
         q [N, C] and ln σ, broadcastable to it.
     """
-    reach = int(getattr(base, "reach", 0))
+    reach = reach_of(base).x
     width = shape[2]
     per_unit = {
         name: parameter.flatten(1)[:, positions].T[:, :, None, None]
@@ -113,6 +113,8 @@ def standardize_fibres(
         x = maps.flatten(2)[images, :, positions][:, :, None, None]
     standardized = functional_call(base, per_unit, (z[:, :, None, None], x))
     q, log_sigma = (part[:, :, reach, reach] if part.dim() == 4 and reach else part for part in standardized)
+    if log_sigma.dim() == 3:  # [C, 1, 1], of parameters per channel, becomes [C]
+        log_sigma = log_sigma.flatten()
     return Standardized(q.flatten(1), log_sigma.flatten(1) if log_sigma.dim() == 4 else log_sigma)
 
 

@@ -22,7 +22,7 @@ class BatchLoss(NamedTuple):
 
     Attributes:
         loss: negative log-likelihood in nats per dimension, without the constant ½ ln 2π.
-        objective: the quantity that was minimised, if it differs from the loss.
+        objective: the quantity that joint epochs minimise, if it differs from the loss.
     """
 
     loss: Tensor
@@ -54,20 +54,28 @@ class ImageLearner:
         optimizer: optimizer with one part.
         rate: η₁.
         per_dimension: divide the loss of the joint epochs by the number of latent units, as CS-Flow's published code
-            does: its bound on the gradient's norm, its ε and its weight decay refer to that. The ψ-only epochs still
-            minimise the loss in nats, for which η₂ and the clipping of ψ were chosen (paper: section 5.6).
+            does: its bound on the gradient's norm, its ε and its weight decay refer to that.
+        psi_loss: the loss of the ψ-only epochs: ``nats``, for which η₂ and the clipping of ψ were chosen (paper:
+            section 5.6), or ``objective``, that of the joint epochs.
     """
 
     def __init__(
-        self, density: Density, optimizer: AlternatingOptimizer, rate: LearningRate, *, per_dimension: bool = False
+        self,
+        density: Density,
+        optimizer: AlternatingOptimizer,
+        rate: LearningRate,
+        *,
+        per_dimension: bool = False,
+        psi_loss: str = "nats",
     ) -> None:
         self.density, self.optimizer, self._rate, self._per_dimension = density, optimizer, rate, per_dimension
+        self._psi_loss = psi_loss
 
     def learn(self, features: Sequence[Tensor], step: TrainingStep, generator: torch.Generator) -> BatchLoss:
         """Take one step; nothing is random."""
         self.optimizer.set_lr(self._rate.at(step))
         dimensions = sum(math.prod(maps.shape[1:]) for maps in features)
-        divided = self._per_dimension and not self.optimizer.psi_only(step.epoch)
+        divided = self._per_dimension and (self._psi_loss == "objective" or not self.optimizer.psi_only(step.epoch))
 
         def loss(frozen: bool, *maps: Tensor) -> list[Tensor]:
             return [negative_log_likelihood(self.density(maps, freeze_flow=frozen)) / (dimensions if divided else 1)]
@@ -82,20 +90,29 @@ class ImageLearner:
 class FibreLearner:
     """Trains as CFLOW-AD does: the positions of a batch, scale by scale, shuffled, in steps of N fibres.
 
-    Each step minimises the mean of −ln sigmoid(log p / C) (CFLOW-AD's code, github.com/gudovskiy/cflow-ad); an
-    incomplete last step is left out.
+    Each step minimises the mean of −ln sigmoid(log p / C) over the fibres (CFLOW-AD's code,
+    github.com/gudovskiy/cflow-ad); an incomplete last step is left out.
 
     Args:
         density: density of a FibreFlow.
         optimizer: optimizer with one part, or with one per scale.
         rate: η₁.
         fibre_batch: N.
+        psi_loss: the loss of the ψ-only epochs: ``objective``, that of the joint epochs, or ``nats``, the mean of
+            −log p (paper: Algorithm 1).
     """
 
     def __init__(
-        self, density: Density, optimizer: AlternatingOptimizer, rate: LearningRate, *, fibre_batch: int
+        self,
+        density: Density,
+        optimizer: AlternatingOptimizer,
+        rate: LearningRate,
+        *,
+        fibre_batch: int,
+        psi_loss: str = "objective",
     ) -> None:
         self.density, self.optimizer, self._rate, self._fibre_batch = density, optimizer, rate, fibre_batch
+        self._psi_loss = psi_loss
 
     def learn(self, features: Sequence[Tensor], step: TrainingStep, generator: torch.Generator) -> BatchLoss | None:
         """Take many steps; the order of the fibres is drawn from the generator."""
@@ -108,21 +125,27 @@ class FibreLearner:
             part = scale if len(self.optimizer.parts) > 1 else 0
             whole = len(order) // self._fibre_batch * self._fibre_batch
             for rows in torch.split(order[:whole], self._fibre_batch) if whole else ():
-                loss, of_rows = self._step(scale, maps, rows, step.epoch, part)
-                objective += loss
+                _, of_step, of_rows = self._step(scale, maps, rows, step.epoch, part)
+                objective += of_step
                 nats += of_rows
                 dimensions += len(rows) * channels
                 steps += 1
         return BatchLoss(nats / dimensions, objective / steps) if steps else None
 
     def _step(self, scale: int, maps: Tensor, rows: Tensor, epoch: int, part: int) -> Sequence[Tensor]:
-        """Return the loss of the fibres ``rows``, and their negative log-likelihood in nats without the constant."""
+        """Take one step on the fibres ``rows``.
+
+        Returns:
+            The loss that was minimised, the objective, and the negative log-likelihood in nats without the constant.
+        """
         channels = maps.shape[1]
 
         def loss(frozen: bool, maps: Tensor, rows: Tensor) -> list[Tensor]:
             log_p = log_likelihood(self.density.fibres(scale, maps, rows, freeze_flow=frozen)) / channels
+            objective = -F.logsigmoid(log_p).mean()
             nats = (log_p.detach().double() + HALF_LOG_2_PI).sum() * -channels
-            return [-F.logsigmoid(log_p).mean(), nats]
+            minimised = -channels * log_p.mean() if frozen and self._psi_loss == "nats" else objective
+            return [minimised, objective, nats]
 
         return self.optimizer.step(loss, epoch, part, (maps, rows))
 

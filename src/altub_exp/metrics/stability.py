@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+AUROCS = ("pixel_auroc", "image_auroc", "pixel_auroc_fitted", "image_auroc_fitted")
+"""The series of a run; ``fitted``: scored with a base distribution fitted to the latents (``eval.fitted``)."""
+
 
 @dataclass(frozen=True)
 class Stability:

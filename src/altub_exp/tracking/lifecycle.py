@@ -16,7 +16,7 @@ from altub_exp.data import ImageSet
 from altub_exp.errors import was_interrupted
 from altub_exp.machine.disk import no_space, write_text
 from altub_exp.machine.terminal import log
-from altub_exp.metrics.stability import stability
+from altub_exp.metrics.stability import AUROCS, stability
 from altub_exp.runs.folder import RunFolder
 from altub_exp.runs.identity import run_name, weights_fingerprint
 from altub_exp.runs.journal import now_ms
@@ -114,7 +114,7 @@ def finish(folder: RunFolder, tracker: Tracker, window: EvalConfig, state: RunSt
     rows = folder.journal.rows()
     epochs = (window.first_epoch, window.last_epoch)
     summary: dict[str, float] = {}
-    for metric in ("pixel_auroc", "image_auroc"):
+    for metric in AUROCS:
         series = {int(row["epoch"]): row[metric] for row in rows if metric in row}
         if (statistics := stability(series, *epochs) if series else None) is None:
             continue

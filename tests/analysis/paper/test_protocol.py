@@ -35,6 +35,19 @@ def test_a_command_of_the_paper_does_not_deviate(compose, overrides, tags):
     }
 
 
+def test_a_run_with_another_norm_deviates_unless_the_reading_has_it(compose):
+    def of(norm, reading=None):
+        params = {key: str(value) for key, value in flatten(asdict(compose("dataset.category=screw", norm))).items()}
+        tags = {"dataset": "mvtec", "category": "screw", "model": "fastflow", "backbone": "r18", "altub": "alternating"}
+        return deviations(Run("id", "name", "altub", tags, params, {}, {}), reading)
+
+    assert of("+reading=paper_norm") == {"model.feature_norm": ("none", "trainable")}
+    assert of("+reading=paper_norm", "paper_norm") == {}
+    assert of("model.feature_norm=trainable", "paper_norm") == {"model.feature_norm": ("trainable", "none")}
+    for reading, norm in ((None, "trainable"), ("paper_norm", "none")):
+        assert of("model.feature_norm=counted", reading) == {"model.feature_norm": ("counted", norm)}
+
+
 def test_sizes_are_those_of_the_category():
     assert expected_params("mvtec", "cflow", "wrn50_tv", "none", "transistor")["dataset.image_size"] == "128"
     assert expected_params("mvtec", "cflow", "wrn50_tv", "none", "screw")["dataset.image_size"] == "512"

@@ -231,6 +231,32 @@ def test_latex_escapes_what_a_name_may_hold(papers_store, tmp_path):
 CAPSULE = {"only": lambda spot: spot.category == "capsule" and spot.model == "fastflow"}
 
 
+def test_runs_with_another_norm_are_not_the_papers(tmp_path):
+    """Later runs with a counted norm, or without one, do not take the place of the default's."""
+    filler = Filler(only=lambda spot: spot.category == "capsule" and spot.backbone == "r18")
+    specs = filler.specs()
+    for norm in ("counted", "none"):
+        for spec in replace(filler, params=lambda spot, norm=norm: {"model.feature_norm": norm}).specs():
+            spec.started += 10**9
+            spec.series["pixel_auroc"] = {epoch: value - 0.5 for epoch, value in spec.series["pixel_auroc"].items()}
+            specs.append(spec)
+    uri = write(specs, tmp_path)
+    shown = {}
+    for reading in ("", "paper_norm"):
+        arguments = ["--output", reading or "default", *(["--reading", reading] if reading else [])]
+        stdout, _ = run(tmp_path, "table_a1", "--tracking-uri", uri, *arguments, module=TABLES)
+        rows = ours(tmp_path / (reading or "default"), "table_a1")
+        shown[reading] = float(rows["capsule", "fastflow", "r18", "none", "segmentation"]["mean"])
+        used = {"": "trainable", "paper_norm": "none"}[reading]
+        text = " ".join(stdout.split())
+        assert "names layer normalization for WRN50 and CaiT only" in text
+        assert f"model.feature_norm of the runs shown: R18 {used}." in text
+        assert f"model.feature_norm=counted (paper: {used})" in text
+        assert "Deviates from the paper's protocol" not in text
+    assert shown[""] == pytest.approx(shown["paper_norm"] + 50)
+    assert "+sweeps=table_a1 +reading=paper_norm` computes it" in stdout
+
+
 def test_missing_crashed_unfinished_and_incomplete_runs_show_as_such(tmp_path):
     chosen = {
         ("pill", "r18", "none"): "removed",

@@ -1,0 +1,95 @@
+"""The page of the study is made from the records, the same each time, and the committed one is up to date."""
+
+import re
+
+import pytest
+
+from analysis.figures.drawing import Undrawn
+from analysis.runs.records import Records
+from analysis.study import figures, page, records
+from analysis.study.__main__ import main
+from analysis.study.answers import answers
+from tests.analysis.study.made_up import composed, kept, made_up_plan, recorded
+from tests.commandline import ROOT
+
+__all__ = ["made_up_plan"]
+
+
+def save(folder, runs):
+    records.save(folder, sorted((kept(run) for run in runs), key=lambda run: run.path))
+
+
+def test_page_without_records_says_so(tmp_path):
+    (tmp_path / "docs").mkdir()
+    assert page.write_page(tmp_path / "docs", tmp_path / "study", tmp_path / "work") == [tmp_path / "docs" / "study.md"]
+    text = (tmp_path / "docs" / "study.md").read_text()
+    assert "There are no records of the study yet" in text
+    assert "### Screws, five seeds" in text
+    assert not (tmp_path / "work").exists()
+
+
+def test_page_is_the_same_each_time(tmp_path, made_up_plan):
+    """MLflow's ids, times and folders, which differ each time, are no part of it."""
+    runs = [recorded(run) for run in composed("study_a") if run.params["seed"] in "123"]
+    runs = [run for run in runs if "screw-trainable" in run.run_id]
+    save(tmp_path / "study", [*runs, *(recorded(run) for run in composed("study_f")[1:])])
+    texts = []
+    for number in ("first", "second"):
+        docs = tmp_path / number / "docs"
+        docs.mkdir(parents=True)
+        files = page.write_page(docs, tmp_path / "study", tmp_path / number / "work")
+        texts.append((docs / "study.md").read_text())
+    assert texts[0] == texts[1]
+    names = ("curves", "effects", "indicators", "fig3")
+    assert [file.name for file in files] == ["study.md", *(f"study-{name}.png" for name in names)]
+    for picture in re.findall(r"!\[.*\]\((.+)\)", texts[0]):
+        assert (docs / picture).stat().st_size > 1000
+    assert (
+        "| H1 higher | trainable | +2.20 [+2.10, +2.30] | 0.25 | — | 3 of 20; without elpv, hazelnut_toy, ksdd |"
+        in texts[0]
+    )
+    assert "Fig. 1: latents of normal images, FastFlow, EfficientNet-Lite0, MVTec AD screw, norm trainable" in texts[0]
+    assert not re.search(r"[0-9a-f]{32}", texts[0])
+
+
+def test_page_shows_what_is_missing(tmp_path, made_up_plan):
+    runs = [recorded(run) for sweep in ("study_a", "study_c", "study_f") for run in composed(sweep)]
+    # 3 of 5 seeds are there, on ksdd one pair of the counted norm is missing: too few
+    runs = [run for run in runs if run.params["seed"] in "123" and run.run_id != "ksdd-counted-none-lite0-8-3"]
+    found = answers(Records("sqlite:///mlflow.db", ("study",), tuple(runs)))
+    drawn = [figures.curves(found.grid), figures.effects(found.primary, found.grid), figures.indicators(found.grid)]
+    drawn += [Undrawn(name, name, f"{name} is not drawn.") for name in ("fig1", "fig3")]
+    text = page.text(found, drawn, {})
+    for pattern in (
+        r"\| a \| 120 \| 71 \| 0 \| 0 \| 0 \| 49 \|",
+        r"\| H1 higher \| trainable \| \+2\.20 \[.*\] \| 0\.00049 \| 0\.0059 \| 12 of 20 \| \*\*supported\*\* \|",
+        r"\| H1 higher \| counted \| .* \| — \| 9 of 20; without ksdd \| \*\*missing\*\* \|",
+        r"\| screw \| lite0 \| none \| `stereotype` \| 3 of 3 \|.*",
+        r"\| ksdd \| counted \| `none` \| 2 of 5 \|.*",
+    ):
+        assert re.search(f"^{pattern}$", text, re.MULTILINE), pattern
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1, table
+
+
+def test_command_writes_the_page(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs").mkdir()
+    assert main(["page"]) == 0
+    assert capsys.readouterr().out == "docs/study.md\n"
+
+
+@pytest.mark.skipif(records.exist(ROOT / "study"), reason="takes minutes with records: `make test-slow`")
+def test_committed_page_without_records_is_up_to_date(tmp_path):
+    assert regenerated(tmp_path) == (ROOT / "docs" / "study.md").read_text()
+
+
+@pytest.mark.slow
+def test_committed_page_is_up_to_date(tmp_path):
+    assert regenerated(tmp_path) == (ROOT / "docs" / "study.md").read_text()
+
+
+def regenerated(folder):
+    """Return the text of the page as the committed records make it."""
+    (folder / "docs").mkdir()
+    return page.write_page(folder / "docs", ROOT / "study", folder / "work")[0].read_text()

@@ -1,0 +1,90 @@
+"""``python -m altub_exp.data weights`` through the command line, against a hub on 127.0.0.1."""
+
+import hashlib
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save
+
+from tests.commandline import TINY, run
+
+FILE = "/timm/resnet18.tv_in1k/resolve/main/model.safetensors"
+
+
+@pytest.fixture
+def hub():
+    """A hub that has the weights of r18, and the requests for them."""
+    torch.manual_seed(0)
+    weights = save(timm.create_model("resnet18.tv_in1k", pretrained=False).state_dict())
+    requests = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_HEAD(self):
+            self.answer(send=False)
+
+        def do_GET(self):
+            self.answer(send=True)
+
+        def answer(self, send):
+            known = self.path == FILE
+            if known:
+                requests.append(self.command)
+            self.send_response(200 if known else 404)
+            if known:
+                self.send_header("ETag", f'"{hashlib.sha256(weights).hexdigest()}"')
+                self.send_header("X-Repo-Commit", 40 * "a")
+            self.send_header("Content-Length", str(len(weights) if known else 0))
+            self.end_headers()
+            if known and send:
+                self.wfile.write(weights)
+
+        def log_message(self, *arguments):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}", requests
+    server.shutdown()
+    server.server_close()
+
+
+def fetch(cwd, *keys, expect=0, **changes):
+    out, err = run(cwd, "weights", *keys, module="altub_exp.data", expect=expect, **changes)
+    assert "Traceback" not in err
+    return out, err
+
+
+def test_weights_that_were_fetched_beforehand_are_those_that_a_run_without_network_trains_on(tmp_path, hub):
+    address, requests = hub
+    home = {"HF_HOME": str(tmp_path / "hub")}
+    out, _ = fetch(tmp_path, "r18", HF_ENDPOINT=address, **home)
+    assert f"r18: resnet18.tv_in1k, 47 MB in {tmp_path}/hub/hub/models--timm--resnet18.tv_in1k" in out
+    assert f"Compute nodes without network find them with HF_HOME={tmp_path}/hub HF_HUB_OFFLINE=1" in out
+    assert requests.count("GET") == 1
+    out, _ = fetch(tmp_path, "r18", HF_ENDPOINT=address, **home)
+    assert "r18: resnet18.tv_in1k, 47 MB" in out
+    assert requests.count("GET") == 1
+    arguments = (*TINY, "backbone.weights=pretrained", "altub=none")
+    _, err = run(tmp_path, *arguments, HF_ENDPOINT="http://hub.invalid", HF_HUB_OFFLINE="1", **home)
+    assert "epoch 6/6" in err
+
+
+def test_a_hub_that_cannot_be_reached_is_one_sentence(tmp_path):
+    out, err = fetch(tmp_path, "r18", expect=1, HF_ENDPOINT="http://hub.invalid", HF_HOME=str(tmp_path / "hub"))
+    assert out == ""
+    (error,) = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert error.startswith(
+        "error: The pretrained weights of resnet18.tv_in1k could not be fetched from the Hugging Face"
+    )
+    assert err.count("\n") == 1
+
+
+def test_an_unknown_backbone_is_one_sentence_before_anything_is_fetched(tmp_path):
+    _, err = fetch(tmp_path, "wrn50", "r81", expect=1)
+    assert err.startswith("error: There is no backbone 'r81' (did you mean r18?): choose one of cait, deit, ")
