@@ -25,7 +25,18 @@ FILES = ("runs.parquet", "epochs.parquet")
 """One row per run with its small files as text; one row per epoch with its journal as typed columns."""
 
 STATUS = (
-    *("state", "reason", "interrupted", "resumed", "checkpoint_epoch", "started", "ended", "summary", "run_uid"),
+    *(
+        "state",
+        "reason",
+        "interrupted",
+        "resumed",
+        "checkpoint_epoch",
+        "started",
+        "ended",
+        "window",
+        "summary",
+        "run_uid",
+    ),
     *("device", "threads", "data", "weights_sha256", "git_commit", "git_dirty", "code", "code_changed", "versions"),
 )
 """The fields of the status that are kept; the others are about the process and its machine."""
@@ -112,6 +123,8 @@ def recorded_run(folder: RunFolder, runs_dir: Path) -> RecordedRun:
     record = recorded(folder) or {}
     record["uri"] = STORE
     record["params"] = {key: _portable(key, value) for key, value in record["params"].items()}
+    if record.get("dataset"):
+        record["dataset"]["source"] = _portable("dataset.root", record["dataset"]["source"])
     tags = record["tags"] | {"weights": _portable("backbone.weights", record["tags"]["weights"])}
     record["tags"] = {
         key: value for key, value in tags.items() if key not in PRIVATE_TAGS and not _names_machine(value, host)

@@ -47,7 +47,10 @@ def test_a_category_of_digits_keeps_its_zero_in_a_sweep(btad_root, tmp_path):
     [
         (["dataset=btad", "dataset.category=1"], "There is no category '1' in btad (did you mean 01?)"),
         (["dataset=btad", "dataset.category=all"], "-m dataset.category=01,02,03"),
-        (["dataset=btad", "dataset.category=01", "dataset.root=nowhere"], "get BTAD from http"),
+        (
+            ["dataset=btad", "dataset.category=01", "dataset.root=nowhere"],
+            "get it with `python -m altub_exp.data get btad",
+        ),
         (["dataset=btad"], "dataset.category has no value"),
         (["dataset=mvtec", "dataset.root=btad", "dataset.category=01"], "no folder train/good"),
         (["dataset=visa", "dataset.root=btad", "dataset.category=candle"], "There is no table btad/split_csv/1cls.csv"),
