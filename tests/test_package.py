@@ -160,4 +160,4 @@ def test_the_program_lists_its_commands_and_starts_one(tmp_path):
     arguments = ("experiment=demo", "sweep.dry_run=true", "runs_dir=elsewhere")
     _, stderr = commandline.run(tmp_path, "sweep", *arguments, module="altub_exp")
     assert "1 runs: 1 new; 1 to compute." in stderr
-    assert "elsewhere/synthetic/fabric/fastflow-r18/alternating/seed25-" in stderr
+    assert "elsewhere/synthetic/fabric/fastflow-lite0/alternating/seed25-" in stderr
