@@ -38,12 +38,12 @@ demo: setup ## run the main job on built-in images, with and without AltUB, and 
 		'Next, your own images, in folders as README.md shows them:' \
 		'  $(BIN)/python -m altub_exp.train -m dataset=folder dataset.root=images dataset.category=bolts backbone=lite0 altub=none,alternating'
 
-demo-real: setup ## run the main job on real images, installed here (90 MB, non-commercial licence): about 5 minutes
+demo-real: setup ## run the main job on real images, installed here (90 MB, non-commercial licence): about 6 minutes
 	@printf '%s\n' 'This installs the package elpv-dataset 1.0.0.post1 (about 90 MB, from the package index of pip): images of solar cells by' \
 		'Deitsch et al. 2019, https://doi.org/10.1016/j.solener.2019.02.067, under CC BY-NC-SA 4.0: for non-commercial use only.'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps elpv-dataset==1.0.0.post1
 	@printf '%s\n' '' 'FastFlow learns 392 monocrystalline cells without defects and is tested on 196 others and 313 defective ones, first' \
-		'without and then with AltUB: 30 epochs each, about 5 minutes on two CPU cores. From here on it needs no network, and no GPU.'
+		'without and then with AltUB: 30 epochs each, about 6 minutes on two CPU cores. From here on it needs no network, and no GPU.'
 	@$(BIN)/python -m altub_exp.train -m experiment=demo-real altub=none,alternating
 	@$(BIN)/python -m analysis.tables stability --experiment demo-real
 	@printf '%s\n' '' 'Each line has the mean and the standard deviation of the image AUROC over the epochs 10 to 30: the higher the better, and' \
