@@ -347,7 +347,7 @@ def escaping(kind):
     ("damage", "words"),
     [
         (lambda whole: escaping("zip"), "would be extracted outside of the folder"),
-        (lambda whole: escaping("tar"), "would be extracted to"),
+        (lambda whole: escaping("tar"), "would be extracted outside of the folder"),
         (lambda whole: whole[: len(whole) // 2], "cannot be unpacked"),
         (lambda whole: b"no archive at all", "cannot be unpacked"),
     ],
