@@ -141,6 +141,10 @@ def home(tmp_path_factory):
     for place in ("train", "test/normal", "test/defective"):
         draw(folder / "images/bolts" / place, generator, "000.png")
     draw(folder / "new", generator, "000.png")
+    for number, probability in enumerate((0.0, 0.0, 0.0, 1.0)):
+        draw(folder / "cells/images", generator, f"cell{number}.png")
+        with (folder / "cells/labels.csv").open("a") as table:
+            table.write(f"images/cell{number}.png {probability} mono\n")
     run(folder, *TINY, "train.epochs=2", "tracking.experiment=altub")
     return folder
 
@@ -162,6 +166,8 @@ def test_command_of_the_readme_runs(words, home):
     if module == "altub_exp.train" and "-m" in arguments:
         arguments = [a for a in arguments if not a.startswith("hydra")]  # no cluster and no GPU is asked
         arguments += ["sweep.dry_run=true"]
+        if "experiment=demo-real" in arguments:
+            arguments += ["dataset.root=cells"]  # the package of the real ones is an extra
     elif module == "altub_exp.train":
         arguments += ["--cfg", "job"]
     elif module == "altub_exp.predict":
