@@ -8,9 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from altub_exp.method.altub import Alternation
+from altub_exp.metrics.stability import METRICS
 from analysis.figures.captions import condition_slug, condition_text, explanation, legend_text, run_text
 from analysis.figures.drawing import Drawing, Undrawn
-from analysis.figures.style import COLUMN, METRICS, WINDOW, Look, looks, titled_figure
+from analysis.figures.style import COLUMN, WINDOW, Look, looks, titled_figure
 from analysis.runs.conditions import Condition, Variant
 from analysis.runs.run import Run
 

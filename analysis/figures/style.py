@@ -93,7 +93,6 @@ DATASETS = {
     "synthetic": "built-in images",
     "folder": "own images",
 }
-METRICS = {"pixel_auroc": "pixel AUROC", "image_auroc": "image AUROC"}
 
 
 def looks(bases: Sequence[str]) -> list[Look]:

@@ -9,9 +9,10 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from altub_exp.metrics.stability import METRICS
 from analysis.figures.curves import limits, percent
 from analysis.figures.drawing import Drawing, Undrawn
-from analysis.figures.style import METRICS, PAGE, WINDOW, looks, titled_figure
+from analysis.figures.style import PAGE, WINDOW, looks, titled_figure
 from analysis.runs.run import Run
 from analysis.study.effects import Verdict
 from analysis.study.foretelling import window_means

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from altub_exp.metrics.stability import stability
 from altub_exp.runs.states import RunState
 from analysis.runs.run import Run
 from analysis.study.protocol import FITTED, SMALLEST_SD
@@ -49,13 +50,15 @@ def measure(run: Run, arm: str, metric: str, statistic: str) -> float:
         return 100 * float(np.mean(values)) if values else math.nan
     series = series_of(run, arm, metric)
     values = [series[epoch] for epoch in run.due_epochs]
+    over_window = stability(series, *run.window)
+    assert over_window is not None  # the run is complete
     match statistic:
         case "mean":
-            return 100 * float(np.mean(values))
+            return 100 * over_window.mean
         case "last":
             return 100 * values[-1]
         case "log_sd":
-            return math.log(max(float(np.std(values)), SMALLEST_SD))
+            return math.log(max(over_window.std, SMALLEST_SD))
         case "log_roughness":
             return math.log(max(float(np.std(np.diff(values))) / math.sqrt(2), SMALLEST_SD))
     raise ValueError(f"no statistic {statistic!r}")

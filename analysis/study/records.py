@@ -25,19 +25,9 @@ FILES = ("runs.parquet", "epochs.parquet")
 """One row per run with its small files as text; one row per epoch with its journal as typed columns."""
 
 STATUS = (
-    *(
-        "state",
-        "reason",
-        "interrupted",
-        "resumed",
-        "checkpoint_epoch",
-        "started",
-        "ended",
-        "window",
-        "summary",
-        "run_uid",
-    ),
-    *("device", "threads", "data", "weights_sha256", "git_commit", "git_dirty", "code", "code_changed", "versions"),
+    *("state", "reason", "interrupted", "resumed", "checkpoint_epoch", "started", "ended", "run_uid"),
+    *("window", "summary", "device", "threads", "data", "weights_sha256"),
+    *("git_commit", "git_dirty", "code", "code_changed", "versions"),
 )
 """The fields of the status that are kept; the others are about the process and its machine."""
 

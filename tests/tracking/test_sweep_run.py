@@ -1,4 +1,4 @@
-"""What MLflow's interface shows of runs and sweeps, in real SQLite stores: names, source, images, reports."""
+"""Runs and sweeps in MLflow's interface, from real SQLite stores: names, source, images, reports."""
 
 from __future__ import annotations
 

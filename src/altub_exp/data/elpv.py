@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
 from altub_exp.data.layout import Published
 from altub_exp.data.samples import GOOD, ImageSet, Sample, complain_about, natural
 from altub_exp.errors import UserError
+from altub_exp.machine.disk import package_folder
 from altub_exp.machine.terminal import console
 
 PACKAGE = "package:elpv-dataset"
@@ -141,13 +141,13 @@ def package_data() -> Path:
     Raises:
         UserError: the package is not installed.
     """
-    package = importlib.util.find_spec("elpv_dataset")
-    if package is None or not package.submodule_search_locations:
+    folder = package_folder("elpv_dataset")
+    if folder is None:
         raise UserError(
             f"dataset=elpv reads the package elpv-dataset, which is not installed: {INSTALL}, or set dataset.root to "
             "a folder that holds its labels.csv and images."
         )
-    return Path(package.submodule_search_locations[0]) / "data"
+    return folder / "data"
 
 
 @functools.cache

@@ -17,7 +17,7 @@ from altub_exp.data.layout import DiskLayout, Published
 from altub_exp.data.samples import subfolders
 from altub_exp.data.transfer import check, fetch
 from altub_exp.data.unpacking import unpack
-from altub_exp.data.verify import report, totals
+from altub_exp.data.verify import report
 from altub_exp.errors import UserError
 from altub_exp.machine.disk import DiskFull
 
@@ -86,7 +86,7 @@ def _is_complete(root: Path, category: str | None, layout: DiskLayout, published
     wrong = [
         name
         for name in ([category] if category else published.counts)
-        if name not in present or totals(layout.listed(root, name)) != published.counts[name]
+        if name not in present or layout.listed(root, name).counts() != published.counts[name]
     ]
     if wrong:
         raise UserError(

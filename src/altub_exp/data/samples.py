@@ -59,6 +59,11 @@ class ImageSet:
         """True if every defective test image has a mask."""
         return all(sample.mask is not None for sample in self.test if sample.defective)
 
+    def counts(self) -> tuple[int, int, int]:
+        """Return the numbers of training images, of normal and of defective test images."""
+        defective = sum(sample.defective for sample in self.test)
+        return len(self.train), len(self.test) - defective, defective
+
     def fingerprint(self) -> str:
         """Return 32 hex digits over names (relative to the category's folder), sizes, split and kind of all files.
 

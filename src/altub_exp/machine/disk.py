@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import json
 import os
 import shutil
@@ -43,6 +44,12 @@ def disk_full(path: Path, reason: str) -> DiskFull:
     whole = path.absolute()
     mount = next(parent for parent in (whole, *whole.parents) if os.path.ismount(parent))
     return DiskFull(f"{path} cannot be written ({reason}): free space on {mount}, then give the same command again.")
+
+
+def package_folder(module: str) -> Path | None:
+    """Return the folder of an installed package, without importing it; None if it is not installed."""
+    spec = importlib.util.find_spec(module)
+    return None if spec is None or spec.origin is None else Path(spec.origin).parent
 
 
 def require_space(folder: Path, needed: int) -> None:

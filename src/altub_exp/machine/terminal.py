@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -79,7 +80,22 @@ def logging_to(path: Path | None) -> Iterator[None]:
         file.close()
 
 
-class EpochProgress:
+class _Shown:
+    """A context in which a progress bar is shown."""
+
+    _bar: Progress
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+
+class EpochProgress(_Shown):
     """Progress over the epochs of one run."""
 
     def __init__(self, name: str, done: int, total: int) -> None:
@@ -95,15 +111,6 @@ class EpochProgress:
             disable=not console.is_terminal,
         )
         self._task = self._bar.add_task(name, total=total, completed=done, left="?", metrics="")
-
-    def __enter__(self) -> EpochProgress:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
 
     def epoch(self, row: Mapping[str, float], note: str = "") -> None:
         """Report a finished epoch and its metrics; AUROCs are printed in percent."""
@@ -121,7 +128,7 @@ class EpochProgress:
             log.info("%s  %.2f s/epoch, %s left", line, per_epoch, left)
 
 
-class ByteProgress:
+class ByteProgress(_Shown):
     """Progress over the bytes of a file: a bar on a terminal, otherwise a line every ten seconds.
 
     Args:
@@ -145,15 +152,6 @@ class ByteProgress:
             disable=not console.is_terminal,
         )
         self._task = self._bar.add_task(name, total=total, completed=done)
-
-    def __enter__(self) -> ByteProgress:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
 
     def advance(self, count: int) -> None:
         """Report further bytes."""

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-AUROCS = ("pixel_auroc", "image_auroc", "pixel_auroc_fitted", "image_auroc_fitted")
+METRICS = {"pixel_auroc": "pixel AUROC", "image_auroc": "image AUROC"}
+"""The AUROCs of a detector, and their names for a reader."""
+
+AUROCS = (*METRICS, *(f"{metric}_fitted" for metric in METRICS))
 """The series of a run; ``fitted``: scored with a base distribution fitted to the latents (``eval.fitted``)."""
 
 

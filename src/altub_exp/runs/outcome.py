@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from altub_exp.machine.terminal import duration
+from altub_exp.metrics.stability import METRICS
 from altub_exp.runs.states import RunState
-
-METRICS = {"pixel_auroc": "pixel AUROC", "image_auroc": "image AUROC"}
 
 LONGEST_REASON = 500
 """Characters of a reason; a longer one is cut."""

@@ -17,7 +17,7 @@ from altub_exp.machine.disk import write_json
 from altub_exp.runs.folder import RunFolder, read_json
 
 LOCK_WAIT = 60.0
-"""Seconds to wait for another process that changes the record."""
+"""Seconds to wait for another process that changes the record, or creates the MLflow run."""
 
 
 @dataclass(frozen=True)

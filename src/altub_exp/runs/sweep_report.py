@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from altub_exp.machine.disk import write_text
+from altub_exp.metrics.stability import METRICS
 from altub_exp.runs.folder import RunFolder
-from altub_exp.runs.outcome import METRICS
 from altub_exp.runs.overview import Row, read
 from altub_exp.runs.sweep_folder import SweepFolder
 

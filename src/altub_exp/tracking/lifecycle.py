@@ -86,14 +86,14 @@ def build_tracker(folder: RunFolder, config: Config, images: ImageSet, uri: str)
         tags["sweep"] = config.tracking.sweep
         name = SweepFolder(Path(config.runs_dir), config.tracking.sweep).run_name(folder)
     tags |= source_tags(status["git_commit"], status["git_dirty"])
-    defective = sum(sample.defective for sample in images.test)
+    train, normal, defective = images.counts()
     dataset = {
         "name": f"{config.dataset.name}/{config.dataset.category}",
         "digest": status["data"],
         "source": config.dataset.root,
         "profile": {
-            "training images": len(images.train),
-            "normal test images": len(images.test) - defective,
+            "training images": train,
+            "normal test images": normal,
             "defective test images": defective,
         },
     }

@@ -15,15 +15,12 @@ from altub_exp.errors import UserError, was_interrupted
 from altub_exp.machine.terminal import console
 from altub_exp.runs.folder import RunFolder
 from altub_exp.runs.journal import now_ms
-from altub_exp.runs.sweep_folder import SweepFolder
+from altub_exp.runs.sweep_folder import LOCK_WAIT, SweepFolder
 from altub_exp.runs.sweep_report import Report, command_line, write_report
 from altub_exp.tracking.columns import description_tags, log_datasets
 from altub_exp.tracking.store import Unreachable, connect, experiment_id, parent_run, unreachable
 from altub_exp.tracking.tracker import recorded
 from altub_exp.tracking.uri import redacted, resolve_uri
-
-LOCK_WAIT = 60.0
-"""Seconds to wait for another process that creates the same run."""
 
 
 @dataclass
