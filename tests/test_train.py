@@ -407,7 +407,9 @@ def test_bad_images_are_one_sentence_before_any_training(tmp_path, spoil):
         (["+sweeps=fig5"], "sweeps=fig5 does not exist: choose one of fig1, fig3"),
         (["dataset=mvtec", "dataset.category=screw", "dataset.root=nowhere"], "nowhere"),
         (["backbone.weights=absent.safetensors"], "absent.safetensors is not a file"),
-        (["backbone.weights=pretrained"], "could not be fetched from the Hugging Face hub"),
+        pytest.param(
+            ["backbone.weights=pretrained"], "could not be fetched from the Hugging Face hub", marks=pytest.mark.slow
+        ),
         (["backbone.name=resnet1x8"], "timm has no model 'resnet1x8'"),
         (["backbone.stages=[1,9]"], "has no stage of backbone.stages=[1, 9]"),
         (["model.feature_norm=pretrained"], "has no final norm of its own: set model.feature_norm=trainable"),

@@ -32,8 +32,8 @@ LIBRARIES = (
     "torch",
     "torchvision",
 )
-UNREAD = {"COLUMNS", "CUDA_VISIBLE_DEVICES", "MLFLOW_TRACKING_URI", "PYTEST_CURRENT_TEST"}
-"""Variables that no library reads at its import."""
+UNREAD = {"COLUMNS", "CUDA_VISIBLE_DEVICES", "MLFLOW_TRACKING_URI", "PYTEST_CURRENT_TEST", "PYTHONPATH"}
+"""Variables that no library reads at its import; the folders of PYTHONPATH are added in the fork."""
 
 
 class Warm:
@@ -133,7 +133,9 @@ def _become(request: dict[str, Any]) -> None:
         os.close(opened)
     _, _, module, *arguments = request["words"]
     sys.argv = [module, *arguments]
-    sys.path[0] = os.getcwd()
+    places = request["env"].get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[:1] = [os.getcwd(), *(place for place in places if place and place not in sys.path)]
+    importlib.invalidate_caches()
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 

@@ -214,6 +214,7 @@ def test_a_connection_that_breaks_off_is_continued(tmp_path, serve, toothbrush, 
     assert server.requests == [None, half(toothbrush)]
 
 
+@pytest.mark.slow
 def test_busy_for_a_moment(tmp_path, serve, toothbrush):
     server = serve(toothbrush)
     server.faults = [503]
@@ -234,6 +235,7 @@ def test_a_server_that_gives_up_keeps_the_part_and_the_same_command_continues(tm
     assert server.requests[2:] == [half(toothbrush)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("marked", [True, False])
 def test_a_file_that_changes_between_two_attempts_is_not_mixed(tmp_path, serve, toothbrush, marked):
     """The server's mark reveals it; without one, the sum does."""
@@ -251,6 +253,7 @@ def test_a_file_that_changes_between_two_attempts_is_not_mixed(tmp_path, serve, 
         assert server.requests[-2:] == [half(toothbrush), None]
 
 
+@pytest.mark.slow
 def test_without_a_sum_and_a_mark_nothing_is_continued(tmp_path, serve, toothbrush):
     server = serve(toothbrush, marked=False)
     server.faults = ["cut"]
@@ -280,6 +283,7 @@ def test_an_address_that_is_not_there(tmp_path, serve, toothbrush):
     assert len(server.requests) == 1
 
 
+@pytest.mark.slow
 def test_a_server_that_refuses_the_connection(tmp_path, toothbrush):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -363,6 +367,7 @@ def test_an_archive_with_the_right_sum_that_cannot_be_unpacked_leaves_no_data_se
     assert not (tmp_path.parent / "escaped.png").exists()
 
 
+@pytest.mark.slow
 def test_a_damaged_archive_is_downloaded_again(tmp_path, serve, toothbrush):
     server = serve(toothbrush[:-2000])
     arguments = table(tmp_path, f"{server.host}/toothbrush.tar.xz", toothbrush, sha256=None)
@@ -371,6 +376,7 @@ def test_a_damaged_archive_is_downloaded_again(tmp_path, serve, toothbrush):
     assert_complete(tmp_path, get(tmp_path, *arguments))
 
 
+@pytest.mark.slow
 def test_a_mirror_and_an_archive_on_disk_are_checked_against_the_sum(tmp_path, serve, toothbrush):
     server = serve(toothbrush)
     arguments = table(tmp_path, "http://127.0.0.1:9/toothbrush.tar.xz", toothbrush)
@@ -386,6 +392,7 @@ def test_a_mirror_and_an_archive_on_disk_are_checked_against_the_sum(tmp_path, s
     assert os.listdir(tmp_path / "elsewhere") == ["images"]
 
 
+@pytest.mark.slow
 def test_btad_is_the_folder_within_its_archive(tmp_path, serve):
     drawn = tmp_path / "drawn"
     for category, counts in LAYOUTS["btad"].published.counts.items():
@@ -407,6 +414,7 @@ def test_btad_is_the_folder_within_its_archive(tmp_path, serve):
     assert "data/btad already holds BTAD: all 3 categories, complete." in get(tmp_path, *arguments)
 
 
+@pytest.mark.slow
 def test_visa_with_fewer_images_than_published_fails_the_verification(tmp_path, serve):
     drawn = tmp_path / "drawn"
     draw_visa(drawn, "candle", "pcb1")
@@ -459,7 +467,14 @@ def test_the_licence_must_be_accepted(tmp_path, serve, toothbrush):
     assert server.requests == []
 
 
-@pytest.mark.parametrize(("answer", "status"), [("y\n", 0), ("\n", 1), ("\x04", 1)], ids=["yes", "no", "Ctrl-D"])
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        pytest.param("y\n", 0, id="yes"),
+        pytest.param("\n", 1, id="no", marks=pytest.mark.slow),
+        pytest.param("\x04", 1, id="Ctrl-D", marks=pytest.mark.slow),
+    ],
+)
 def test_on_a_terminal_it_asks_for_the_licence_and_shows_a_bar(tmp_path, serve, toothbrush, answer, status):
     server = serve(toothbrush)
     words = command(*table(tmp_path, f"{server.host}/toothbrush.tar.xz", toothbrush), module="altub_exp.data")

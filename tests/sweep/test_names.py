@@ -51,9 +51,3 @@ def test_runs_are_named_by_what_distinguishes_them():
         "capsule · none · train.lr=0.002",
     ]
     assert names("table6", "backbone=r18", "altub=none") == ["capsule · none"]
-
-
-@pytest.mark.parametrize("sweep", ["table1", "table_a1", "smoke"])
-def test_no_two_runs_of_a_sweep_have_the_same_name(sweep):
-    found = names(sweep)
-    assert len(set(found)) == len(found)

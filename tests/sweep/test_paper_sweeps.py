@@ -14,6 +14,7 @@ from hatchling.builders.wheel import WheelBuilder
 
 from altub_exp.config.check import check
 from altub_exp.sweep import paper_sweeps
+from altub_exp.sweep.names import run_names
 from analysis.study.protocol import PARTS
 from bench import cost
 from tests.commandline import folders, run, status
@@ -72,6 +73,12 @@ def test_every_job_is_valid_and_none_stands_twice(sweeps):
             check(job.config)
         assert len(runs(found)) == len(found), name
         assert len({repr(asdict(job.config)) for job in found}) == len(found), name
+
+
+@pytest.mark.parametrize("name", ["table1", "table_a1", "smoke"])
+def test_no_two_runs_of_a_sweep_have_the_same_name(sweeps, name):
+    found = list(run_names(sweeps[name]).values())
+    assert len(set(found)) == len(found)
 
 
 def test_the_cells_of_each_artefact(sweeps, compose):

@@ -28,6 +28,7 @@ def test_page_without_records_says_so(tmp_path):
     assert not (tmp_path / "work").exists()
 
 
+@pytest.mark.slow
 def test_page_is_the_same_each_time(tmp_path, made_up_plan):
     """MLflow's ids, times and folders, which differ each time, are no part of it."""
     runs = [recorded(run) for run in composed("study_a") if run.params["seed"] in "123"]
