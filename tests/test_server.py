@@ -5,6 +5,7 @@ import sys
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.server.security_utils import is_allowed_host_header
 
 from altub_exp import server
 from altub_exp.errors import UserError
@@ -24,6 +25,10 @@ def test_help_has_examples(tmp_path):
         (["--backend-store-uri", "http://127.0.0.1:1"], "is a server itself"),
         (["--backend-store-uri", "folder"], "MLflow cannot record at 'folder'"),
         (["--app-name", "basic-auth"], "Set MLFLOW_AUTH_ADMIN_PASSWORD"),
+        (
+            ["--backend-store-uri", "postgresql://me:pass@localhost/mlflow"],
+            "--backend-store-uri holds a user, a password or an option that may be secret",
+        ),
     ],
 )
 def test_what_cannot_work_is_one_sentence(tmp_path, arguments, sentence):
@@ -55,7 +60,10 @@ def test_the_users_environment_wins():
 
 def test_runs_may_call_it_by_the_name_of_its_machine():
     hosts = server.prepare("postgresql://localhost/mlflow", None, {})["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
-    assert {f"{socket.gethostname()}:*", socket.getfqdn(), "localhost:*", "10.*"} <= set(hosts)
+    assert {f"{socket.gethostname()}:*", socket.getfqdn(), "localhost:*", "127.0.0.1"} <= set(hosts)
+    assert all(is_allowed_host_header(hosts, name) for name in ("localhost:5000", "127.0.0.1:5000", "[::1]:5000"))
+    for name in ("10.evil.com", "192.168.evil.com", "172.16.evil.com", "127.0.0.1.evil.com", "localhost.evil.com:5000"):
+        assert not is_allowed_host_header(hosts, name), name
     given = {"MLFLOW_SERVER_ALLOWED_HOSTS": "mlflow.example.org"}
     assert given.items() <= server.prepare("postgresql://localhost/mlflow", None, given).items()
 

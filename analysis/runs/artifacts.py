@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from altub_exp.tracking.store import import_mlflow, reason
+from altub_exp.tracking.uri import whole
 from analysis.runs.run import Run
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Artifacts:
         target = Path(self._folder.name) / run.run_id
         if (target / name).is_file():
             return target / name
-        self._client = self._client or import_mlflow()(tracking_uri=self._uri)
+        self._client = self._client or import_mlflow()(tracking_uri=whole(self._uri))
         target.mkdir(exist_ok=True)
         try:
             if name in {file.path for file in self._client.list_artifacts(run.run_id)}:

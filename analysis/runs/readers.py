@@ -14,7 +14,7 @@ from rich.progress import track
 from altub_exp.machine.terminal import console
 from altub_exp.metrics.stability import AUROCS
 from altub_exp.tracking.store import SQLITE_WAIT, import_mlflow
-from altub_exp.tracking.uri import database, redacted
+from altub_exp.tracking.uri import database, whole
 from analysis.runs.run import Run
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def read_database(uri: str, experiments: Sequence[str] | None) -> tuple[set[str]
         source = f"{path.as_uri()}?mode=ro"
         engine = sa.create_engine("sqlite://", creator=lambda: sqlite3.connect(source, uri=True, timeout=SQLITE_WAIT))
     else:
-        engine = sa.create_engine(uri)
+        engine = sa.create_engine(whole(uri))
     try:
         with engine.connect() as connection:
             return _read(connection, experiments)
@@ -129,7 +129,7 @@ def read_server(uri: str, experiments: Sequence[str] | None) -> tuple[set[str], 
         mlflow.exceptions.MlflowException: the server cannot be reached, or refuses.
     """
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(READ_SECONDS))  # before the program's own, which is short
-    client = import_mlflow()(tracking_uri=uri)
+    client = import_mlflow()(tracking_uri=whole(uri))
     names = {experiment.experiment_id: experiment.name for experiment in _pages(client.search_experiments)}
     chosen = [key for key, name in names.items() if experiments is None or name in experiments]
     runs: dict[str, Run] = {}
@@ -149,7 +149,7 @@ def read_server(uri: str, experiments: Sequence[str] | None) -> tuple[set[str], 
         for key in SERIES
         for ids in batches([run_id for run_id, run in runs.items() if key in run.metrics], RUNS_AT_ONCE)
     ]
-    for key, ids in _progress(requests, f"Reading series from {redacted(uri)}"):
+    for key, ids in _progress(requests, f"Reading series from {uri}"):
         for run_id, step, value in _history(client, uri, ids, key):
             runs[run_id].series.setdefault(key, {})[step] = value
     return set(names.values()), list(runs.values())
@@ -190,7 +190,7 @@ def _bulk(uri: str, ids: Sequence[str], key: str) -> list[Point] | None:
     from mlflow.utils.rest_utils import http_request, verify_rest_response
 
     response = http_request(
-        get_default_host_creds(uri),
+        get_default_host_creds(whole(uri)),
         BULK,
         "GET",
         timeout=READ_SECONDS,

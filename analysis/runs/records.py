@@ -8,7 +8,7 @@ from functools import cached_property
 
 from altub_exp.errors import UserError
 from altub_exp.tracking.store import reason
-from altub_exp.tracking.uri import database, redacted, resolve_uri
+from altub_exp.tracking.uri import VARIABLE, database, resolve_uri
 from analysis.runs.readers import read_database, read_server
 from analysis.runs.run import Run
 
@@ -56,7 +56,7 @@ def tracking_uri(given: str | None) -> str:
     Raises:
         UserError: the store does not exist.
     """
-    uri = resolve_uri(given or DEFAULT_URI, environment=given is None, write=False)
+    uri = resolve_uri(given or DEFAULT_URI, variable=None if given else VARIABLE, name="--tracking-uri", write=False)
     path = database(uri)
     if path is not None and not path.is_file():
         raise UserError(f"There is no MLflow store {path}: give --tracking-uri, or train first.")
@@ -80,14 +80,14 @@ def read(uri: str, experiments: Sequence[str] | None = None) -> Records:
         known, runs = reader(uri, experiments)
     except Exception as error:  # whatever MLflow, the database's driver or the network raise
         why = reason(error)
-        raise UserError(f"MLflow at {redacted(uri)} cannot be read ({why}); give another --tracking-uri.") from error
+        raise UserError(f"MLflow at {uri} cannot be read ({why}); give another --tracking-uri.") from error
     for name in experiments or ():
         if name not in known:
             raise UserError(
-                f"{redacted(uri)} holds no experiment {name!r}: give --tracking-uri and --experiment, or train first."
+                f"{uri} holds no experiment {name!r}: give --tracking-uri and --experiment, or train first."
             )
     names = experiments or sorted({run.experiment for run in runs})
-    return Records(redacted(uri), tuple(names), tuple(sorted(runs, key=table_order)))
+    return Records(str(uri), tuple(names), tuple(sorted(runs, key=table_order)))
 
 
 def table_order(run: Run) -> tuple[object, ...]:

@@ -8,11 +8,15 @@ import secrets
 import socket
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+import psutil
+
+from altub_exp.config.credentials import refuse_credentials
 from altub_exp.errors import UserError
 from altub_exp.machine.command_line import command_parser, run_command
 from altub_exp.tracking.store import import_mlflow, prepare_store
-from altub_exp.tracking.uri import database, resolve_uri
+from altub_exp.tracking.uri import database, resolve_uri, whole
 
 ENVIRONMENT = {
     # Each log_batch holds two connections. With SQLAlchemy's default of 15, about 15 requests at once block one another
@@ -49,13 +53,22 @@ def environment(present: Mapping[str, str]) -> dict[str, str]:
 
 
 def allowed_hosts() -> list[str]:
-    """Return the host names by which runs may call the server: this machine's own and private addresses.
+    """Return the host names by which runs may call the server: the names and addresses of this machine, each exactly.
 
-    MLflow refuses all others (403). ``--allowed-hosts`` and ``MLFLOW_SERVER_ALLOWED_HOSTS`` replace this list.
+    MLflow refuses all others (403), so that a page of another site cannot reach the server through a name of its own.
+    ``--allowed-hosts`` and ``MLFLOW_SERVER_ALLOWED_HOSTS`` replace this list.
     """
-    names = ["localhost", "127.0.0.1", "[::1]", "0.0.0.0", socket.gethostname(), socket.getfqdn()]
-    private = ["10.*", "192.168.*", *(f"172.{number}.*" for number in range(16, 32)), "[[]fd*"]  # a pattern: [fd…
-    return [*(form for name in dict.fromkeys(names) for form in (name, f"{name}:*")), *private]
+    families = {socket.AF_INET: "{}", socket.AF_INET6: "[{}]"}
+    addresses = [
+        families[entry.family].format(entry.address.partition("%")[0])
+        for entries in psutil.net_if_addrs().values()
+        for entry in entries
+        if entry.family in families
+    ]
+    own = [socket.gethostname(), socket.getfqdn(), *addresses]
+    names = dict.fromkeys(["localhost", "127.0.0.1", "[::1]", "0.0.0.0", *own])
+    # MLflow compares a name with a * as a pattern, in which [ begins a set of characters
+    return [form for name in names for form in (name, f"{name.replace('[', '[[]')}:*")]
 
 
 def command(host: str, port: int, *more: str) -> list[str]:
@@ -73,8 +86,10 @@ def command(host: str, port: int, *more: str) -> list[str]:
 def prepare(store: str, app: str | None, present: Mapping[str, str]) -> dict[str, str]:
     """Prepare the database of the server and, with authentication, its secrets.
 
+    With authentication, only this user can read the files that the server creates, and the database of passwords.
+
     Args:
-        store: the address of the database, SQLite or PostgreSQL.
+        store: the resolved address of the database, SQLite or PostgreSQL.
         app: ``basic-auth``, or None for a server without authentication.
         present: the environment of this process.
 
@@ -84,12 +99,11 @@ def prepare(store: str, app: str | None, present: Mapping[str, str]) -> dict[str
     Raises:
         UserError: the database cannot be used, its driver or a library is missing, or there is no password.
     """
-    store = resolve_uri(store, environment=False)
     if store.startswith(("http", "databricks")):
         raise UserError(f"{store} is a server itself; --backend-store-uri names the database of a server.")
     if store.startswith("postgresql") and importlib.util.find_spec("psycopg") is None:
         raise UserError("A PostgreSQL store needs psycopg: pip install 'psycopg[binary]'.")
-    values = environment(present) | {STORE: store}
+    values = environment(present) | {STORE: whole(store)}
     values.setdefault("MLFLOW_SERVER_ALLOWED_HOSTS", ",".join(allowed_hosts()))
     if app == "basic-auth":
         if importlib.util.find_spec("flask_wtf") is None:
@@ -99,6 +113,12 @@ def prepare(store: str, app: str | None, present: Mapping[str, str]) -> dict[str
                 "Set MLFLOW_AUTH_ADMIN_PASSWORD (12 characters or more): the first start creates the user "
                 "admin with it."
             )
+        os.umask(0o077)
+        users = Path(
+            "basic_auth.db"
+        )  # MLflow's own place for the passwords, unless MLFLOW_AUTH_CONFIG_PATH names another
+        if users.exists():
+            users.chmod(0o600)
         # signs the forms of the web interface: a new key at each start only makes open forms invalid
         values.setdefault("MLFLOW_FLASK_SERVER_SECRET_KEY", secrets.token_hex(32))
     if database(store):
@@ -128,7 +148,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = command_parser("server", "Starts an MLflow server that many runs can write to at once.", EPILOG)
     parser.add_argument(
         "--backend-store-uri",
-        default=os.environ.get(STORE) or DEFAULT_STORE,
         metavar="URI",
         help=f"database of the server: sqlite:///PATH or postgresql://… (default {DEFAULT_STORE}); give a password "
         "in MLFLOW_BACKEND_STORE_URI, since every user of the machine sees command lines",
@@ -140,9 +159,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     more += ["--app-name", options.app_name] if options.app_name else []
 
     def start() -> int:
-        values = prepare(options.backend_store_uri, options.app_name, os.environ)
-        if database(options.backend_store_uri):
-            print(f"Runs: {first_page(f'http://{options.host}:{options.port}', values[STORE])}", flush=True)
+        given = refuse_credentials(options.backend_store_uri or "", "--backend-store-uri", STORE)
+        store = resolve_uri(given or DEFAULT_STORE, variable=None if given else STORE)
+        values = prepare(store, options.app_name, os.environ)
+        if database(store):
+            print(f"Runs: {first_page(f'http://{options.host}:{options.port}', store)}", flush=True)
         os.execve(sys.executable, command(options.host, options.port, *more), values)
 
     return run_command(start)

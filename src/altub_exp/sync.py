@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _sync(runs_dir: Path, uri: str | None, experiment: str | None) -> int:
     failed = False
     folders = run_folders(runs_dir)
-    uri = resolve_uri(uri, environment=False) if uri else None
+    uri = resolve_uri(uri, variable=None, name="--uri") if uri else None
     if not folders:
         print(f"There are no runs below {runs_dir}.")
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import math
@@ -22,9 +23,9 @@ from altub_exp.errors import UserError
 from altub_exp.runs.folder import RunFolder
 from altub_exp.runs.states import RunState
 from altub_exp.tracking import store
-from altub_exp.tracking.store import prepare_store
+from altub_exp.tracking.store import prepare_store, reason
 from altub_exp.tracking.tracker import Tracker
-from altub_exp.tracking.uri import database, redacted, resolve_uri
+from altub_exp.tracking.uri import TrackingUri, database, resolve_uri, whole
 from tests.stores import place_store
 
 START = 1_700_000_000_000
@@ -127,9 +128,9 @@ def test_uri_of_sqlite_becomes_absolute(tmp_path: Path, monkeypatch):
 def test_environment_wins_over_the_configuration(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server:5000/")
     assert resolve_uri("sqlite:///mlflow.db") == "http://server:5000"
-    assert resolve_uri("http://other", environment=False) == "http://other"
+    assert resolve_uri("http://other", variable=None) == "http://other"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
-    assert resolve_uri("postgresql+psycopg://u:p@host/db") == "postgresql+psycopg://u:p@host/db"
+    assert resolve_uri("postgresql+psycopg://host/db") == "postgresql+psycopg://host/db"
 
 
 @pytest.mark.parametrize(
@@ -152,9 +153,29 @@ def test_uri_that_cannot_be_written(tmp_path: Path, monkeypatch):
         resolve_uri(f"sqlite:///{tmp_path}/mlflow.db")
 
 
-def test_password_is_not_shown():
-    assert redacted("https://user:secret@host:1/x") == "https://host:1/x"
-    assert redacted("sqlite:////a@b/mlflow.db") == "sqlite:////a@b/mlflow.db"
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("https://user:secret@host:1/x", "https://host:1/x"),
+        ("https://user:sec/r#e?t@host:1/x", "https://host:1/x"),
+        ("postgresql://host/db?sslmode=require&password=secret", "postgresql://host/db?sslmode=require"),
+        ("postgresql+psycopg://u:secret@host/db", "postgresql+psycopg://host/db"),
+    ],
+)
+def test_credentials_come_from_the_environment_only_and_are_in_no_text(monkeypatch, uri, shown):
+    with pytest.raises(UserError, match="set MLFLOW_TRACKING_URI to the whole address") as refused:
+        resolve_uri(uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    found = resolve_uri("sqlite:///mlflow.db")
+    assert (str(found), f"{found}", json.dumps({found: found})) == (shown, shown, f'{{"{shown}": "{shown}"}}')
+    assert whole(found) == whole(copy.deepcopy(found)) == uri
+    assert "sec" not in repr(found)
+    assert "://" not in str(refused.value)
+    assert reason(RuntimeError(f"cannot connect to {uri} now")) == f"cannot connect to {shown} now"
+
+
+def test_a_path_with_an_at_sign_is_no_password():
+    assert TrackingUri("sqlite:////a@b/mlflow.db") == "sqlite:////a@b/mlflow.db"
 
 
 def test_store_that_is_none(tmp_path: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from altub_exp.config.credentials import refuse_credentials
 from altub_exp.config.schema import (
     CFlowConfig,
     Config,
@@ -20,6 +21,7 @@ def check(config: Config) -> None:
     Raises:
         UserError: a value is out of its range; the sentence names the key.
     """
+    refuse_credentials(config.tracking.uri, "tracking.uri", "MLFLOW_TRACKING_URI")
     at_least = {
         "train.epochs": (config.train.epochs, 1),
         "train.batch_size": (config.train.batch_size, 1),

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
+from altub_exp.config.credentials import without_credentials
 from altub_exp.errors import UserError
 from altub_exp.machine.disk import disk_full, no_space, replacing
 from altub_exp.machine.memory import collection_paused
-from altub_exp.tracking.uri import artifact_location, database, redacted
+from altub_exp.tracking.uri import artifact_location, database, whole
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -83,7 +84,7 @@ def prepare_store(uri: str) -> None:
                 _create(path)
             elif revision != known[0]:
                 _upgrade(uri)
-            client(tracking_uri=uri)  # creates the default experiment
+            client(tracking_uri=whole(uri))  # creates the default experiment
     except Timeout:
         raise UserError(f"Another process has been preparing {path} for {PREPARE_WAIT:.0f} s; end it.") from None
     except (MlflowException, OSError, sqlite3.DatabaseError, subprocess.SubprocessError) as error:
@@ -155,7 +156,7 @@ def connect(uri: str) -> MlflowClient:
                 probe.rollback()
     except (UserError, sqlite3.DatabaseError) as error:
         raise ConnectionError(str(error)) from error
-    return client(tracking_uri=uri)
+    return client(tracking_uri=whole(uri))
 
 
 def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
@@ -219,7 +220,7 @@ class Unreachable(Exception):
     """Error when MLflow at ``uri`` does not record; the message gives the reason."""
 
     def __init__(self, uri: str, error: Exception):
-        super().__init__(f"MLflow at {redacted(uri)} does not record ({reason(error)}).")
+        super().__init__(f"MLflow at {uri} does not record ({reason(error)}).")
 
 
 @contextmanager
@@ -249,4 +250,4 @@ def reason(error: BaseException) -> str:
         return "it asks for a name and a password: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
     if "Invalid Host header" in str(error):
         return "it does not answer to this name: start it with --allowed-hosts 'NAME,NAME:*'"
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    return without_credentials((str(error).strip().splitlines() or [type(error).__name__])[0][:300])

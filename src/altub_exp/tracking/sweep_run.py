@@ -20,7 +20,7 @@ from altub_exp.runs.sweep_report import Report, command_line, write_report
 from altub_exp.tracking.columns import description_tags, log_datasets
 from altub_exp.tracking.store import Unreachable, connect, experiment_id, parent_run, unreachable
 from altub_exp.tracking.tracker import recorded
-from altub_exp.tracking.uri import redacted, resolve_uri
+from altub_exp.tracking.uri import resolve_uri
 
 
 @dataclass
@@ -45,8 +45,8 @@ class SweepRun:
 
     @property
     def place(self) -> tuple[str, str]:
-        """The URI without a password and the experiment, as in the record of the folder."""
-        return redacted(self.uri), self.experiment
+        """The tracking URI and the experiment, as in the record of the folder."""
+        return self.uri, self.experiment
 
     def find(self, started: int | None = None) -> bool:
         """Find the run, or create it.

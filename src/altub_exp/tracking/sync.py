@@ -13,7 +13,6 @@ from altub_exp.runs.states import RunState
 from altub_exp.tracking.store import Unreachable, full, unreachable
 from altub_exp.tracking.sweep_run import SweepRun
 from altub_exp.tracking.tracker import Tracker, recorded
-from altub_exp.tracking.uri import redacted
 
 NOTHING = "nothing missing"
 """The report of :func:`sync_run` for a run that is complete in MLflow."""
@@ -58,7 +57,7 @@ def incomplete_runs(folders: Sequence[RunFolder], uri: str, experiment: str) -> 
     incomplete = []
     for folder in folders:
         record = recorded(folder)
-        if record and (record["uri"], record["experiment"]) == (redacted(uri), experiment) and not folder.is_locked():
+        if record and (record["uri"], record["experiment"]) == (uri, experiment) and not folder.is_locked():
             tracker = Tracker.from_record(folder, uri, experiment)
             incomplete += [folder] if tracker and not tracker.complete() else []
     return incomplete
@@ -94,7 +93,7 @@ def finish_sweep(folders: Sequence[RunFolder], sweep: SweepRun) -> None:
             _report(f"Not all of the sweep is in MLflow: {error}")
         else:
             if late:
-                _report(f"MLflow at {redacted(sweep.uri)} has received the missing parts of {len(late)} runs.")
+                _report(f"MLflow at {sweep.uri} has received the missing parts of {len(late)} runs.")
         return
 
 

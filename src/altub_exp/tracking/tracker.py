@@ -16,7 +16,7 @@ from altub_exp.runs.outcome import outcome
 from altub_exp.runs.states import RunState
 from altub_exp.tracking.columns import description_tags, log_datasets
 from altub_exp.tracking.store import active_run, connect, experiment_id, parent_run, reason
-from altub_exp.tracking.uri import redacted, resolve_uri
+from altub_exp.tracking.uri import resolve_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -91,8 +91,8 @@ class Tracker:
         self.tags = {key: str(value) for key, value in self.tags.items()}
         self.params = {key: str(value) for key, value in self.params.items()}
         if self.keep_record:
-            kept = ("experiment", "name", "tags", "params", "start_time", "dataset")
-            write_json(self._record, {"uri": redacted(self.uri)} | {key: getattr(self, key) for key in kept})
+            kept = ("uri", "experiment", "name", "tags", "params", "start_time", "dataset")
+            write_json(self._record, {key: getattr(self, key) for key in kept})
 
     @classmethod
     def from_record(cls, folder: RunFolder, uri: str | None = None, experiment: str | None = None) -> Tracker | None:
@@ -185,7 +185,7 @@ class Tracker:
 
         The child of a sweep is complete only if it is linked to the sweep's own run.
         """
-        place = self._places().get(redacted(self.uri), {})
+        place = self._places().get(self.uri, {})
         return (place.get("experiment"), place.get("complete")) == (self.experiment, self._end())
 
     def _end(self) -> list[Any]:
@@ -201,11 +201,11 @@ class Tracker:
             self._retry_at = self.clock() + self._pause
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
             if not quiet:
-                log.warning("MLflow at %s does not record (%s); %s.", redacted(self.uri), reason(error), consequence)
+                log.warning("MLflow at %s does not record (%s); %s.", self.uri, reason(error), consequence)
             self._outage = True
             return False
         if self._outage:
-            log.info("MLflow at %s is recording again; the missing points have arrived.", redacted(self.uri))
+            log.info("MLflow at %s is recording again; the missing points have arrived.", self.uri)
         self._outage, self._pause, self._retry_at = False, FIRST_PAUSE, float("-inf")
         return True
 
@@ -221,7 +221,7 @@ class Tracker:
         """Return the run in MLflow: that of ``tracking.json``, or the one with our ``run_uid``, or a new one."""
         from mlflow.entities import ViewType
 
-        place = self._places().get(redacted(self.uri), {})
+        place = self._places().get(self.uri, {})
         run = active_run(client, place["run_id"]) if place.get("experiment") == self.experiment else None
         if run is None:
             uid = self.folder.run_uid()
@@ -241,7 +241,7 @@ class Tracker:
     def _remember(self, facts: Mapping[str, Any]) -> None:
         """Record id and completeness of the run in this store."""
         places = self._places()
-        places[redacted(self.uri)] = {**places.get(redacted(self.uri), {}), **facts}
+        places[self.uri] = {**places.get(self.uri, {}), **facts}
         write_json(self.folder.path / "tracking.json", places)
 
     def _create(self, client: MlflowClient, parent: str, uid: str) -> Run:

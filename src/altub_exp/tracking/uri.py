@@ -1,56 +1,77 @@
-"""Tracking URIs: the URI that applies, the file of a SQLite store, and redaction of passwords."""
+"""Tracking URIs: the URI that applies, the file of a SQLite store, and the separation of credentials."""
 
 from __future__ import annotations
 
 import os
 import re
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from altub_exp.config.credentials import public, refuse_credentials
 from altub_exp.errors import UserError
 
 _SQLITE = re.compile(r"sqlite(?:\+\w+)?:///(?P<path>[^?]+)(?P<query>\?.*)?")
 _SERVERS = re.compile(r"(https?|databricks|(postgresql|mysql|mssql)(\+\w+)?)://.+|databricks")
 
 
-def resolve_uri(uri: str, environment: bool = True, write: bool = True) -> str:
-    """Return the tracking URI that applies: ``MLFLOW_TRACKING_URI`` before ``uri``, a SQLite path made absolute.
+VARIABLE = "MLFLOW_TRACKING_URI"
+"""The environment variable of MLflow that takes precedence; it may hold credentials."""
+
+
+class TrackingUri(str):
+    """A tracking URI without credentials, so that no message and no file can hold them; see :func:`whole`."""
+
+    whole: str
+
+    def __new__(cls, uri: str) -> TrackingUri:
+        """Separate the credentials of an address."""
+        made = super().__new__(cls, public(uri))
+        made.whole = uri
+        return made
+
+
+def whole(uri: str) -> str:
+    """Return the address with its credentials, for a connection only."""
+    return uri.whole if isinstance(uri, TrackingUri) else uri
+
+
+def resolve_uri(uri: str, *, variable: str | None = VARIABLE, name: str = "tracking.uri", write: bool = True) -> str:
+    """Return the tracking URI that applies, a SQLite path made absolute.
 
     The folder of a SQLite store is created, unless the store is only read.
 
     Args:
-        uri: ``sqlite:///PATH`` (relative to the working folder), or a server.
-        environment: True if ``MLFLOW_TRACKING_URI`` takes precedence.
+        uri: ``sqlite:///PATH`` (relative to the working folder), or a server; without credentials.
+        variable: the environment variable that takes precedence, or None.
+        name: the option or key that has given ``uri``.
         write: False if the store is only read.
 
+    Returns:
+        A :class:`TrackingUri`.
+
     Raises:
-        UserError: MLflow cannot record at this URI.
+        UserError: MLflow cannot record at this URI, or it holds credentials and is not from the environment.
     """
-    uri = (os.environ.get("MLFLOW_TRACKING_URI") if environment else None) or uri
+    given = os.environ.get(variable) if variable else None
+    uri = given or refuse_credentials(uri, name, variable or VARIABLE)
     if _SERVERS.fullmatch(uri):
-        return uri.rstrip("/")
+        return TrackingUri(uri.rstrip("/"))
     match = _SQLITE.fullmatch(uri)
     if match is None or match["path"] == ":memory:":
         raise UserError(
-            f"MLflow cannot record at {uri!r} (folders of files are no longer supported): "
+            f"MLflow cannot record at {public(uri)!r} (folders of files are no longer supported): "
             "set tracking.uri to sqlite:///PATH or to the address of a server."
         )
     path = Path(match["path"]).expanduser().absolute()
+    resolved = TrackingUri(f"sqlite:///{path}{match['query'] or ''}")
     if not write:
-        return f"sqlite:///{path}{match['query'] or ''}"
+        return resolved
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{path.parent} cannot be created for tracking.uri: {error.strerror}.") from None
     if path.is_dir() or not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
         raise UserError(f"{path} cannot be written; set tracking.uri to sqlite:///PATH of a place that can.")
-    return f"sqlite:///{path}{match['query'] or ''}"
-
-
-def redacted(uri: str) -> str:
-    """Return the URI without user name and password, for messages and files."""
-    netloc = urlsplit(uri).netloc
-    return uri.replace(netloc, netloc.rpartition("@")[2], 1) if "@" in netloc else uri
+    return resolved
 
 
 def database(uri: str) -> Path | None:

@@ -9,6 +9,7 @@ from contextlib import closing
 import pytest
 
 from altub_exp.tracking.store import import_mlflow
+from altub_exp.tracking.uri import TrackingUri
 from analysis.runs import records
 from analysis.runs.records import read
 from tests.analysis.filler import Filler, write
@@ -54,7 +55,7 @@ def test_a_password_is_not_repeated(monkeypatch):
 
     monkeypatch.setattr(records, "read_database", refuse)
     with pytest.raises(records.UserError, match="postgresql://db/mlflow cannot be read") as raised:
-        read("postgresql://me:secret@db/mlflow")
+        read(TrackingUri("postgresql://me:secret@db/mlflow"))
     assert "secret" not in str(raised.value)
 
 
