@@ -6,7 +6,7 @@ WORKERS ?= 2
 HOST ?= 127.0.0.1
 PORT ?= 5000
 COVERAGE_FLOOR := 96
-LARGE := ^(torch|triton|nvidia-.*|cuda-.*)==
+LARGE := torch|triton|nvidia-.*|cuda-.*
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-real test lint types pytest coverage test-slow test-slurm test-server test-browser test-gpu
@@ -23,8 +23,11 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	@echo "Installing the locked packages into $(VENV): several GB (PyTorch with CUDA), 2 to 10 minutes, once."
 	@$(PYTHON) -m venv $(VENV)
 	@# the lock names every dependency, so two processes install a half each: PyTorch with CUDA's libraries, and the others
-	@grep -E '$(LARGE)' requirements.lock > $(VENV)/large.txt; grep -vE '$(LARGE)' requirements.lock > $(VENV)/small.txt
-	@printf '%s\n' large small | xargs -P 2 -I % $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps -r $(VENV)/%.txt
+	@for half in large small; do \
+		awk -v half=$$half '/^[^ ]/ { of = /^($(LARGE))==/ ? "large" : "small" } of == half' requirements.lock > $(VENV)/$$half.txt; \
+	done
+	@printf '%s\n' large small | xargs -P 2 -I % $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--no-compile --no-deps --require-hashes -r $(VENV)/%.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@# byte code, on all cores where pip takes one; a file of PyTorch that needs Python 3.12 makes it fail on 3.11
 	@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib || true
@@ -126,7 +129,7 @@ bench-runs: setup ## measure runs per hour with several at once on this machine,
 
 PEERS := .venv-peers
 bench-peers: setup ## compare a whole epoch with anomalib's, which gets its own environment
-	@test -e $(PEERS)/.ready || { $(PYTHON) -m venv $(PEERS) && $(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check anomalib==2.7.0 "$$(grep '^torch==' requirements.lock)" && touch $(PEERS)/.ready; }
+	@test -e $(PEERS)/.ready || { $(PYTHON) -m venv $(PEERS) && $(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check anomalib==2.7.0 "$$(grep -o '^torch==[^ ]*' requirements.lock)" && touch $(PEERS)/.ready; }
 	$(BIN)/python -m bench.peers --python $(PEERS)/bin/python
 
 ui: setup ## start MLflow's web interface, and print the address of the newest experiment's runs; see docs/mlflow.md
@@ -151,7 +154,7 @@ dist: setup ## build wheel and sdist in dist/, and test them in a new environmen
 	ALTUB_DIST=dist $(BIN)/python -m pytest -q tests/test_package.py
 
 lock: ## resolve pyproject.toml into requirements.lock again (needs uv)
-	uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-header --no-annotate pyproject.toml -o requirements.lock
+	uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-header --no-annotate --generate-hashes pyproject.toml -o requirements.lock
 
 clean: ## remove the tools' caches; runs, data and records stay
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist site

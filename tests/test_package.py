@@ -118,6 +118,9 @@ def test_outside_a_checkout_no_commit_is_claimed(installed, tmp_path):
 def test_lock_file_names_every_dependency_and_no_address():
     lock = (ROOT / "requirements.lock").read_text()
     assert "://" not in lock
+    packages = [line for line in lock.splitlines() if not line.startswith(" ")]
+    assert all("==" in line and line.endswith("\\") for line in packages), "each has a version and hashes"
+    assert lock.count("--hash=sha256:") >= len(packages)
     locked = {line.split("==")[0].lower().replace("_", "-") for line in lock.splitlines() if "==" in line}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for wanted in project["dependencies"] + project["optional-dependencies"]["dev"]:
