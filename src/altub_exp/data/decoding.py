@@ -16,7 +16,7 @@ from altub_exp.data.files import INVALID, UnreadableError, printable, require_re
 from altub_exp.data.samples import Sample
 from altub_exp.errors import UserError
 
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # its error has the limit that counts
+warnings.filterwarnings("ignore", module=r"PIL\.")  # what matters of them becomes the reason of a refusal
 
 MEGAPIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
 """Pillow's limit, at which it raises an error."""
@@ -52,9 +52,9 @@ def read_rgb(file: Path, bit_depth: int | None = None) -> Image.Image:
     if is_deep:
         _require_depth(upright, bit_depth)
     if not upright.has_transparency_data:
-        return _converted(upright, "RGB")
+        return upright.convert("RGB")
     over_black = Image.new("RGBA", upright.size, (0, 0, 0, 255))
-    over_black.alpha_composite(_converted(upright, "RGBA"))
+    over_black.alpha_composite(upright.convert("RGBA"))
     return over_black.convert("RGB")
 
 
@@ -165,18 +165,11 @@ def _require_depth(image: Image.Image, bit_depth: int | None) -> None:
         raise UnreadableError(f"16-bit colour, which dataset.bit_depth={bit_depth} cannot scale: save it with 8 bits")
 
 
-def _converted(image: Image.Image, mode: str) -> Image.Image:
-    try:
-        return image.convert(mode)
-    except ValueError as error:
-        raise UnreadableError(f"of the colour space {image.mode}: save it as RGB") from error
-
-
 def _mask_levels(mask: Image.Image) -> NDArray[Any]:
     """Return one value per pixel [H, W]: the brightest channel, 0 where it is transparent."""
     if mask.mode.startswith(("I", "F")):
         return np.asarray(mask)
-    rgba = np.asarray(_converted(mask, "RGBA"))
+    rgba = np.asarray(mask.convert("RGBA"))
     levels: NDArray[Any] = np.where(rgba[..., 3] > 127, rgba[..., :3].max(axis=2), 0)
     if mask.mode == "P":
         indices = np.asarray(mask)

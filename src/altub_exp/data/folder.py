@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,18 +47,17 @@ class Folders:
         """
         folder = root / category
         parts = [self.train_dir, self.normal_dir, self.defect_dir, *([] if self.mask_dir is None else [self.mask_dir])]
-        places = [folder / part for part in parts]
+        places = [Path(os.path.normpath(folder / part)) for part in parts]
 
         def files(place: Path) -> list[Path]:
-            inner = [other for other in places if other != place]
-            return image_files(place, without=[other for other in inner if other.is_relative_to(place)])
+            return image_files(place, without=[other for other in places if place in other.parents])
 
-        masks = {} if self.mask_dir is None else _masks(folder / self.mask_dir, files(folder / self.mask_dir))
-        train = tuple(Sample(file, GOOD) for file in files(folder / self.train_dir))
-        test = [Sample(file, GOOD) for file in files(folder / self.normal_dir)]
-        defective = folder / self.defect_dir
-        for file in files(defective):
-            name = file.relative_to(defective)
+        train_dir, normal_dir, defect_dir, *mask_dir = places
+        masks = _masks(mask_dir[0], files(mask_dir[0])) if mask_dir else {}
+        train = tuple(Sample(file, GOOD) for file in files(train_dir))
+        test = [Sample(file, GOOD) for file in files(normal_dir)]
+        for file in files(defect_dir):
+            name = file.relative_to(defect_dir)
             kind = kind_of_defect(name.parts[0]) if len(name.parts) > 1 else "defective"
             test.append(Sample(file, kind, masks.get(name.with_suffix(""))))
         return ImageSet(dataset or "folder", category, folder, train, tuple(test), tuple(places))

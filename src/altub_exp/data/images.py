@@ -178,4 +178,4 @@ def resize(image: Image.Image, size: int, interpolation: str) -> Tensor:
 
 
 def _channels_first(pixels: NDArray[np.uint8]) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
