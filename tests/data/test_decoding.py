@@ -139,6 +139,18 @@ def test_a_scratch_of_one_pixel_is_kept_where_resizing_would_drop_it(tmp_path, c
     assert caplog.text == ""
 
 
+def test_check_names_a_mask_of_another_size_beside_other_findings(tmp_path):
+    Image.new("L", (4, 3), 255).save(tmp_path / "m.png")
+    Image.new("L", (3, 4)).save(tmp_path / "i.png")
+    (tmp_path / "j.png").write_bytes(b"no image")
+    refused, _ = findings(
+        set_of(Sample(tmp_path / "i.png", "hole", tmp_path / "m.png"), Sample(tmp_path / "j.png", "good"))
+    )
+    assert len(refused) == 2
+    assert "j.png cannot be read (damaged" in refused[0]
+    assert "m.png has 4×3 pixels, its image" in refused[1]
+
+
 def test_the_mask_of_a_turned_image_fits_it_as_it_is_seen(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6

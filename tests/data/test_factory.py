@@ -116,7 +116,8 @@ def test_a_bad_file_is_one_sentence_of_check_and_train_before_any_training(tmp_p
     words = cases[name].words
     findings = [line for line in check(tmp_path, status=1).splitlines() if line.startswith("✗")]
     assert len(findings) == 1
-    (sentence,) = train(tmp_path, status=1).splitlines()
+    *warnings, sentence = train(tmp_path, status=1).splitlines()
+    assert all("weights are random" in warning for warning in warnings)
     assert sentence.startswith("error: 1 image files cannot be read (")
     for said in (*findings, sentence):
         assert words in said

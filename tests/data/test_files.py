@@ -10,7 +10,7 @@ from PIL import Image
 from altub_exp.data import btad, list_categories, mvtec, open_category
 from altub_exp.data.files import image_files
 from altub_exp.data.folder import Folders
-from altub_exp.detector.predictions import find_images
+from altub_exp.detector.predictions import find_images, left_out
 from altub_exp.errors import UserError
 
 OWN = Folders("train", "test/normal", "test/defective", "masks")
@@ -158,13 +158,17 @@ def loop_to_its_parent(folder):
     (folder / "inner/loop").symlink_to("..")
 
 
+def loop_to_all(folder):
+    (folder / "loop").symlink_to(folder.parent)
+
+
 def two_links(folder):
     (folder / "inner").mkdir()
     save(folder / "inner/3.png")
     (folder / "link").symlink_to("inner")
 
 
-@pytest.mark.parametrize("link", [loop_to_itself, two_loops, loop_to_its_parent, two_links])
+@pytest.mark.parametrize("link", [loop_to_itself, two_loops, loop_to_its_parent, loop_to_all, two_links])
 def test_a_folder_is_read_once_however_many_links_lead_to_it(part, link):
     link(part / "train")
     expected = 3 if link is two_links else 2
@@ -225,6 +229,39 @@ def test_a_root_that_may_not_be_read_is_one_sentence(compose, part, monkeypatch)
 def test_a_category_with_a_name_that_no_file_can_have_is_one_sentence(compose, part):
     with pytest.raises(UserError, match="file name too long"):
         open_category(compose("dataset=folder", f"dataset.root={part.parent}", f"dataset.category={'a' * 300}").dataset)
+
+
+def test_other_contents_of_the_same_size_and_time_are_other_images(part):
+    before = read(part).fingerprint()
+    file = part / "train/1.bmp"
+    (part / "train/1.png").unlink()
+    prints = set()
+    for value in (1, 2):
+        save(file, value)
+        os.utime(file, (10**9, 10**9))
+        prints.add((file.stat().st_size, read(part).fingerprint()))
+    assert len({size for size, _ in prints}) == 1
+    assert len(prints | {(0, before)}) == 3
+    (part / "masks/hole/1.png").write_bytes((part / "masks/hole/1.png").read_bytes() + b"\0")
+    assert read(part).fingerprint() not in {fingerprint for _, fingerprint in prints}
+
+
+def test_no_images_to_train_on_names_the_files_that_are_there(part):
+    for number in (1, 2):
+        (part / f"train/{number}.png").rename(part / f"train/{number}.heic")
+    with pytest.raises(UserError, match=r"no normal images .*\.jfif.*2 files are not used: .*1\.heic"):
+        read(part)
+    with pytest.raises(UserError, match=r"train holds no images: files with .*\.png.* are read"):
+        find_images([part / "train"])
+
+
+def test_predict_names_the_files_that_it_leaves_out_and_takes_named_files_as_they_are(part):
+    assert left_out([part / "train", part / "train/1.png"]) == []
+    (part / "train/inner").mkdir()
+    (part / "train/inner/1.heic").write_bytes(b"content")
+    assert left_out([part]) == [f"1 files have no suffix of an image and are left out: {part / 'train/inner/1.heic'}"]
+    (part / "endless.png").symlink_to("/dev/zero")
+    assert [str(item.name) for item in find_images([part / "endless.png"])] == ["endless"]
 
 
 def test_names_of_any_encoding_are_listed_and_told_apart(part):

@@ -39,8 +39,8 @@ VERIFY = """examples:
   python -m altub_exp.data --layout elpv                  # the installed package
   python -m altub_exp.data ~/images --layout folder --defect-dir test/broken
 
-Every image and mask is decoded. The exit status is 1 if a file is missing or damaged, or if the numbers of images
-differ from those of the published data set."""
+Every image and mask is read as a run reads it. The exit status is 1 if a run would refuse a file, or if the numbers of
+images differ from those of the published data set. Notes are what a run warns of: copies, empty masks, unused files."""
 
 WEIGHTS = """examples:
   python -m altub_exp.data weights                        # those of the paper: r18 wrn50 deit cait

@@ -22,6 +22,8 @@ SUFFIXES = {
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".tif", ".tiff"),
     *(".webp", ".gif", ".pgm", ".ppm", ".pbm", ".pnm"),
 }
+READ_SUFFIXES = ", ".join(sorted(SUFFIXES))
+
 OF_THE_SYSTEM = {"thumbs.db", "desktop.ini"}
 """Files that Windows adds to folders of images."""
 
@@ -48,7 +50,8 @@ def image_files(folder: Path, without: Collection[Path] = ()) -> list[Path]:
 def files_below(folder: Path, without: Collection[Path] = ()) -> list[Path]:
     """Return the files in and below a folder that are not hidden, in natural order (2 before 10); [] without a folder.
 
-    A folder's own files come first. Each folder is read once, however many links lead to it.
+    A folder's own files come first. Each folder is read once, however many links lead to it; links to a folder above
+    the given one are not followed.
 
     Args:
         folder: the folder.
@@ -57,8 +60,10 @@ def files_below(folder: Path, without: Collection[Path] = ()) -> list[Path]:
     Raises:
         OSError: a folder cannot be read.
     """
-    seen = {_identity(path) for path in without if path.is_dir()}
-    return list(_below(folder, seen)) if folder.is_dir() else []
+    if not folder.is_dir():
+        return []
+    above = folder.resolve().parents
+    return list(_below(folder, {_identity(path) for path in (*without, *above) if path.is_dir()}))
 
 
 def _below(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from altub_exp.data.decoding import read_mask, read_rgb
-from altub_exp.data.files import attempts, complain_about, for_each, named, printable
+from altub_exp.data.files import UnreadableError, attempts, complain_about, for_each, named, printable
 from altub_exp.data.samples import ImageSet, Sample
 from altub_exp.errors import UserError
 from altub_exp.machine.terminal import log
@@ -136,14 +136,15 @@ def findings(
     """
     samples = images.train + images.test
     masked = [sample for sample in images.test if sample.mask is not None]
-    marks: dict[int, bool] = {}
-    refused: list[str] = []
 
     def mark(sample: Sample) -> bool:
-        return bool(read_mask(sample).any())
+        try:
+            return bool(read_mask(sample).any())
+        except UserError as error:
+            raise UnreadableError(str(error).removesuffix(".")) from error
 
     _, failures = attempts(lambda sample: read_rgb(sample.image, bit_depth), samples, tick)
-    refused += [f"{printable(samples[row].image)} cannot be read ({reason})" for row, reason in failures.items()]
+    refused = [f"{printable(samples[row].image)} cannot be read ({reason})" for row, reason in failures.items()]
     marks, failures = attempts(mark, masked, tick)
     refused += [f"{printable(str(masked[row].mask))} cannot be read ({reason})" for row, reason in failures.items()]
     try:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from altub_exp.data.digests import content_digests
-from altub_exp.data.files import complain_about, files_below, named, printable
+from altub_exp.data.files import READ_SUFFIXES, complain_about, files_below, named, printable
 from altub_exp.errors import UserError
 
 GOOD = "good"
@@ -34,7 +34,7 @@ class Sample:
         image: its file.
         kind: ``good``, or the name of its kind of defect.
         mask: the file of its mask; None if it has none.
-        class_ids: True if the mask holds ids of kinds of defect (0: none), False if it is white where the defect is.
+        class_ids: True if the mask certainly holds ids of kinds of defect (0: none), False if its values decide.
     """
 
     image: Path
@@ -125,7 +125,11 @@ class ImageSet:
         if twice := [file for file, count in Counter(self.files()).items() if count > 1]:
             raise complain_about("files that are used twice", twice, "Give each image one place and one mask.")
         if not self.train:
-            raise UserError(f"{self.root} has no normal images to train on: put them where the layout expects them.")
+            others = "".join(f" ({sentence})" for sentence in self.left_out())
+            raise UserError(
+                f"{self.root} has no normal images to train on: put them where the layout expects them, as "
+                f"{READ_SUFFIXES}{others}."
+            )
         present = {sample.defective for sample in self.test}
         for defective, word in ((False, "normal"), (True, "defective")):
             if defective not in present:

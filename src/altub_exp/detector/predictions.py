@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,7 +13,18 @@ from rich.progress import track
 from torch import Tensor
 
 from altub_exp.data.decoding import read_rgb
-from altub_exp.data.files import DAMAGED, INVALID, image_files, printable, reading, reason_of
+from altub_exp.data.files import (
+    DAMAGED,
+    INVALID,
+    READ_SUFFIXES,
+    SUFFIXES,
+    files_below,
+    image_files,
+    named,
+    printable,
+    reading,
+    reason_of,
+)
 from altub_exp.data.images import resize
 from altub_exp.detector.inference import Detector
 from altub_exp.errors import UserError
@@ -68,6 +80,12 @@ def _read(batch: Sequence[Item], detector: Detector) -> tuple[list[Tensor], list
     return pixels, errors
 
 
+def left_out(places: Sequence[Path]) -> list[str]:
+    """Return a sentence about the files in and below the given folders that :func:`find_images` leaves out, if any."""
+    files = [file for place in places for file in files_below(place) if file.suffix.lower() not in SUFFIXES]
+    return [f"{len(files)} files have no suffix of an image and are left out: {named(files)}"] if files else []
+
+
 def find_images(places: Sequence[Path]) -> list[Item]:
     """List the given images and those in and below the given folders, in natural order.
 
@@ -76,13 +94,13 @@ def find_images(places: Sequence[Path]) -> list[Item]:
     """
     files: list[tuple[Path, Path]] = []
     for place in places:
-        if place.is_dir():
+        if os.path.isdir(place):
             with reading():
                 inside = image_files(place)
             if not inside:
-                raise UserError(f"{printable(place)} holds no images.")
+                raise UserError(f"{printable(place)} holds no images: files with {READ_SUFFIXES} are read.")
             files += [(file, file.relative_to(place)) for file in inside]
-        elif place.is_file():
+        elif os.path.lexists(place):  # what is no image gets a row that says so
             files.append((place, Path(place.name)))
         else:
             raise UserError(f"There is no file or folder {printable(place)}.")
