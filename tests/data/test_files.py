@@ -264,7 +264,7 @@ def test_predict_names_the_files_that_it_leaves_out_and_takes_named_files_as_the
     assert [str(item.name) for item in find_images([part / "endless.png"])] == ["endless"]
 
 
-def test_names_of_any_encoding_are_listed_and_told_apart(part):
+def test_names_of_any_encoding_are_listed_and_distinguished(part):
     before = read(part).fingerprint()
     for name in (b"M\xfcnze.png", b"M\xfdnze.png"):
         save(part / "train" / os.fsdecode(name))

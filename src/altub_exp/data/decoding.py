@@ -67,7 +67,7 @@ def read_mask(sample: Sample) -> NDArray[np.bool_]:
 
     Raises:
         UserError: the mask differs in size from its image.
-        UnreadableError: the mask has values that cannot be told apart; the text is the reason.
+        UnreadableError: the mask is several images, or its values are ambiguous; the text is the reason.
         OSError: or another of :data:`~altub_exp.data.files.INVALID`: a file is damaged or cannot be read.
     """
     assert sample.mask is not None

@@ -102,7 +102,7 @@ def load_masks(samples: Sequence[Sample], size: int) -> Tensor:
         if sample.mask is None:
             return np.zeros((size, size), dtype=np.bool_), False, False
         mask = read_mask(sample)
-        small = np.asarray(Image.fromarray(mask).resize((size, size), Image.Resampling.NEAREST))
+        small = np.asarray(Image.fromarray(mask.astype(np.uint8)).resize((size, size), Image.Resampling.NEAREST)) > 0
         rows, columns = np.nonzero(mask)
         vanishes = len(rows) > 0 and not small.any()
         if vanishes:
@@ -121,7 +121,7 @@ def load_masks(samples: Sequence[Sample], size: int) -> Tensor:
             len(thin),
             named(thin),
         )
-    return torch.stack([torch.from_numpy(small.copy()) for small, _, _ in loaded])
+    return torch.stack([torch.from_numpy(small) for small, _, _ in loaded])
 
 
 def findings(
