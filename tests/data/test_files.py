@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from altub_exp.config.check import check
 from altub_exp.data import btad, list_categories, mvtec, open_category
 from altub_exp.data.files import image_files
 from altub_exp.data.folder import Folders
 from altub_exp.detector.predictions import find_images, left_out
 from altub_exp.errors import UserError
+from altub_exp.runs.identity import run_path
 
 OWN = Folders("train", "test/normal", "test/defective", "masks")
 
@@ -244,6 +246,16 @@ def test_other_contents_of_the_same_size_and_time_are_other_images(part):
     assert len(prints | {(0, before)}) == 3
     (part / "masks/hole/1.png").write_bytes((part / "masks/hole/1.png").read_bytes() + b"\0")
     assert read(part).fingerprint() not in {fingerprint for _, fingerprint in prints}
+
+
+def test_bits_are_part_of_a_run_s_identity_and_checked(compose):
+    paths = set()
+    for bits in ("null", "12", "16"):
+        paths.add(run_path(compose("dataset=folder", "dataset.category=part", f"dataset.bit_depth={bits}"), "0" * 32))
+    assert len(paths) == 3
+    for bits in (7, 17):
+        with pytest.raises(UserError, match=rf"^dataset\.bit_depth={bits}"):
+            check(compose("dataset=folder", "dataset.category=part", f"dataset.bit_depth={bits}"))
 
 
 def test_no_images_to_train_on_names_the_files_that_are_there(part):

@@ -59,7 +59,7 @@ def content_digests(files: Sequence[Path], folder: Path | None) -> dict[Path, st
             new[path] = entry
     _hashed.update(new)
     if folder is not None and any(known.get(path) != entry for path, entry in new.items()):
-        with contextlib.suppress(OSError):  # the table only saves time
+        with contextlib.suppress(OSError, NotImplementedError):  # the table only saves time
             _keep(folder, new)
     return digests
 
