@@ -42,6 +42,7 @@ def hashed(monkeypatch):
 def files(tmp_path):
     made = [tmp_path / "images" / name for name in ("a.png", "b.png", os.fsdecode(b"\xfc\n.png"))]
     made[0].parent.mkdir()
+    (tmp_path / "cache").mkdir()
     for file in made:
         file.write_bytes(os.fsencode(file.name))
     return made
@@ -65,7 +66,13 @@ def test_without_a_folder_the_process_remembers(files, tmp_path, hashed):
     content_digests(files, None)
     content_digests(files, None)
     assert len(hashed()) == 3
-    assert [path.name for path in tmp_path.iterdir()] == ["images"]
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_the_folder_of_the_table_is_not_made_for_it(files, tmp_path, hashed):
+    (tmp_path / "cache").rmdir()
+    content_digests(files, tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
 
 
 def test_a_file_that_has_just_changed_is_not_remembered(files, tmp_path, hashed, monkeypatch):
@@ -73,7 +80,7 @@ def test_a_file_that_has_just_changed_is_not_remembered(files, tmp_path, hashed,
     for _ in range(2):
         content_digests(files, tmp_path / "cache")
     assert len(hashed()) == 6
-    assert not (tmp_path / "cache").exists()
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -98,7 +105,7 @@ def test_a_damaged_table_is_made_anew(files, tmp_path, hashed, damage):
 
 
 def test_a_folder_that_cannot_be_written_costs_only_time(files, tmp_path, hashed):
-    (tmp_path / "cache").write_text("a file")
+    (tmp_path / "cache" / digests.TABLE).mkdir()
     assert len(content_digests(files, tmp_path / "cache")) == 3
 
 
@@ -111,6 +118,7 @@ def test_what_is_gone_leaves_the_table(files, tmp_path, hashed):
 
 
 def test_many_processes_write_one_table(tmp_path, hashed):
+    (tmp_path / "cache").mkdir()
     files = [tmp_path / f"{number}.png" for number in range(40)]
     for file in files:
         file.write_bytes(file.name.encode())

@@ -36,7 +36,8 @@ def content_digests(files: Sequence[Path], folder: Path | None) -> dict[Path, st
 
     Args:
         files: the files.
-        folder: where the table is kept; None: only this process remembers the digests.
+        folder: where the table is kept once the folder exists: a command that fails at its start leaves nothing. None:
+            only this process remembers the digests.
 
     Raises:
         UserError: some files cannot be read.
@@ -58,7 +59,7 @@ def content_digests(files: Sequence[Path], folder: Path | None) -> dict[Path, st
         if is_kept:
             new[path] = entry
     _hashed.update(new)
-    if folder is not None and any(known.get(path) != entry for path, entry in new.items()):
+    if folder is not None and folder.is_dir() and any(known.get(path) != entry for path, entry in new.items()):
         with contextlib.suppress(OSError, NotImplementedError):  # the table only saves time
             _keep(folder, new)
     return digests
@@ -77,7 +78,6 @@ def _table(folder: Path) -> dict[str, Entry]:
 
 def _keep(folder: Path, new: dict[str, Entry]) -> None:
     """Add entries to the table, and drop those of files that are gone."""
-    folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f".{TABLE}.lock"):
         kept = {path: entry for path, entry in _table(folder).items() if os.path.exists(path)}
         entries = json.dumps(kept | new)  # escapes names of any encoding
