@@ -59,7 +59,7 @@ def run_experiment(config: Config) -> RunState:
     check_parts(config)
     device = prepare_device(config.device, config.threads, config.precision)
     uri = resolve_uri(config.tracking.uri)
-    images = open_category(config.dataset)
+    images = open_category(config.dataset, config.cache.dir)
     folder = RunFolder(run_path(config, images.fingerprint()))
     with writing_to(folder.path):
         return compute(config, images, folder, device, uri)
@@ -129,7 +129,11 @@ def load_run_data(config: Config, images: ImageSet, device: torch.device) -> Run
     """
     if config.backbone.weights == "random":
         log.warning("The backbone's weights are random, as requested: its features are untrained.")
-    size, interpolation = config.dataset.image_size, config.dataset.interpolation
+    size, interpolation, bit_depth = config.dataset.image_size, config.dataset.interpolation, config.dataset.bit_depth
+    if bit_depth is not None:
+        log.info("16-bit images are read with dataset.bit_depth=%d: the value %d is white", bit_depth, 2**bit_depth - 1)
+    for sentence in images.copies() + images.left_out():
+        log.warning("%s.", sentence)
     masks = load_masks(images.test, size).numpy() if images.has_masks else None
     train, test = build_features(config, images, device, weights_fingerprint(config.backbone.weights))
     if config.cache.dir is not None:
@@ -137,7 +141,8 @@ def load_run_data(config: Config, images: ImageSet, device: torch.device) -> Run
         cached, total = sum(maps.from_cache for maps in parts), sum(len(maps) for maps in parts)
         log.info("features of %d of %d images were in the cache %s", cached, total, config.cache.dir)
     rows = shown_rows(images.test)
-    pictures = dict(zip(rows, load_images([images.test[row] for row in rows], size, interpolation), strict=True))
+    shown = load_images([images.test[row] for row in rows], size, interpolation, bit_depth)
+    pictures = dict(zip(rows, shown, strict=True))
     defective = np.array([sample.defective for sample in images.test])
     good = torch.from_numpy(np.flatnonzero(~defective))
     return RunData(train, TestSet(test, defective, masks, size), good, pictures)

@@ -87,7 +87,7 @@ def write_normality(folder: RunFolder, detector: Detector, device: torch.device,
 
     config = load_config(folder.config)
     config.dataset.root = root or config.dataset.root
-    images = open_category(config.dataset)
+    images = open_category(config.dataset, config.cache.dir)
     if images.fingerprint() != (folder.status() or {}).get("data"):
         raise UserError(f"{images.root} holds other images than those of the run {folder.path}: name theirs by --root.")
     data = load_run_data(config, images, device)

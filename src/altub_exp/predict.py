@@ -33,18 +33,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _predict(options: argparse.Namespace) -> int:
     logging.getLogger("altub_exp").addHandler(logging.NullHandler())
     from altub_exp.detector.inference import load_detector
-    from altub_exp.detector.predictions import find_images, score
+    from altub_exp.detector.predictions import find_images, left_out, score
     from altub_exp.machine.device import prepare_device  # after the parser: --help needs no torch
 
     table = options.output / "scores.csv"
     items = find_images(options.images)
+    for sentence in left_out(options.images):
+        print(f"note: {sentence}", file=sys.stderr)
     if table.exists() and not options.overwrite:
         raise UserError(f"{table} exists: give another folder with --output, or --overwrite.")
     detector = load_detector(options.run, prepare_device(Device(options.device)), options.weights)
     options.output.mkdir(parents=True, exist_ok=True)
     broken = 0
     try:
-        with table.open("w", newline="", encoding="utf-8") as file:
+        with table.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:  # names as they are
             rows = csv.DictWriter(file, ["file", "score", "map", "overlay", "error"])
             rows.writeheader()
             for row in score(detector, items, options.output, options.maps, options.overlays):

@@ -316,10 +316,12 @@ def holds_a_lock(pid, folder):
 
 
 def test_the_recipe_tells_apart_whatever_changes_a_map():
-    def recipe(name="resnet18.tv_in1k", stages=(1, 2), final_norm=False, size=32, interpolation="bilinear", seed=0):
+    def recipe(
+        name="resnet18.tv_in1k", stages=(1, 2), final_norm=False, size=32, interpolation="bilinear", seed=0, bits=None
+    ):
         backbone = Backbone(name, list(stages), weights="random", final_norm=final_norm, seed=seed)
         model = model_facts(name, stages, final_norm, CPU)
-        return digest({**model, "state": state_sha256(backbone), **image_facts(size, interpolation)})
+        return digest({**model, "state": state_sha256(backbone), **image_facts(size, interpolation, bits)})
 
     assert recipe() == recipe()
     others = [
@@ -328,8 +330,10 @@ def test_the_recipe_tells_apart_whatever_changes_a_map():
         recipe(size=64),
         recipe(interpolation="antialias"),
         recipe(seed=1),
+        recipe(bits=12),
+        recipe(bits=16),  # without the key, dark images are refused
     ]
-    assert len({recipe(), *others}) == 6
+    assert len({recipe(), *others}) == 8
 
 
 def test_the_backbone_is_built_once_for_weights_that_are_known(tmp_path, cache):

@@ -123,14 +123,15 @@ def test_failing_and_half_done_runs(undisturbed, tmp_path):
     image = next((tmp_path / "data/synthetic/fabric/train/good").glob("*.png"))
     size = image.stat().st_size
     whole = image.read_bytes()
-    image.write_bytes(bytes(size))  # the same names and sizes: the same runs
+    image.write_bytes(bytes(size))  # other contents: other runs
 
     _, stderr = run(tmp_path, *SWEEP, expect=1)
-    assert "3 runs: 2 new, 1 half-done; 3 to compute." in stderr
+    assert "3 runs: 3 new; 3 to compute." in stderr
     assert stderr.count("cannot be read (damaged or truncated)") == 3
     assert "3 runs: 3 failed." in stderr
     image.write_bytes(whole)
     _, stderr = run(tmp_path, *SWEEP, "sweep.retry_failed=true")
+    assert "3 runs: 2 new, 1 half-done; 3 to compute." in stderr
     assert "3 runs: 3 finished." in stderr
     for mine, theirs in zip(folders(tmp_path), (one, two, three), strict=True):
         assert mine.name == theirs.name

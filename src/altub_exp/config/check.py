@@ -40,6 +40,8 @@ def check(config: Config) -> None:
     for key, (value, least) in at_least.items():
         if value < least:
             raise UserError(f"{key}={value} is too small: give at least {least}.")
+    if config.dataset.bit_depth is not None and not 8 <= config.dataset.bit_depth <= 16:
+        raise UserError(f"dataset.bit_depth={config.dataset.bit_depth}: 16-bit images hold values of 8 to 16 bits.")
     if not config.latent_memory_gb > 0:
         raise UserError(f"latent_memory_gb={config.latent_memory_gb} is too small: give a number above 0.")
     if not config.cache.max_gb > 0:

@@ -171,6 +171,7 @@ class DatasetConfig:
     categories: list[str] | None
     image_size: int
     interpolation: Interpolation
+    bit_depth: int | None
     rotation: float
 
 

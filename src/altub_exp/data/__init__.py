@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from altub_exp.config.schema import DatasetConfig, ElpvConfig, FolderConfig, SyntheticConfig
 from altub_exp.data import btad, elpv, mvtec, synthetic, visa
+from altub_exp.data.files import reading
 from altub_exp.data.folder import Folders
 from altub_exp.data.images import load_images, load_masks
 from altub_exp.data.layout import DiskLayout
@@ -23,13 +25,18 @@ LAYOUTS: dict[str, DiskLayout] = {
 }
 
 
-def open_category(dataset: DatasetConfig) -> ImageSet:
+def open_category(dataset: DatasetConfig, cache: str | None = None) -> ImageSet:
     """Return the images of the category that the configuration names; built-in ones are drawn on first use.
 
     For ``dataset=elpv`` the licence is printed too, once in a process.
 
+    Args:
+        dataset: names the category.
+        cache: the folder where the digests of files are kept; None: only this process remembers them.
+
     Raises:
-        UserError: the category is ``all`` or unknown, or its images are missing, incomplete or laid out differently.
+        UserError: the category is ``all`` or unknown, or its images are missing, incomplete or laid out differently, or
+            a folder cannot be read.
     """
     if dataset.category == "all":
         raise UserError(
@@ -46,7 +53,9 @@ def open_category(dataset: DatasetConfig) -> ImageSet:
             seed=dataset.seed,
         )
         synthetic.draw(root, dataset.category, drawing)
-    images = _layout(dataset).read(root, dataset.category, dataset.name)
+    with reading():
+        images = _layout(dataset).read(root, dataset.category, dataset.name)
+    images = replace(images, cache=None if cache is None else Path(cache).expanduser())
     if isinstance(dataset, ElpvConfig):
         elpv.print_licence()
     return images
@@ -56,7 +65,8 @@ def list_categories(dataset: DatasetConfig) -> list[str]:
     """Return the categories that ``all`` stands for: those of the configuration, otherwise those on disk."""
     if dataset.categories is not None:
         return dataset.categories
-    return _layout(dataset).categories(_root(dataset))
+    with reading():
+        return _layout(dataset).categories(_root(dataset))
 
 
 def _root(dataset: DatasetConfig) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from altub_exp.data import LAYOUTS, elpv
 from altub_exp.data.downloads import TABLE, read_downloads
+from altub_exp.data.files import reading
 from altub_exp.data.folder import Folders
 from altub_exp.data.verify import choose_layout, report
 from altub_exp.errors import UserError, did_you_mean
@@ -38,8 +39,8 @@ VERIFY = """examples:
   python -m altub_exp.data --layout elpv                  # the installed package
   python -m altub_exp.data ~/images --layout folder --defect-dir test/broken
 
-Every image and mask is decoded. The exit status is 1 if a file is missing or damaged, or if the numbers of images
-differ from those of the published data set."""
+Every image and mask is read as a run reads it. The exit status is 1 if a run would refuse a file, or if the numbers of
+images differ from those of the published data set. Notes are what a run warns of: copies, empty masks, unused files."""
 
 WEIGHTS = """examples:
   python -m altub_exp.data weights                        # those of the paper: r18 wrn50 deit cait
@@ -86,7 +87,9 @@ def _verify(options: argparse.Namespace) -> int:
     elif options.root is None:
         raise UserError("Name the folder to verify: python -m altub_exp.data DIR.")
     root = options.root.expanduser() if options.root else elpv.package_data()
-    return int(bool(report(root, choose_layout(root, options.layout, folders), options.category)))
+    with reading():
+        layout = choose_layout(root, options.layout, folders)
+        return int(bool(report(root, layout, options.category, options.bit_depth)))
 
 
 def _weights(options: argparse.Namespace) -> int:
@@ -131,6 +134,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     verify.add_argument("--layout", choices=[*LAYOUTS, "folder"], default="mvtec", help="default: %(default)s")
     verify.add_argument("--category", help="verify this category only")
+    verify.add_argument(
+        "--bit-depth", type=int, choices=range(8, 17), metavar="BITS", help="as dataset.bit_depth of the runs, 8 to 16"
+    )
     defaults = {"train": "train", "normal": "test/normal", "defect": "test/defective", "mask": "masks"}
     for name, default in defaults.items():
         verify.add_argument(f"--{name}-dir", default=default, help="for --layout folder (default: %(default)s)")

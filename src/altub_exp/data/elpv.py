@@ -10,8 +10,9 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from altub_exp.data.files import complain_about, natural
 from altub_exp.data.layout import Published
-from altub_exp.data.samples import GOOD, ImageSet, Sample, complain_about, natural
+from altub_exp.data.samples import GOOD, ImageSet, Sample
 from altub_exp.errors import UserError
 from altub_exp.machine.disk import package_folder
 from altub_exp.machine.terminal import console

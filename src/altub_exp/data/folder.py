@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from altub_exp.data.samples import GOOD, ImageSet, Sample, complain_about, image_files, subfolders
+from altub_exp.data.files import complain_about, image_files, subfolders
+from altub_exp.data.samples import GOOD, ImageSet, Sample, kind_of_defect
 from altub_exp.errors import UserError, did_you_mean
 
 
@@ -36,16 +38,29 @@ class Folders:
         return [path.name for path in subfolders(root)]
 
     def listed(self, root: Path, category: str, dataset: str | None = None) -> ImageSet:
-        """Return the images of one category as they are on disk, unchecked; missing folders count as empty."""
+        """Return the images of one category as they are on disk, unchecked; missing folders count as empty.
+
+        A folder that lies in another one, as ``test/normal`` in ``test``, is no part of that one.
+
+        Raises:
+            UserError: an image has two masks.
+        """
         folder = root / category
-        masks = _masks(folder / self.mask_dir) if self.mask_dir is not None else {}
-        train = tuple(Sample(file, GOOD) for file in image_files(folder / self.train_dir))
-        test = [Sample(file, GOOD) for file in image_files(folder / self.normal_dir)]
-        defective = folder / self.defect_dir
-        for place, kind in [("", "defective"), *((path.name, path.name) for path in subfolders(defective))]:
-            files = image_files(defective / place)
-            test += [Sample(file, kind, masks.get(str(Path(place, file.stem)))) for file in files]
-        return ImageSet(dataset or "folder", category, folder, train, tuple(test))
+        parts = [self.train_dir, self.normal_dir, self.defect_dir, *([] if self.mask_dir is None else [self.mask_dir])]
+        places = [Path(os.path.normpath(folder / part)) for part in parts]
+
+        def files(place: Path) -> list[Path]:
+            return image_files(place, without=[other for other in places if place in other.parents])
+
+        train_dir, normal_dir, defect_dir, *mask_dir = places
+        masks = _masks(mask_dir[0], files(mask_dir[0])) if mask_dir else {}
+        train = tuple(Sample(file, GOOD) for file in files(train_dir))
+        test = [Sample(file, GOOD) for file in files(normal_dir)]
+        for file in files(defect_dir):
+            name = file.relative_to(defect_dir)
+            kind = kind_of_defect(name.parts[0]) if len(name.parts) > 1 else "defective"
+            test.append(Sample(file, kind, masks.get(name.with_suffix(""))))
+        return ImageSet(dataset or "folder", category, folder, train, tuple(test), tuple(places))
 
     def read(self, root: Path, category: str, dataset: str | None = None) -> ImageSet:
         """Return the images of one category.
@@ -76,10 +91,16 @@ class Folders:
         return images.checked()
 
 
-def _masks(folder: Path) -> dict[str, Path]:
-    """Return {path of the image below its folder, without suffix: mask}."""
-    return {
-        str(place / file.stem.removesuffix("_mask")): file
-        for place in [Path(), *(Path(subfolder.name) for subfolder in subfolders(folder))]
-        for file in image_files(folder / place)
-    }
+def _masks(folder: Path, files: list[Path]) -> dict[Path, Path]:
+    """Return {path of the image below its folder, without suffix: mask}.
+
+    Raises:
+        UserError: an image has two masks.
+    """
+    masks: dict[Path, Path] = {}
+    for file in files:
+        name = file.relative_to(folder).with_name(file.stem.removesuffix("_mask"))
+        if name in masks:
+            raise complain_about("two masks of one image", [masks[name], file], "Remove one of them.")
+        masks[name] = file
+    return masks

@@ -13,8 +13,8 @@ from filelock import FileLock, Timeout
 
 from altub_exp.data import LAYOUTS
 from altub_exp.data.downloads import Archive, Download
+from altub_exp.data.files import subfolders
 from altub_exp.data.layout import DiskLayout, Published
-from altub_exp.data.samples import subfolders
 from altub_exp.data.transfer import check, fetch
 from altub_exp.data.unpacking import unpack
 from altub_exp.data.verify import report

@@ -1,31 +1,28 @@
-"""Decoding of images and masks, several at once, into tensors of the input size."""
+"""Images and masks as tensors of the input size, several decoded at once."""
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from altub_exp.data.samples import Sample, complain_about
+from altub_exp.data.decoding import read_mask, read_rgb
+from altub_exp.data.files import UnreadableError, attempts, complain_about, for_each, named, printable
+from altub_exp.data.samples import ImageSet, Sample
 from altub_exp.errors import UserError
+from altub_exp.machine.terminal import log
 
-T = TypeVar("T")
 PILLOW = {"antialias": Image.Resampling.BILINEAR, "lanczos": Image.Resampling.LANCZOS}
-DAMAGED = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # raised for invalid image files
-REMEDY = "Replace or remove them; python -m altub_exp.data verifies a whole dataset folder."
 
 
-def load_images(samples: Sequence[Sample], size: int, interpolation: str = "bilinear") -> Tensor:
+def load_images(
+    samples: Sequence[Sample], size: int, interpolation: str = "bilinear", bit_depth: int | None = None
+) -> Tensor:
     """Return images resized to a square, whatever their aspect ratio.
 
     Args:
@@ -33,21 +30,26 @@ def load_images(samples: Sequence[Sample], size: int, interpolation: str = "bili
         size: side S in pixels.
         interpolation: ``bilinear`` with two taps (as in OpenCV and anomalib 0.3, without antialiasing), or Pillow's
             ``antialias`` or ``lanczos``.
+        bit_depth: as for :func:`~altub_exp.data.decoding.read_rgb`.
 
     Returns:
         uint8 [N, 3, S, S] on the CPU.
 
     Raises:
-        UserError: some files cannot be decoded.
+        UserError: some files cannot be read.
     """
-    return torch.stack(_each(lambda sample: resize(read_rgb(sample.image), size, interpolation), samples))
+
+    def load(sample: Sample) -> Tensor:
+        return resize(read_rgb(sample.image, bit_depth), size, interpolation)
+
+    return torch.stack(for_each(load, samples, lambda sample: sample.image))
 
 
 class ImageFiles:
     """Images that :func:`load_images` decodes when they are asked for."""
 
-    def __init__(self, samples: Sequence[Sample], size: int, interpolation: str) -> None:
-        self._samples, self._size, self._interpolation = samples, size, interpolation
+    def __init__(self, samples: Sequence[Sample], size: int, interpolation: str, bit_depth: int | None) -> None:
+        self._samples, self._size, self._interpolation, self._bit_depth = samples, size, interpolation, bit_depth
         self._decoded: dict[int, Tensor] = {}
 
     def __len__(self) -> int:
@@ -57,10 +59,10 @@ class ImageFiles:
         """Decode images now and keep them until they are asked for.
 
         Raises:
-            UserError: some files cannot be decoded.
+            UserError: some files cannot be read.
         """
         if rows:
-            pixels = load_images([self._samples[row] for row in rows], self._size, self._interpolation)
+            pixels = load_images([self._samples[row] for row in rows], self._size, self._interpolation, self._bit_depth)
             self._decoded |= dict(zip(rows, pixels, strict=True))
 
     def __getitem__(self, rows: Tensor) -> Tensor:
@@ -68,15 +70,6 @@ class ImageFiles:
         wanted = rows.tolist()
         self.decode([row for row in wanted if row not in self._decoded])
         return torch.stack([self._decoded.pop(row) for row in wanted])
-
-
-def file_digests(samples: Sequence[Sample]) -> list[str]:
-    """Return the SHA-256 of each image's file, in hex digits.
-
-    Raises:
-        UserError: some files cannot be read.
-    """
-    return _each(lambda sample: hashlib.sha256(sample.image.read_bytes()).hexdigest(), samples)
 
 
 def rotate(images: Tensor, degrees: Sequence[float]) -> Tensor:
@@ -93,70 +86,87 @@ def rotate(images: Tensor, degrees: Sequence[float]) -> Tensor:
 
 
 def load_masks(samples: Sequence[Sample], size: int) -> Tensor:
-    """Return True for defective pixels: those above 127 in the mask, or, in masks of class ids, all but 0.
+    """Return True for defective pixels as :func:`~altub_exp.data.decoding.read_mask` does.
 
-    Masks are resized to the nearest pixel. Without a mask, all pixels of an image are False.
+    Masks are resized to the nearest pixel. A defect that vanishes thereby keeps the pixels that it touches, which is
+    logged as a warning. Without a mask, all pixels of an image are False.
 
     Returns:
         bool [N, S, S] on the CPU.
 
     Raises:
-        UserError: a mask cannot be decoded or differs in size from its image.
+        UserError: a mask cannot be read or differs in size from its image, or no mask marks a defect.
     """
 
-    def load(sample: Sample) -> Tensor:
+    def load(sample: Sample) -> tuple[NDArray[np.bool_], bool, bool]:
         if sample.mask is None:
-            return torch.zeros(size, size, dtype=torch.bool)
-        with Image.open(sample.mask) as mask, Image.open(sample.image) as image:
-            if mask.size != ImageOps.exif_transpose(image).size:
-                raise UserError(
-                    f"{sample.mask} has {mask.width}×{mask.height} pixels, its image {sample.image} has "
-                    f"{image.width}×{image.height}: a mask must fit its image."
-                )
-            gray = whiten(mask) if sample.class_ids else eight_bit(mask).convert("L")
-        return torch.from_numpy(np.asarray(gray.resize((size, size), Image.Resampling.NEAREST)) > 127)
+            return np.zeros((size, size), dtype=np.bool_), False, False
+        mask = read_mask(sample)
+        small = np.asarray(Image.fromarray(mask.astype(np.uint8)).resize((size, size), Image.Resampling.NEAREST)) > 0
+        rows, columns = np.nonzero(mask)
+        vanishes = len(rows) > 0 and not small.any()
+        if vanishes:
+            small = np.zeros_like(small)
+            small[rows * size // mask.shape[0], columns * size // mask.shape[1]] = True
+        return small, len(rows) > 0, vanishes
 
-    return torch.stack(_each(load, samples, lambda sample: sample.mask or sample.image))
+    loaded = for_each(load, samples, lambda sample: sample.mask or sample.image)
+    masked = [row for row, sample in enumerate(samples) if sample.mask is not None]
+    for sentence in _empty([samples[row] for row in masked], [loaded[row][1] for row in masked]):
+        log.warning("%s.", sentence)
+    rows = zip(samples, loaded, strict=True)
+    if thin := [sample.mask for sample, (_, _, vanishes) in rows if vanishes and sample.mask is not None]:
+        log.warning(
+            "The defects of %d masks are thinner than a pixel of the input and keep the pixels they touch: %s.",
+            len(thin),
+            named(thin),
+        )
+    return torch.stack([torch.from_numpy(small) for small, _, _ in loaded])
 
 
-def unreadable(files: Sequence[Path], tick: Callable[[], None] = lambda: None) -> list[Path]:
-    """Return the files that cannot be decoded; ``tick`` is called after each file."""
+def findings(
+    images: ImageSet, bit_depth: int | None = None, tick: Callable[[], None] = lambda: None
+) -> tuple[list[str], list[str]]:
+    """Return a sentence about each image and mask that a run would refuse, and about each that it would warn of.
 
-    def is_damaged(file: Path) -> bool:
+    Args:
+        images: the images of a category.
+        bit_depth: as for :func:`~altub_exp.data.decoding.read_rgb`.
+        tick: is called after each file.
+    """
+    samples = images.train + images.test
+    masked = [sample for sample in images.test if sample.mask is not None]
+
+    def mark(sample: Sample) -> bool:
         try:
-            read_rgb(file)
-        except DAMAGED:
-            return True
-        finally:
-            tick()
-        return False
+            return bool(read_mask(sample).any())
+        except UserError as error:
+            raise UnreadableError(str(error).removesuffix(".")) from error
 
-    with ThreadPoolExecutor(_threads()) as pool:
-        return [file for file, damaged in zip(files, pool.map(is_damaged, files), strict=True) if damaged]
+    _, failures = attempts(lambda sample: read_rgb(sample.image, bit_depth), samples, tick)
+    refused = [f"{printable(samples[row].image)} cannot be read ({reason})" for row, reason in failures.items()]
+    marks, failures = attempts(mark, masked, tick)
+    refused += [f"{printable(str(masked[row].mask))} cannot be read ({reason})" for row, reason in failures.items()]
+    try:
+        return refused, _empty([masked[row] for row in marks], list(marks.values()))
+    except UserError as error:
+        return [*refused, str(error)], []
 
 
-def read_rgb(file: Path) -> Image.Image:
-    """Decode an image as 8-bit RGB, turned upright according to its EXIF data.
+def _empty(samples: Sequence[Sample], marks: Sequence[bool]) -> list[str]:
+    """Return a sentence about the masks without a defect, if there are any.
+
+    Args:
+        samples: samples with masks.
+        marks: True for each mask that marks a defect.
 
     Raises:
-        OSError: or another of ``DAMAGED``: the file is damaged or is not an image.
+        UserError: none does.
     """
-    with Image.open(file) as image:
-        image.load()
-        return ImageOps.exif_transpose(eight_bit(image)).convert("RGB")
-
-
-def eight_bit(image: Image.Image) -> Image.Image:
-    """Scale 16-bit grey to 8 bits, which Pillow's own conversion would clip; return other images as they are."""
-    if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image).astype(np.float64) / 257).round().clip(0, 255).astype(np.uint8))
-    return image
-
-
-def whiten(mask: Image.Image) -> Image.Image:
-    """Return white wherever a mask of class ids is not 0; in a palette image the index counts, whatever its colour."""
-    ids = np.asarray(mask if len(mask.getbands()) == 1 else mask.convert("RGB"))
-    return Image.fromarray(np.where(np.atleast_3d(ids).any(axis=2), 255, 0).astype(np.uint8))
+    empty = [sample.mask for sample, marked in zip(samples, marks, strict=True) if sample.mask and not marked]
+    if empty and not any(marks):
+        raise complain_about("No mask marks a defect", empty, "Save them with 0 and 255, white where the defect is.")
+    return [f"{len(empty)} masks mark no defect: {named(empty)}"] if empty else []
 
 
 def resize(image: Image.Image, size: int, interpolation: str) -> Tensor:
@@ -169,26 +179,4 @@ def resize(image: Image.Image, size: int, interpolation: str) -> Tensor:
 
 
 def _channels_first(pixels: NDArray[np.uint8]) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
-
-
-def _each(
-    load: Callable[[Sample], T], samples: Sequence[Sample], file: Callable[[Sample], Path] = lambda sample: sample.image
-) -> list[T]:
-    """Load something from a file of each sample; files that fail are named in one UserError."""
-
-    def attempt(sample: Sample) -> T | Path:
-        try:
-            return load(sample)
-        except DAMAGED:
-            return file(sample)
-
-    with ThreadPoolExecutor(_threads()) as pool:
-        results = list(pool.map(attempt, samples))
-    if damaged := [result for result in results if isinstance(result, Path)]:
-        raise complain_about(f"{len(damaged)} image files cannot be read (damaged or truncated)", damaged, REMEDY)
-    return [result for result in results if not isinstance(result, Path)]
-
-
-def _threads() -> int:
-    return min(16, len(os.sched_getaffinity(0)))
+    return torch.from_numpy(pixels.transpose(2, 0, 1).copy())

@@ -1,17 +1,29 @@
-"""The images of one category, with their kinds and masks, and the files of a folder."""
+"""The images of one category, with their kinds and masks."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
-import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from altub_exp.data.digests import content_digests
+from altub_exp.data.files import READ_SUFFIXES, complain_about, files_below, named, printable
 from altub_exp.errors import UserError
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 GOOD = "good"
+"""The kind of normal images."""
+
+
+def kind_of_defect(name: str) -> str:
+    """Return the kind of the defective images in a folder of this name; one called ``good`` gets another name.
+
+    >>> kind_of_defect("scratch"), kind_of_defect("good")
+    ('scratch', 'good (defective)')
+    """
+    return f"{GOOD} (defective)" if name == GOOD else name
 
 
 @dataclass(frozen=True)
@@ -22,7 +34,7 @@ class Sample:
         image: its file.
         kind: ``good``, or the name of its kind of defect.
         mask: the file of its mask; None if it has none.
-        class_ids: True if the mask holds ids of kinds of defect (0: none), False if it is white where the defect is.
+        class_ids: True if the mask certainly holds ids of kinds of defect (0: none), False if its values decide.
     """
 
     image: Path
@@ -35,6 +47,10 @@ class Sample:
         """True if the image shows a defect."""
         return self.kind != GOOD
 
+    def files(self) -> list[Path]:
+        """Return the image and, if there is one, its mask."""
+        return [self.image] if self.mask is None else [self.image, self.mask]
+
 
 @dataclass(frozen=True)
 class ImageSet:
@@ -46,6 +62,8 @@ class ImageSet:
         root: the category's folder.
         train: normal training images.
         test: normal and defective test images.
+        folders: the folders that are to hold nothing but images and masks of the set.
+        cache: where the digests of the files are kept; None: only this process remembers them.
     """
 
     dataset: str
@@ -53,6 +71,8 @@ class ImageSet:
     root: Path
     train: tuple[Sample, ...]
     test: tuple[Sample, ...]
+    folders: tuple[Path, ...] = ()
+    cache: Path | None = None
 
     @property
     def has_masks(self) -> bool:
@@ -64,28 +84,52 @@ class ImageSet:
         defective = sum(sample.defective for sample in self.test)
         return len(self.train), len(self.test) - defective, defective
 
+    @functools.cached_property
+    def digests(self) -> dict[Path, str]:
+        """SHA-256 of the content of every image and mask, in hex digits.
+
+        Raises:
+            UserError: some files cannot be read.
+        """
+        return content_digests(self.files(), self.cache)
+
     def fingerprint(self) -> str:
-        """Return 32 hex digits over names (relative to the category's folder), sizes, split and kind of all files.
+        """Return 32 hex digits over names (relative to the category's folder), contents, split and kind of all files.
 
         The same files in another place have the same fingerprint; it changes if a file is added, removed, renamed,
-        re-encoded or used for something else.
+        changed or used for something else.
+
+        Raises:
+            UserError: some files cannot be read.
         """
         lines = []
         for split, samples in (("train", self.train), ("test", self.test)):
             for sample in samples:
-                files = [sample.image] if sample.mask is None else [sample.image, sample.mask]
-                sizes = [f"{os.path.relpath(file, self.root)} {file.stat().st_size}" for file in files]
-                lines.append(f"{' '.join([split, sample.kind, *sizes])}\n")
-        return hashlib.blake2b("".join(sorted(lines)).encode(), digest_size=16).hexdigest()
+                line = [os.fsencode(split), os.fsencode(sample.kind)]
+                for file in sample.files():
+                    line += [os.fsencode(os.path.relpath(file, self.root)), self.digests[file].encode()]
+                lines.append(b"\0".join(line))
+        return hashlib.blake2b(b"\n".join(sorted(lines)), digest_size=16).hexdigest()
+
+    def files(self) -> list[Path]:
+        """Return the files of all images and masks."""
+        return [file for sample in self.train + self.test for file in sample.files()]
 
     def checked(self) -> ImageSet:
         """Return the same images if they suffice for training and evaluation.
 
         Raises:
-            UserError: there are no training images, or not both normal and defective test images.
+            UserError: there are no training images, or not both normal and defective test images; a file stands in two
+                places.
         """
+        if twice := [file for file, count in Counter(self.files()).items() if count > 1]:
+            raise complain_about("files that are used twice", twice, "Give each image one place and one mask.")
         if not self.train:
-            raise UserError(f"{self.root} has no normal images to train on: put them where the layout expects them.")
+            others = "".join(f" ({sentence})" for sentence in self.left_out())
+            raise UserError(
+                f"{self.root} has no normal images to train on: put them where the layout expects them, as "
+                f"{READ_SUFFIXES}{others}."
+            )
         present = {sample.defective for sample in self.test}
         for defective, word in ((False, "normal"), (True, "defective")):
             if defective not in present:
@@ -94,32 +138,26 @@ class ImageSet:
                 )
         return self
 
+    def copies(self) -> list[str]:
+        """Return a sentence about images of equal content in different places, if there are any.
 
-def image_files(folder: Path) -> list[Path]:
-    """Return the image files in a folder, but not hidden ones, in natural order (2 before 10); [] without a folder."""
-    if not folder.is_dir():
-        return []
-    files = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file()]
-    return sorted((file for file in files if not file.name.startswith(".")), key=natural)
+        Raises:
+            UserError: some files cannot be read.
+        """
+        places: dict[str, dict[tuple[str, str], Path]] = {}
+        for split, samples in (("train", self.train), ("test", self.test)):
+            for sample in samples:
+                places.setdefault(self.digests[sample.image], {})[split, sample.kind] = sample.image
+        copies = [place for place in places.values() if len(place) > 1]
+        copies.sort(key=lambda place: all(kind == GOOD for _, kind in place))
+        contradictory = sum(len({kind == GOOD for _, kind in place}) > 1 for place in copies)
+        shown = [" = ".join(printable(file) for file in place.values()) for place in copies[:3]]
+        more = f" and {len(copies) - 3} more" if len(copies) > 3 else ""
+        both = f", {contradictory} of them as normal and as defective ones" if contradictory else ""
+        return [f"{len(copies)} images have copies in another place{both}: {', '.join(shown)}{more}"] if copies else []
 
-
-def subfolders(folder: Path) -> list[Path]:
-    """Return the folders in a folder, but not hidden ones, by name; [] without a folder."""
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def natural(path: Path) -> list[tuple[int, int | str]]:
-    """Return a sort key that takes digits as numbers.
-
-    >>> sorted([Path("10.png"), Path("2.png")], key=natural)[0].name
-    '2.png'
-    """
-    return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", path.name)]
-
-
-def complain_about(problem: str, files: list[Path], remedy: str) -> UserError:
-    """Return an error that names up to three of the files."""
-    shown = ", ".join(str(file) for file in files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
-    return UserError(f"{problem}: {shown}. {remedy}")
+    def left_out(self) -> list[str]:
+        """Return a sentence about files in the folders of images that are no part of the set, if there are any."""
+        used = set(self.files())
+        files = [file for folder in self.folders for file in files_below(folder) if file not in used]
+        return [f"{len(files)} files are not used: {named(files)}"] if files else []

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from altub_exp.data.files import complain_about, image_files, subfolders
 from altub_exp.data.layout import Published
-from altub_exp.data.samples import GOOD, ImageSet, Sample, complain_about, image_files, subfolders
+from altub_exp.data.samples import GOOD, ImageSet, Sample, kind_of_defect
 from altub_exp.errors import UserError
 
 
@@ -49,10 +50,13 @@ class Tree:
             if kind.name == self.normal:
                 test += [Sample(file, GOOD) for file in image_files(kind)]
             else:
-                masks = {mask.stem: mask for mask in image_files(folder / "ground_truth" / kind.name)}
-                files = image_files(kind)
-                test += [Sample(file, kind.name, masks.get(file.stem + self.mask_ending)) for file in files]
-        return ImageSet(dataset or self.name, category, folder, train, tuple(test))
+                place = folder / "ground_truth" / kind.name
+                masks = {mask.relative_to(place).with_suffix(""): mask for mask in image_files(place)}
+                for file in image_files(kind):
+                    name = file.relative_to(kind).with_name(file.stem + self.mask_ending)
+                    test.append(Sample(file, kind_of_defect(kind.name), masks.get(name)))
+        places = tuple(folder / part for part in ("train", "test", "ground_truth"))
+        return ImageSet(dataset or self.name, category, folder, train, tuple(test), places)
 
     def read(self, root: Path, category: str, dataset: str | None = None) -> ImageSet:
         """Return the images of one category.

@@ -7,33 +7,38 @@ from pathlib import Path
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
 from altub_exp.data import LAYOUTS
+from altub_exp.data.files import reading
 from altub_exp.data.folder import Folders
-from altub_exp.data.images import unreadable
+from altub_exp.data.images import findings
 from altub_exp.data.layout import DiskLayout
-from altub_exp.data.samples import ImageSet, image_files
+from altub_exp.data.samples import ImageSet
 from altub_exp.errors import UserError
 
 
-def report(root: Path, layout: DiskLayout, category: str | None) -> list[str]:
-    """Print the counts of one category or of all, and the findings; return the findings.
+def report(root: Path, layout: DiskLayout, category: str | None, bit_depth: int | None = None) -> list[str]:
+    """Print the counts of one category or of all, the findings, and notes of what a run warns of; return the findings.
 
     Raises:
-        UserError: there is no such category, or none at all.
+        UserError: there is no such category, or none at all, or a folder cannot be read.
     """
     console = Console()
     if not console.is_terminal:
         console.width = 160
-    categories = choose_categories(root, layout, category)
+    with reading():
+        categories = choose_categories(root, layout, category)
     published = layout.published.counts if layout.published else {}
     table = Table("category", "train", "test good", "test defective", "kinds", "masks", "verdict", box=box.SIMPLE_HEAD)
     findings: list[str] = []
+    notes: list[str] = []
     for name in categories:
-        wrong = verify(root, name, layout, console)
+        wrong, noted = verify(root, name, layout, console, bit_depth)
         findings += [f"{name}: {finding}" for finding in wrong]
+        notes += [f"{name}: {note}" for note in noted]
         verdict = f"{len(wrong)} findings" if wrong else "complete" if name in published else "readable"
         table.add_row(name, *_row(layout.listed(root, name)), verdict)
     console.print(table)
@@ -42,7 +47,9 @@ def report(root: Path, layout: DiskLayout, category: str | None) -> list[str]:
         rest = ", ".join(absent) or f"none, all {len(published)} are present"
         console.print(f"missing from {layout.published.title}: {rest}")
     for finding in findings:
-        console.print(f"[red]✗[/red] {finding}", highlight=False)
+        console.print(f"[red]✗[/red] {escape(finding)}", highlight=False)
+    for note in notes:
+        console.print(f"note: {escape(note)}", highlight=False)
     console.print(f"{len(findings)} findings" if findings else "no problems found")
     return findings
 
@@ -77,28 +84,31 @@ def choose_categories(root: Path, layout: DiskLayout, wanted: str | None) -> lis
     return present if wanted is None else [wanted]
 
 
-def verify(root: Path, category: str, layout: DiskLayout, console: Console) -> list[str]:
-    """Return one sentence about each thing that is wrong with a category."""
-    findings: list[str] = []
+def verify(
+    root: Path, category: str, layout: DiskLayout, console: Console, bit_depth: int | None
+) -> tuple[list[str], list[str]]:
+    """Return a sentence about each thing that is wrong with a category, and about each that a run would warn of."""
+    wrong: list[str] = []
     try:
         layout.read(root, category)
     except UserError as error:
-        findings.append(str(error))
-    folders = [root / category, *(path for path in (root / category).rglob("*") if path.is_dir())]
-    files = [file for place in folders for file in image_files(place)]
+        wrong.append(str(error))
     images = layout.listed(root, category)
-    files += [sample.image for sample in images.train + images.test if sample.image.is_file()]
-    files = list(dict.fromkeys(files))  # most layouts keep a category's images in its folder
+    files = images.files()
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(f"decoding {category}", total=len(files))
-        findings += [f"{file} cannot be read" for file in unreadable(files, lambda: progress.advance(task))]
+        task = progress.add_task(f"decoding {escape(category)}", total=len(files))
+        refused, notes = findings(images, bit_depth, lambda: progress.advance(task))
+    wrong += refused
+    if not wrong:
+        notes += images.copies()
+    notes += images.left_out()
     if layout.published and category in layout.published.counts:
         names = ("training images", "normal test images", "defective test images")
         expected = layout.published.counts[category]
         for name, published, count in zip(names, expected, images.counts(), strict=True):
             if count != published:
-                findings.append(f"{count} {name}, {layout.published.title} has {published}")
-    return findings
+                wrong.append(f"{count} {name}, {layout.published.title} has {published}")
+    return wrong, notes
 
 
 def _row(images: ImageSet) -> list[str]:

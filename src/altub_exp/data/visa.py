@@ -6,8 +6,9 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
+from altub_exp.data.files import complain_about, natural
 from altub_exp.data.layout import Published
-from altub_exp.data.samples import GOOD, ImageSet, Sample, complain_about, natural
+from altub_exp.data.samples import GOOD, ImageSet, Sample
 from altub_exp.errors import UserError
 
 COLUMNS = ("object", "split", "label", "image", "mask")

@@ -26,7 +26,7 @@ from altub_exp.config.schema import (
     Precision,
 )
 from altub_exp.data import ImageSet
-from altub_exp.data.images import ImageFiles, file_digests
+from altub_exp.data.images import ImageFiles
 from altub_exp.errors import UserError
 from altub_exp.features.backbone import Backbone
 from altub_exp.features.cache import FeatureCache
@@ -164,8 +164,8 @@ def build_features(
     cache = None if config.cache.dir is None else open_cache(config, backbone, device, weights_sha256)
     parts = []
     for samples, rotation in ((images.train, config.dataset.rotation), (images.test, 0.0)):
-        files = ImageFiles(samples, size, interpolation)
-        digests = [] if cache is None else file_digests(samples)
+        files = ImageFiles(samples, size, interpolation, config.dataset.bit_depth)
+        digests = [] if cache is None else [images.digests[sample.image] for sample in samples]
         files.decode([row for row in range(len(samples)) if rotation or cache is None or not cache.has(digests[row])])
         parts.append((files, rotation, None if cache is None else functools.partial(cache.lease, digests)))
     kept = sum(len(files) for files, rotation, _ in parts if not rotation)
@@ -193,7 +193,7 @@ def open_cache(
     weights = WeightsSource(config.backbone.weights, config.seed, config.backbone.name, weights_sha256)
     assert config.cache.dir is not None
     cache = FeatureCache(Path(config.cache.dir).expanduser(), config.cache.max_gb)
-    preprocessing = image_facts(config.dataset.image_size, config.dataset.interpolation)
+    preprocessing = image_facts(config.dataset.image_size, config.dataset.interpolation, config.dataset.bit_depth)
     try:
         return open_recipe(cache, model, preprocessing, weights, backbone)
     except OSError as error:

@@ -41,6 +41,7 @@ class Detector:
         size: side S of the input images, in pixels.
         interpolation: the resizing of images to S.
         device: the device that computes.
+        bit_depth: the bits that 16-bit images use, see :func:`~altub_exp.data.decoding.read_rgb`.
     """
 
     backbone: Backbone
@@ -51,6 +52,7 @@ class Detector:
     size: int
     interpolation: str
     device: torch.device
+    bit_depth: int | None = None
 
     @torch.no_grad()
     def scores(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -98,6 +100,7 @@ def load_detector(path: Path, device: torch.device, weights: str | None = None) 
         config.dataset.image_size,
         config.dataset.interpolation,
         device,
+        config.dataset.bit_depth,
     )
 
 

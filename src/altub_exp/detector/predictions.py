@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,8 +12,20 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-from altub_exp.data.images import load_images
-from altub_exp.data.samples import GOOD, Sample, image_files, subfolders
+from altub_exp.data.decoding import read_rgb
+from altub_exp.data.files import (
+    DAMAGED,
+    INVALID,
+    READ_SUFFIXES,
+    SUFFIXES,
+    files_below,
+    image_files,
+    named,
+    printable,
+    reading,
+    reason_of,
+)
+from altub_exp.data.images import resize
 from altub_exp.detector.inference import Detector
 from altub_exp.errors import UserError
 from altub_exp.features.extraction import PIXELS_AT_ONCE
@@ -48,7 +61,8 @@ def score(
                 if maps != "none":
                     row["map"] = str(write_map(values, output / "maps" / item.name, maps, detector.limits))
                 if overlays:
-                    row["overlay"] = str(overlay(item.file, values, detector.limits, output / "overlays" / item.name))
+                    picture = read_rgb(item.file, detector.bit_depth)
+                    row["overlay"] = str(overlay(picture, values, detector.limits, output / "overlays" / item.name))
             yield row
 
 
@@ -58,11 +72,18 @@ def _read(batch: Sequence[Item], detector: Detector) -> tuple[list[Tensor], list
     errors = []
     for item in batch:
         try:
-            pixels += load_images([Sample(item.file, GOOD)], detector.size, detector.interpolation)
+            pixels.append(resize(read_rgb(item.file, detector.bit_depth), detector.size, detector.interpolation))
             errors.append("")
-        except UserError:
-            errors.append("cannot be read as an image")
+        except INVALID as error:
+            reason = reason_of(error)
+            errors.append("cannot be read as an image" + ("" if reason == DAMAGED else f" ({reason})"))
     return pixels, errors
+
+
+def left_out(places: Sequence[Path]) -> list[str]:
+    """Return a sentence about the files in and below the given folders that :func:`find_images` leaves out, if any."""
+    files = [file for place in places for file in files_below(place) if file.suffix.lower() not in SUFFIXES]
+    return [f"{len(files)} files have no suffix of an image and are left out: {named(files)}"] if files else []
 
 
 def find_images(places: Sequence[Path]) -> list[Item]:
@@ -73,25 +94,20 @@ def find_images(places: Sequence[Path]) -> list[Item]:
     """
     files: list[tuple[Path, Path]] = []
     for place in places:
-        if place.is_dir():
-            inside = list(_below(place))
+        if os.path.isdir(place):
+            with reading():
+                inside = image_files(place)
             if not inside:
-                raise UserError(f"{place} holds no images.")
+                raise UserError(f"{printable(place)} holds no images: files with {READ_SUFFIXES} are read.")
             files += [(file, file.relative_to(place)) for file in inside]
-        elif place.is_file():
+        elif os.path.lexists(place):  # what is no image gets a row that says so
             files.append((place, Path(place.name)))
         else:
-            raise UserError(f"There is no file or folder {place}.")
+            raise UserError(f"There is no file or folder {printable(place)}.")
     stems = Counter(name.with_suffix("") for _, name in files)
     items = [Item(file, name.with_suffix("") if stems[name.with_suffix("")] == 1 else name) for file, name in files]
     name, count = Counter(item.name for item in items).most_common(1)[0]
     if count > 1:
-        same = [str(item.file) for item in items if item.name == name][:2]
-        raise UserError(f"{' and '.join(same)} would have one result {name}: score them in two commands.")
+        same = [printable(item.file) for item in items if item.name == name][:2]
+        raise UserError(f"{' and '.join(same)} would have one result {printable(name)}: score them in two commands.")
     return items
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    yield from image_files(folder)
-    for inner in subfolders(folder):
-        yield from _below(inner)

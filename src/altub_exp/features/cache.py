@@ -2,6 +2,8 @@
 
 .lock
     Held while a process takes a lease or prunes.
+digests
+    The SHA-256 of the contents of images and masks, see :mod:`altub_exp.data.digests`.
 weights/SOURCE
     The SHA-256 of the state that weights from a source have.
 RECIPE/recipe.json

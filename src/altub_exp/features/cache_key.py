@@ -17,7 +17,7 @@ from torch import nn
 Facts = Mapping[str, Any]
 """Plain values that identify something, and of which a digest can be taken."""
 
-FORM = 2
+FORM = 3
 """Must be raised when decoding, resizing, extraction or the form of the cache's files changes."""
 
 
@@ -41,9 +41,10 @@ def processor(device: torch.device) -> str:
     return f"{torch.cuda.get_device_name(device)}, {tensor_cores}"
 
 
-def image_facts(size: int, interpolation: str) -> dict[str, Any]:
+def image_facts(size: int, interpolation: str, bit_depth: int | None = None) -> dict[str, Any]:
     """Return the facts about the preprocessing, from a file to the image that enters the model."""
-    return {"image_size": size, "interpolation": str(interpolation), "pillow": metadata.version("pillow"), "form": FORM}
+    facts = {"image_size": size, "interpolation": str(interpolation), "bit_depth": bit_depth}
+    return facts | {"pillow": metadata.version("pillow"), "form": FORM}
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ def run_path(config: Config, images: str) -> Path:
         del (part[group] if group else part)[key]
     if config.precision is Precision.float32:
         del part["precision"]  # the default is not part of the hash
+    if config.dataset.bit_depth is None:
+        del part["dataset"]["bit_depth"]
     part["dataset"]["files"] = images
     part["backbone"]["weights"] = weights_fingerprint(config.backbone.weights) or config.backbone.weights
     return (

@@ -19,7 +19,6 @@ from PIL import Image, PngImagePlugin
 from torch import Tensor
 
 from altub_exp.data import Sample
-from altub_exp.data.images import read_rgb
 from altub_exp.machine.disk import replacing
 from altub_exp.metrics.stability import stability
 
@@ -206,13 +205,13 @@ def write_map(values: Tensor, path: Path, kind: str, limits: tuple[float, float]
     return file
 
 
-def overlay(image: Path, values: Tensor, limits: tuple[float, float], path: Path) -> Path:
+def overlay(picture: Image.Image, values: Tensor, limits: tuple[float, float], path: Path) -> Path:
     """Write an image of unchanged size with its anomaly map in colours over it.
 
     More anomalous pixels are more opaque, so that a normal image stays almost unchanged.
 
     Args:
-        image: file of the image.
+        picture: the image, RGB.
         values: the map [S, S].
         limits: smallest and largest value of the scale of colours.
         path: the file without its suffix.
@@ -220,7 +219,6 @@ def overlay(image: Path, values: Tensor, limits: tuple[float, float], path: Path
     Returns:
         The PNG file.
     """
-    picture = read_rgb(image)
     scale = Image.fromarray(_on_scale(values, limits).astype(np.float32))
     heat = np.asarray(scale.resize(picture.size, Image.Resampling.BILINEAR))[..., None]
     colours = 255 * matplotlib.colormaps["inferno"](heat[..., 0])[..., :3]

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from altub_exp.config.check import check
 from altub_exp.config.schema import Config
-from altub_exp.data import ImageSet, list_categories, open_category
+from altub_exp.data import list_categories, open_category
 from altub_exp.errors import UserError
 from altub_exp.runs.folder import RunFolder
 from altub_exp.runs.identity import run_name, run_path
@@ -57,7 +57,7 @@ def compose_jobs(products: Sequence[list[str]], compose: Compose) -> list[Job]:
     Raises:
         UserError: a configuration cannot work, or its images are missing.
     """
-    images: dict[str, ImageSet] = {}
+    images: dict[str, str] = {}
     jobs: dict[str, Job] = {}
     for overrides in products:
         composed = compose(overrides)
@@ -67,8 +67,8 @@ def compose_jobs(products: Sequence[list[str]], compose: Compose) -> list[Job]:
             check(config)
             key = repr(config.dataset)
             if key not in images:
-                images[key] = open_category(config.dataset)
-            path = run_path(config, images[key].fingerprint())
+                images[key] = open_category(config.dataset, config.cache.dir).fingerprint()
+            path = run_path(config, images[key])
             jobs.setdefault(str(path), Job(job_overrides, config, RunFolder(path)))
     return list(jobs.values())
 
