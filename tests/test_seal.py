@@ -1,12 +1,19 @@
 """Damaged run folders through the real command line: a refusal in one sentence, or the same numbers bit for bit."""
 
+import json
+import os
 import random
 import shutil
+import subprocess
+import tempfile
+from pathlib import Path
 
 import pytest
 
 from tests.commandline import (
     TINY,
+    command,
+    environment,
     equal_models,
     folders,
     journal,
@@ -17,6 +24,7 @@ from tests.commandline import (
 )
 
 FLIPS = 100
+NOBODY = 65534
 TEST = "data/synthetic/fabric/test"
 KINDS = ("checkpoint.pt", "metrics.jsonl", "config.yaml", "status.json", "tracking.json")
 IN_PLACE = ("checkpoint.pt", "metrics.jsonl", "config.yaml", "status.json", "record.json", ".lock", "train.log")
@@ -164,6 +172,65 @@ def test_rows_after_the_checkpoint_are_computed_again_even_if_damaged(finished, 
     run(cwd, *TINY)
     assert journal(folder) == journal(before)
     assert equal_models(folder, before)
+
+
+@pytest.mark.parametrize("name", ["checkpoint.pt", "metrics.jsonl", "config.yaml"])
+def test_a_file_of_another_run_is_refused(cwd, name):
+    folder, other = folders(cwd)
+    shutil.copy(other / name, folder / name)
+    _, stderr = run(cwd, str(folder), TEST, module="altub_exp.predict", expect=1)
+    assert f"/{name} is " in sentence(stderr)
+    if name != "config.yaml":  # which a training writes again
+        assert f"/{name} is " in sentence(run(cwd, *TINY, expect=1)[1])
+
+
+def test_a_run_of_an_earlier_version_is_resumed_with_a_warning(finished, resumable, tmp_path):
+    cwd = shutil.copytree(resumable, tmp_path / "copy")
+    folder, before = folders(cwd)[0], folders(finished)[0]
+    content = (folder / "checkpoint.pt").read_bytes()
+    (folder / "checkpoint.pt").write_bytes(content[: content.rindex(b"PK\x05\x06") + 20] + b"\0\0")
+    for name in ("status.json", "record.json", "tracking.json"):
+        if (folder / name).exists():
+            fields = json.loads((folder / name).read_text())
+            (folder / name).write_text(json.dumps({key: value for key, value in fields.items() if key != "seal"}))
+    text = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(text.partition("\n")[2])
+    stdout, _ = run(cwd, "--verify", module="altub_exp.status")
+    assert stdout == "0 intact, 0 damaged, 1 of an earlier version, without seals\n"
+    _, stderr = run(cwd, *TINY)
+    assert "without seals: damage to it may go unnoticed" in stderr
+    assert journal(folder) == journal(before)
+    assert equal_models(folder, before)
+    stdout, _ = run(cwd, "--verify", module="altub_exp.status")
+    assert stdout.startswith("1 intact")
+
+
+@pytest.mark.parametrize("name", ["", "train.log", "status.json"])
+def test_what_may_not_be_read_or_written_is_one_sentence(finished, name):
+    """An ordinary user does it, since root may read and write everything."""
+    as_user = ["setpriv", f"--reuid={NOBODY}", "--clear-groups"] if os.geteuid() == 0 else []
+    with tempfile.TemporaryDirectory() as place:
+        cwd = shutil.copytree(finished, Path(place) / "copy")
+        folder = folders(cwd)[0]
+        if as_user:
+            for path in (Path(place), cwd, *cwd.rglob("*")):
+                os.chown(path, NOBODY, -1)
+        (folder / name).chmod(0o555 if name == "" else 0)
+        done = subprocess.run(
+            [*as_user, *command(*TINY)],
+            cwd=cwd,
+            env=environment(HOME=str(cwd)),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=240,
+        )
+        (folder / name).chmod(0o755)
+    if done.returncode in (126, 127) or "No module named" in done.stderr:
+        pytest.skip(f"an ordinary user may not start the program here: {done.stderr}")
+    assert done.returncode == 1, done.stderr
+    assert "cannot be used (Permission denied)" in sentence(done.stderr)
+    assert f"{folder.name}/{name}" in sentence(done.stderr)
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from rich.live import Live
 
 from altub_exp.errors import UserError
 from altub_exp.machine.command_line import command_parser, run_command
+from altub_exp.machine.disk import writing_to
 from altub_exp.runs.folder import DIED, RunFolder, RunLocked, run_folders
 from altub_exp.runs.integrity import inspect
 from altub_exp.runs.overview import STATES, Row, counts, read, table
@@ -51,9 +52,10 @@ def _verify(options: argparse.Namespace) -> int:
     intact, damaged, unsealed = 0, 0, 0
     for folder in _selected(run_folders(options.folder, without_status=True), options):
         try:
-            inspection = inspect(folder)
+            with writing_to(folder.path):
+                inspection = inspect(folder)
             damages = list(inspection.damages.values())
-        except (UserError, OSError) as error:
+        except UserError as error:
             damages = [str(error)]
         if damages:
             damaged += 1
@@ -62,7 +64,7 @@ def _verify(options: argparse.Namespace) -> int:
             intact += 1
         else:
             unsealed += 1
-    print(f"{intact} intact, {damaged} damaged, {unsealed} of an earlier version, whose checkpoints have no seal")
+    print(f"{intact} intact, {damaged} damaged, {unsealed} of an earlier version, without seals")
     return 1 if damaged else 0
 
 

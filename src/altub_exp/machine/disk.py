@@ -127,7 +127,9 @@ def replacing(path: Path, *, exclusive: bool = False) -> Iterator[Path]:
         with unfinished.open("rb") as file:
             os.fsync(file.fileno())
         unfinished.replace(path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            error.filename = str(path)  # the name that the user knows
         unfinished.unlink(missing_ok=True)
         raise
 

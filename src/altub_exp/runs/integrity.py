@@ -28,7 +28,7 @@ class Inspection:
 
     Attributes:
         damages: for each damaged file a sentence that ends with the remedy.
-        sealed: False if the checkpoint is of an earlier version, so that damage to it may go unnoticed.
+        sealed: False if an earlier version has recorded the run without seals, so that damage may go unnoticed.
     """
 
     damages: dict[Path, str]
@@ -41,7 +41,7 @@ def facts(folder: RunFolder) -> Facts:
 
 
 def require_intact(folder: RunFolder, *files: Path) -> Inspection:
-    """Inspect a run before these files of it are used; log a warning if its checkpoint has no seal.
+    """Inspect a run before these files of it are used; log a warning if the run has no seals.
 
     Returns:
         The inspection, which may have found damage to other files.
@@ -55,15 +55,15 @@ def require_intact(folder: RunFolder, *files: Path) -> Inspection:
         if file in inspection.damages:
             raise Damaged(inspection.damages[file])
     if not inspection.sealed:
-        log.warning("%s is of an earlier version and has no seal: damage to it may go unnoticed.", folder.checkpoint)
+        log.warning("An earlier version has recorded %s without seals: damage to it may go unnoticed.", folder.path)
     return inspection
 
 
 def inspect(folder: RunFolder) -> Inspection:
     """Read every file of a run, and compare it to its seal and to the run's other files.
 
-    A file without a seal is accepted if the checkpoint has none either. A run may be computed meanwhile: the checkpoint
-    is sealed with the journal up to it, to which rows are only added.
+    A file without a seal, of an earlier version, is accepted if the checkpoint has none either. A run may be computed
+    meanwhile: the checkpoint is sealed with the journal up to it, to which rows are only added.
 
     Raises:
         OSError: a file cannot be read.
@@ -90,7 +90,8 @@ def inspect(folder: RunFolder) -> Inspection:
         _records(folder),
     ):
         damages |= {file: sentence for file, sentence in findings if file not in damages}
-    return Inspection(damages, sealed is not None or not has_checkpoint)
+    earlier = has_checkpoint or ("journal" not in status and status.get("state") in FINAL)
+    return Inspection(damages, sealed is not None or not earlier)
 
 
 def _other_runs(folder: RunFolder, status: Facts, sealed: Facts | None) -> Iterator[Finding]:
