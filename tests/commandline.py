@@ -93,7 +93,9 @@ def recorded(cwd, experiment="demo"):
 
 
 def status(folder):
-    return json.loads((folder / "status.json").read_text())
+    """Return the fields of a run's status, without its seal."""
+    fields = json.loads((folder / "status.json").read_text())
+    return {key: value for key, value in fields.items() if key != "seal"}
 
 
 def equal_models(folder, other):

@@ -1,7 +1,6 @@
 """Scoring images with a finished run, and timing it, through the real command line."""
 
 import csv
-import json
 import shutil
 
 import numpy as np
@@ -10,6 +9,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from altub_exp.predict import main
+from altub_exp.runs.folder import RunFolder
 from tests.commandline import TINY, folders, journal, recorded, run, status
 
 TEST = "data/synthetic/fabric/test"
@@ -179,13 +179,11 @@ def broken_copy(trained, tmp_path, change):
 
 
 def failed(folder):
-    state = json.loads((folder / "status.json").read_text()) | {"state": "failed"}
-    (folder / "status.json").write_text(json.dumps(state))
+    RunFolder(folder).write_status(state="failed")
 
 
 def other_weights(folder):
-    state = json.loads((folder / "status.json").read_text()) | {"weights_sha256": "0" * 64}
-    (folder / "status.json").write_text(json.dumps(state))
+    RunFolder(folder).write_status(weights_sha256="0" * 64)
 
 
 @pytest.mark.parametrize(

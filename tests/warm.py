@@ -7,11 +7,13 @@ command does. Only what a library reads from the environment while it is importe
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 import importlib
 import json
 import os
 import runpy
+import shlex
 import signal
 import subprocess
 import sys
@@ -19,7 +21,7 @@ import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 LIBRARIES = (
     "FrEIA.framework",
@@ -65,9 +67,9 @@ class Warm:
 
         Raises:
             subprocess.TimeoutExpired: it took longer, and was killed.
+            ChildProcessError: the process that has imported the libraries ended; the message says how and why.
         """
         with self._lock, tempfile.TemporaryDirectory() as folder:
-            requests, answers = self._pipes()
             files = [Path(folder) / name for name in ("stdout", "stderr")]
             request = {
                 "words": list(map(str, words)),
@@ -75,8 +77,7 @@ class Warm:
                 "env": dict(env),
                 "files": list(map(str, files)),
             }
-            print(json.dumps(request), file=requests, flush=True)
-            child, late = int(answers.readline()), threading.Event()
+            child, late = int(self._ask(json.dumps(request))), threading.Event()
 
             def kill() -> None:
                 late.set()
@@ -84,21 +85,43 @@ class Warm:
 
             timer = threading.Timer(seconds, kill)
             timer.start()
-            status = int(answers.readline())
-            timer.cancel()
+            try:
+                status = int(self._ask())
+            finally:
+                timer.cancel()
             out, err = (path.read_text() for path in files)
         if late.is_set():
             raise subprocess.TimeoutExpired(words, seconds, out, err)
         return subprocess.CompletedProcess(words, status, out, err)
 
-    def _pipes(self) -> tuple[IO[str], IO[str]]:
+    def _ask(self, request: str | None = None) -> str:
+        """Send a line, if one is given, and return the next answer."""
         if self._process is None:
             words, pipe = [sys.executable, "-m", "tests.warm"], subprocess.PIPE
-            self._process = subprocess.Popen(words, env=self._env, stdin=pipe, stdout=pipe, text=True)
+            self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  nobody would empty a pipe
+            self._process = subprocess.Popen(
+                words, env=self._env, stdin=pipe, stdout=pipe, stderr=self._errors, text=True
+            )
             atexit.register(self._process.communicate)  # it ends with its input
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        return self._process.stdin, self._process.stdout
+        answer = ""
+        with contextlib.suppress(BrokenPipeError):  # it has ended
+            if request is not None:
+                print(request, file=self._process.stdin, flush=True)
+            answer = self._process.stdout.readline()
+        if not answer:
+            raise ChildProcessError(self._last_words())
+        return answer
+
+    def _last_words(self) -> str:
+        """Forget the process, which has ended, and return its exit status and the end of its stderr."""
+        assert self._process is not None
+        process, self._process = self._process, None
+        atexit.unregister(process.communicate)
+        process.communicate()
+        self._errors.seek(0)
+        return f"`{shlex.join(process.args)}` ended with status {process.returncode}:\n{self._errors.read()[-4000:]}"
 
 
 def main() -> None:

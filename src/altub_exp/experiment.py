@@ -37,10 +37,11 @@ from altub_exp.method.scoring import Scoring
 from altub_exp.runs.checkpoint import Trained, load_checkpoint, save_checkpoint, save_trained
 from altub_exp.runs.folder import RunFolder
 from altub_exp.runs.identity import run_name, run_path, weights_fingerprint
+from altub_exp.runs.integrity import facts, require_intact
 from altub_exp.runs.journal import now_ms
 from altub_exp.runs.pictures import map_sheet, shown_rows
 from altub_exp.runs.states import FINAL, RunState
-from altub_exp.tracking.lifecycle import build_tracker, fail, finish, report_done, start_status
+from altub_exp.tracking.lifecycle import build_tracker, fail, finish, report_done, start_status, write_configuration
 from altub_exp.tracking.store import prepare_store
 from altub_exp.tracking.uri import resolve_uri
 
@@ -76,23 +77,27 @@ def compute(config: Config, images: ImageSet, folder: RunFolder, device: torch.d
     4. otherwise all epochs are computed.
     """
     archived = None
-    if config.resume is Resume.never and folder.status() is not None:
+    if config.resume is Resume.never and folder.exists():
         with folder.lock():
             archived = folder.archive()
     with folder.lock(), logging_to(folder.log):
         if archived is not None:
             log.info("resume=never: the earlier run is now in %s", archived)
-        before = folder.status()
-        if before is not None and before["state"] in FINAL:
+        before = folder.state()
+        inspection = require_intact(folder, folder.checkpoint, folder.journal.file)
+        if before in FINAL:
+            if folder.config in inspection.damages:
+                log.warning("%s", inspection.damages[folder.config])
+                write_configuration(folder, config, folder.run_uid())
             prepare_store(uri)
-            return report_done(folder, before, build_tracker(folder, config, images, uri))
+            return report_done(folder, build_tracker(folder, config, images, uri))
         try:
             data = load_run_data(config, images, device)
             learner = prepare_learner(config, data, device)
             prepare_store(uri)
             return train(config, images, data, learner, folder, device, uri)
         except UserError:
-            if before is None and folder.status() is None:
+            if not folder.exists():
                 folder.discard(keep=Path(config.runs_dir))  # nothing was recorded
             raise
         except BaseException as error:
@@ -208,7 +213,7 @@ def train(
                     progress.epoch(row, "  (ψ only)" if optimizer.psi_only(epoch) else "")
                 last = epoch == config.train.epochs
                 if last or time.monotonic() - saved >= config.checkpoint_seconds:
-                    save_checkpoint(folder.checkpoint, epoch, density, optimizer)
+                    save_checkpoint(folder.checkpoint, epoch, density, optimizer, facts(folder))
                     folder.write_status(checkpoint_epoch=epoch)
                     tracker.flush(epoch)
                     saved = time.monotonic()
@@ -220,7 +225,7 @@ def train(
     map_sheet(images.test, data.pictures, data.test.masks, scores.maps.cpu(), folder.path / "maps.png")
     limits = float(scores.maps.min()), float(scores.maps.max())
     trained = Trained(scored.state_dict(), data.train.shapes, scores.extremes, limits)
-    save_trained(folder.checkpoint, config.train.epochs, trained)
+    save_trained(folder.checkpoint, config.train.epochs, trained, facts(folder))
     return finish(folder, tracker, config.eval, RunState.finished, reason=None)
 
 

@@ -15,7 +15,9 @@ from rich.live import Live
 
 from altub_exp.errors import UserError
 from altub_exp.machine.command_line import command_parser, run_command
+from altub_exp.machine.disk import writing_to
 from altub_exp.runs.folder import DIED, RunFolder, RunLocked, run_folders
+from altub_exp.runs.integrity import inspect
 from altub_exp.runs.overview import STATES, Row, counts, read, table
 from altub_exp.runs.states import RunState
 from altub_exp.tracking.store import Unreachable
@@ -25,6 +27,7 @@ EPILOG = """examples:
   python -m altub_exp.status                                 every run below runs/
   python -m altub_exp.status --state failed,crashed          only failed and crashed runs
   python -m altub_exp.status --sweep table1 --watch 10       one sweep, refreshed every 10 seconds
+  python -m altub_exp.status --verify                        read every file, and name each damaged run
   python -m altub_exp.status --json | jq '.[] | select(.state == "failed") | .folder'
 
 The process of a run has died if its status says running, but no process holds its lock: the run is marked as failed,
@@ -41,7 +44,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.watch and options.json:
         parser.error("--watch and --json exclude each other: give one of them")
-    return run_command(lambda: _show(options))
+    return run_command(lambda: _verify(options) if options.verify else _show(options))
+
+
+def _verify(options: argparse.Namespace) -> int:
+    """Print a line for each damaged run and then their number; return 1 if a run is damaged."""
+    intact, damaged, unsealed = 0, 0, 0
+    for folder in _selected(run_folders(options.folder, without_status=True), options):
+        try:
+            with writing_to(folder.path):
+                inspection = inspect(folder)
+            damages = list(inspection.damages.values())
+        except UserError as error:
+            damages = [str(error)]
+        if damages:
+            damaged += 1
+            print(" ".join(damages), flush=True)
+        elif inspection.sealed:
+            intact += 1
+        else:
+            unsealed += 1
+    print(f"{intact} intact, {damaged} damaged, {unsealed} of an earlier version, without seals")
+    return 1 if damaged else 0
 
 
 def _show(options: argparse.Namespace) -> int:
@@ -60,12 +84,14 @@ def _show(options: argparse.Namespace) -> int:
     return 0
 
 
+def _selected(folders: Sequence[RunFolder], options: argparse.Namespace) -> list[RunFolder]:
+    return [folder for folder in folders if options.all or not folder.is_archived]
+
+
 def _collect(options: argparse.Namespace) -> tuple[list[Row], list[RunFolder]]:
     """Return the selected rows, and the runs whose process has died; mark these except in a dry run."""
     rows, died = [], []
-    for folder in run_folders(options.folder):
-        if folder.is_archived and not options.all:
-            continue
+    for folder in _selected(run_folders(options.folder), options):
         row = read(folder)
         if not folder.status_file.exists():
             continue  # archived or discarded at this moment
@@ -147,6 +173,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--sweep", metavar="NAME", help="show only the runs of this sweep (tracking.sweep)")
     parser.add_argument("--all", action="store_true", help="include runs archived by resume=never")
     parser.add_argument("--dry-run", action="store_true", help="show the runs without marking dead ones")
+    parser.add_argument("--verify", action="store_true", help="read every file; exit status 1 if a run is damaged")
     parser.add_argument("--json", action="store_true", help="print a JSON array, one object per run")
     parser.add_argument("--watch", metavar="SECONDS", type=_seconds, help="refresh on a terminal until Ctrl-C")
     return parser

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -18,6 +19,7 @@ from altub_exp.config.messages import explain
 from altub_exp.config.plugins import discover
 from altub_exp.config.schema import Config
 from altub_exp.errors import UserError
+from altub_exp.machine.disk import writing_to
 from altub_exp.machine.memory import collection_paused
 
 
@@ -35,7 +37,8 @@ def main(config: DictConfig) -> None:
         with collection_paused():
             from altub_exp.experiment import run_experiment  # after Hydra: --help and --cfg need no torch
 
-        run_experiment(run)
+        with writing_to(Path(run.runs_dir)):
+            run_experiment(run)
     except (UserError, OmegaConfBaseException) as error:
         if HydraConfig.get().mode is RunMode.MULTIRUN:
             raise
@@ -52,7 +55,8 @@ def cli() -> None:
     try:
         register_schema()
         discover()
-        main()
+        with writing_to(Path.cwd()):
+            main()
     except (HydraException, OmegaConfBaseException, UserError) as error:
         sys.exit(f"error: {explain(error)}")
 

@@ -259,7 +259,7 @@ def test_training_interrupted_behind_every_epoch_equals_the_undisturbed_bit_for_
         assert all(torch.equal(a, b) for a, b in zip(teach(interrupted, epoch), losses[epoch - 1], strict=True))
         state = interrupted.density.state_dict()
         assert all(torch.equal(value, state[key]) for key, value in states[epoch - 1].items()), epoch
-        save_checkpoint(path, epoch, interrupted.density, interrupted.optimizer)
+        save_checkpoint(path, epoch, interrupted.density, interrupted.optimizer, {})
         interrupted = learner_of(name, form, base, seed=1 + epoch)
         assert load_checkpoint(path, interrupted.density, interrupted.optimizer) == epoch
     moved = [{k.split(".")[0] for k in a if not torch.equal(a[k], b[k])} for a, b in pairwise(states)]

@@ -17,12 +17,14 @@ from altub_exp.config.schema import Precision
 from altub_exp.detector.assembly import build_backbone, build_density, family
 from altub_exp.errors import UserError
 from altub_exp.features.backbone import Backbone
+from altub_exp.features.packaged import weights_package
 from altub_exp.machine.precision import allow_tf32
 from altub_exp.method.density import Density
 from altub_exp.method.scoring import Scoring
 from altub_exp.runs.checkpoint import load_trained
 from altub_exp.runs.folder import RunFolder
 from altub_exp.runs.identity import weights_fingerprint
+from altub_exp.runs.integrity import require_intact
 from altub_exp.runs.states import RunState
 
 WARM_UP = 10  # untimed images, which fill caches and on CUDA choose kernels
@@ -76,10 +78,17 @@ def load_detector(path: Path, device: torch.device, weights: str | None = None) 
         raise UserError(f"{path} is not a run: give its folder, runs/DATASET/CATEGORY/MODEL-BACKBONE/ALTUB/seedN-HASH.")
     if status.get("state") != RunState.finished:
         raise UserError(f"The run in {path} is {status.get('state')}, not finished: only a finished one can be used.")
+    require_intact(folder, folder.status_file, folder.checkpoint, folder.journal.file, folder.config)
     config = load_config(folder.config)
     if weights is not None:
         config.backbone.weights = weights
-    if weights_fingerprint(config.backbone.weights) != status.get("weights_sha256"):
+    try:
+        fingerprint = weights_fingerprint(config.backbone.weights)
+    except UserError as error:
+        if weights_package(config.backbone.weights) is not None:
+            raise
+        raise UserError(f"There is no weights file {config.backbone.weights}: name it with --weights.") from error
+    if fingerprint != status.get("weights_sha256"):
         raise UserError(
             f"The backbone's weights {config.backbone.weights} are not those that the run in {path} was trained with: "
             "name that file with --weights."

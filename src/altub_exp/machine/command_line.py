@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from altub_exp.errors import UserError
+from altub_exp.machine.disk import writing_to
 
 INTERRUPTED = 130
 """Exit status of a command that Ctrl-C ended, as in a shell."""
@@ -23,9 +25,13 @@ def command_parser(command: str, description: str, epilog: str, package: str = "
 
 
 def run_command(work: Callable[[], int]) -> int:
-    """Return the exit status of ``work``; after a mistake of the user, print one sentence to stderr and return 1."""
+    """Return the exit status of ``work``.
+
+    After a mistake of the user, or if a file cannot be read or written, it prints one sentence to stderr and returns 1.
+    """
     try:
-        return work()
+        with writing_to(Path.cwd()):
+            return work()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.status

@@ -58,15 +58,43 @@ def require_space(folder: Path, needed: int) -> None:
         raise disk_full(folder, f"{needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free")
 
 
+def read_file(path: Path) -> bytes:
+    """Return the content of a regular file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UserError: it cannot be read, or something else has its name.
+    """
+    try:
+        if path.exists() and not path.is_file():  # a device or a pipe may have no end
+            raise UserError(f"{path} is no file: move it away.")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise unusable(error) from error
+
+
+def unusable(error: OSError) -> UserError:
+    """Return one sentence for an error of the system that names a file or folder.
+
+    >>> print(unusable(IsADirectoryError(21, "Is a directory", "runs/a/.lock")))
+    runs/a/.lock cannot be used (Is a directory): give the right to read and write it, or move it away.
+    """
+    path = os.fsdecode(error.filename)
+    return UserError(f"{path} cannot be used ({error.strerror}): give the right to read and write it, or move it away.")
+
+
 @contextmanager
 def writing_to(path: Path) -> Iterator[None]:
-    """Turn the errors of a full disk into one sentence.
+    """Turn the system's errors about files into one sentence.
 
     Args:
-        path: the file or folder to report if the error itself names none.
+        path: the file or folder to report if the error of a full disk names none.
 
     Raises:
         DiskFull: no space is left.
+        UserError: a file or folder cannot be read, written or made.
     """
     try:
         yield
@@ -74,6 +102,8 @@ def writing_to(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         if (full := no_space(error)) is None:
+            if isinstance(error, OSError) and isinstance(error.filename, str | bytes | os.PathLike):
+                raise unusable(error) from error
             raise
         place = Path(os.fsdecode(full.filename)) if isinstance(full.filename, str | bytes) else path
         raise disk_full(place, full.strerror or "no space left") from error
@@ -97,7 +127,9 @@ def replacing(path: Path, *, exclusive: bool = False) -> Iterator[Path]:
         with unfinished.open("rb") as file:
             os.fsync(file.fileno())
         unfinished.replace(path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            error.filename = str(path)  # the name that the user knows
         unfinished.unlink(missing_ok=True)
         raise
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -15,18 +16,23 @@ from altub_exp.flows.flow import Shape
 from altub_exp.machine.disk import replacing
 from altub_exp.method.altub import AlternatingOptimizer
 from altub_exp.method.density import Density
+from altub_exp.runs.seal import ANEW, seal_archive
 
 
-def save_checkpoint(path: Path, epoch: int, density: Density, optimizer: AlternatingOptimizer) -> None:
-    """Write the state after ``epoch``; a process that is killed while writing leaves the previous checkpoint."""
+def save_checkpoint(
+    path: Path, epoch: int, density: Density, optimizer: AlternatingOptimizer, facts: Mapping[str, Any]
+) -> None:
+    """Write the state after ``epoch``; a process that is killed while writing leaves the previous checkpoint.
+
+    The file is sealed with the facts, see :func:`altub_exp.runs.integrity.facts`.
+    """
     state = {
         "epoch": epoch,
         "density": density.state_dict(),
         "optimizer": optimizer.state_dict(),
         "random": _random_states(),
     }
-    with replacing(path, exclusive=True) as unfinished:
-        torch.save(state, unfinished)
+    _write(path, state, facts)
 
 
 def load_checkpoint(path: Path, density: Density, optimizer: AlternatingOptimizer) -> int:
@@ -40,7 +46,7 @@ def load_checkpoint(path: Path, density: Density, optimizer: AlternatingOptimize
     """
     if not path.exists():
         return 0
-    state = _read(path, "set resume=never to archive the run and start over")
+    state = _read(path)
     density.load_state_dict(state["density"])
     if "optimizer" in state:  # otherwise all epochs are done, and only the end of the run is repeated
         optimizer.load_state_dict(state["optimizer"])
@@ -64,10 +70,9 @@ class Trained(NamedTuple):
     limits: tuple[float, float]
 
 
-def save_trained(path: Path, epoch: int, trained: Trained) -> None:
+def save_trained(path: Path, epoch: int, trained: Trained, facts: Mapping[str, Any]) -> None:
     """Replace the checkpoint by the third of it that a finished run needs, without the optimizers' states."""
-    with replacing(path, exclusive=True) as unfinished:
-        torch.save({"epoch": epoch} | trained._asdict(), unfinished)
+    _write(path, {"epoch": epoch} | trained._asdict(), facts)
 
 
 def load_trained(path: Path) -> Trained:
@@ -78,16 +83,24 @@ def load_trained(path: Path) -> Trained:
     """
     if not path.exists():
         raise UserError(f"{path} is missing: the run can only be used with its checkpoint.")
-    state = _read(path, "copy the file from the machine of the run again, or repeat the run with resume=never")
+    state = _read(path)
     shapes = [(c, h, w) for c, h, w in state["shapes"]]
     return Trained(state["density"], shapes, state["extremes"], tuple(state["limits"]))
 
 
-def _read(path: Path, remedy: str) -> dict[str, Any]:
+def _write(path: Path, state: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    with replacing(path, exclusive=True) as unfinished:
+        torch.save(state, unfinished)
+        seal_archive(unfinished, facts)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read a checkpoint whose seal has been verified, see :func:`altub_exp.runs.integrity.require_intact`."""
     try:
         return cast("dict[str, Any]", torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:
-        raise UserError(f"{path} is damaged ({error}): {remedy}.") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path} is damaged ({reason}): {ANEW}.") from error
 
 
 def _random_states() -> dict[str, Any]:

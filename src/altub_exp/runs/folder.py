@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import shutil
@@ -18,8 +17,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from altub_exp.errors import UserError
-from altub_exp.machine.disk import write_json
 from altub_exp.runs.journal import Journal, now_ms
+from altub_exp.runs.seal import ANEW, Damaged, archive_facts, read_sealed_json, write_sealed_json
 from altub_exp.runs.states import FINAL, RunState
 
 DIED = "its process ended without giving a reason (killed, out of memory, or the machine went down)"
@@ -29,27 +28,17 @@ PATIENCE = 0.5
 """Seconds to wait for a lock: far longer than a check holds it, so that a check never stops a run that starts."""
 
 
+RESTORE = f"remove the file, and the run's training command restores it from the checkpoint, or {ANEW}"
+"""The remedy for a damaged status."""
+
+ENDING = ("ended", "summary", "journal")
+"""Fields of the status that a run has when it has ended."""
+
+
 class RunLocked(UserError):
     """Another process holds the run's lock; a launcher recognises it by its exit status (EX_TEMPFAIL)."""
 
     status = 75
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Return the content of a JSON file, or None if there is no file.
-
-    Raises:
-        UserError: the file is damaged.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        raise UserError(f"{path} is damaged; move its folder away and run the experiment again.")
-    return value
 
 
 def _inode(file: Path) -> int | None:
@@ -93,6 +82,16 @@ class RunFolder:
     def normality(self) -> Path:
         """Tests of normality of the latent units, see ``altub_exp.measure``."""
         return self.path / "normality.json"
+
+    @property
+    def record(self) -> Path:
+        """Arguments with which the run is sent to MLflow, see :class:`~altub_exp.tracking.tracker.Tracker`."""
+        return self.path / "record.json"
+
+    @property
+    def places(self) -> Path:
+        """Id and completeness of the run in each store of MLflow."""
+        return self.path / "tracking.json"
 
     @property
     def is_archived(self) -> bool:
@@ -189,33 +188,56 @@ class RunFolder:
         Raises:
             UserError: the file is damaged.
         """
-        return read_json(self.status_file)
+        return read_sealed_json(self.status_file, RESTORE)
+
+    def state(self) -> RunState | None:
+        """Return the state in the status, or None if there is no status.
+
+        Raises:
+            UserError: the status is damaged, or names no state.
+        """
+        if (status := self.status()) is None:
+            return None
+        if status.get("state") not in tuple(RunState):
+            raise Damaged(f"{self.status_file} names no state: {RESTORE}.")
+        return RunState(status["state"])
+
+    def exists(self) -> bool:
+        """Return True if a run has recorded something here, even if its files are damaged."""
+        return any(os.path.lexists(file) for file in (self.status_file, self.checkpoint, self.journal.file))
 
     def write_status(self, **fields: Any) -> None:
         """Merge fields into the status.
 
         ``state`` changes further fields: ``running`` sets pid, host and since of this process and, the first time,
-        started; it drops ended and summary of an earlier attempt. The other states set ended when they are new.
+        started; it drops the :data:`ENDING` of an earlier attempt. The other states set ended when they are new.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         status = self.status() or {}
         now = now_ms()
         state = fields.get("state")
         if state == RunState.running:
-            status = {key: value for key, value in status.items() if key not in ("ended", "summary")}
+            status = {key: value for key, value in status.items() if key not in ENDING}
             status |= {"pid": os.getpid(), "host": socket.gethostname(), "since": now}
             status.setdefault("started", now)
         elif state is not None and (state != status.get("state") or "ended" not in status):
             status["ended"] = now
-        write_json(self.status_file, status | fields)
+        write_sealed_json(self.status_file, status | fields)
 
     def run_uid(self) -> str:
         """Return the unique name of this run: 32 hex digits, drawn once and kept in the status."""
-        uid = (self.status() or {}).get("run_uid")
+        uid = self.known_uid()
         if uid is None:
             uid = uuid.uuid4().hex
             self.write_status(run_uid=uid)
-        return str(uid)
+        return uid
+
+    def known_uid(self) -> str | None:
+        """Return the ``run_uid`` in the status, or otherwise in the checkpoint; None if neither has one."""
+        uid = (self.status() or {}).get("run_uid")
+        if uid is None and self.checkpoint.exists():
+            uid = (archive_facts(self.checkpoint) or {}).get("run_uid")
+        return uid
 
     def last_final_epoch(self, state: RunState) -> int | None:
         """Return the last epoch that no resumed run repeats; None if a run in this state is never resumed."""
@@ -239,12 +261,17 @@ class RunFolder:
         return self.path.rename(archived)
 
 
-def run_folders(root: Path) -> list[RunFolder]:
+def run_folders(root: Path, *, without_status: bool = False) -> list[RunFolder]:
     """Return every run below a folder, sorted by path, including archived runs.
+
+    Args:
+        root: the folder.
+        without_status: True adds runs that have lost their status, but have a checkpoint or a journal.
 
     Raises:
         UserError: there is no such folder.
     """
     if not root.is_dir():
         raise UserError(f"There is no folder {root}; name the one that holds the runs.")
-    return [RunFolder(path) for path in sorted(file.parent for file in root.rglob("status.json"))]
+    names = ["status.json", *(["checkpoint.pt", "metrics.jsonl"] if without_status else [])]
+    return [RunFolder(path) for path in sorted({file.parent for name in names for file in root.rglob(name)})]

@@ -13,8 +13,8 @@ from typing import Any
 
 from filelock import FileLock
 
-from altub_exp.machine.disk import write_json
-from altub_exp.runs.folder import RunFolder, read_json
+from altub_exp.runs.folder import RunFolder
+from altub_exp.runs.seal import read_sealed_json, write_sealed_json
 
 LOCK_WAIT = 60.0
 """Seconds to wait for another process that changes the record, or creates the MLflow run."""
@@ -44,7 +44,7 @@ class SweepFolder:
         Raises:
             UserError: the file is damaged.
         """
-        return read_json(self.path / "sweep.json")
+        return read_sealed_json(self.path / "sweep.json", "remove it, and give the sweep's command again")
 
     def write(
         self,
@@ -69,7 +69,7 @@ class SweepFolder:
             kept = {path: name for path, name in before.items() if (self.runs_dir / path).is_dir()}
             names = {os.path.relpath(folder.path, self.runs_dir): name for folder, name in runs.items()}
             fields = {"place": list(place), "title": title, "arguments": list(arguments), "tags": dict(tags)}
-            write_json(self.path / "sweep.json", fields | {"runs": kept | names, "reported": None})
+            write_sealed_json(self.path / "sweep.json", fields | {"runs": kept | names, "reported": None})
 
     def runs(self) -> dict[RunFolder, str]:
         """Return the folders of the runs, which need not exist, and their names in MLflow."""
@@ -86,7 +86,7 @@ class SweepFolder:
         with self._lock():
             record = self.record()
             if record is not None and record["place"] == list(place):
-                write_json(self.path / "sweep.json", record | {"reported": states})
+                write_sealed_json(self.path / "sweep.json", record | {"reported": states})
 
     def is_reported(self, place: Sequence[str]) -> bool:
         """Return False if MLflow lacks the report of this sweep's runs; True for a sweep that records elsewhere.

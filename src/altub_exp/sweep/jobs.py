@@ -46,9 +46,8 @@ class Job:
         Raises:
             UserError: its status is damaged.
         """
-        status = self.folder.status()
-        final = status is not None and status["state"] in FINAL  # then the lock need not be checked
-        return job_state(status, locked=not final and self.folder.is_locked())
+        final = self.folder.state() in FINAL  # then the lock need not be checked
+        return job_state(self.folder.status(), locked=not final and self.folder.is_locked())
 
 
 def compose_jobs(products: Sequence[list[str]], compose: Compose) -> list[Job]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from altub_exp.config.compose import backbone_label
 from altub_exp.config.schema import Config, EvalConfig
 from altub_exp.data import ImageSet
 from altub_exp.errors import was_interrupted
-from altub_exp.machine.disk import no_space, write_text
+from altub_exp.machine.disk import no_space
 from altub_exp.machine.terminal import log
 from altub_exp.metrics.stability import AUROCS, stability
 from altub_exp.runs.folder import RunFolder
@@ -22,6 +23,7 @@ from altub_exp.runs.identity import run_name, weights_fingerprint
 from altub_exp.runs.journal import now_ms
 from altub_exp.runs.pictures import auroc_curve
 from altub_exp.runs.provenance import code_fingerprint, git_state, versions
+from altub_exp.runs.seal import write_sealed_text
 from altub_exp.runs.states import RunState
 from altub_exp.runs.sweep_folder import SweepFolder
 from altub_exp.tracking.columns import source_tags
@@ -30,14 +32,16 @@ from altub_exp.tracking.tracker import Tracker
 
 def start_status(folder: RunFolder, config: Config, images: str, device: torch.device, done: int) -> None:
     """Write the configuration and the status of a run that starts: its machine, its time and its versions."""
-    write_text(folder.config, OmegaConf.to_yaml(OmegaConf.create(plain(asdict(config)))))
     commit, dirty = git_state()
     code = code_fingerprint()
     changed = config.tracking.code not in (None, code)
     if changed:
         log.warning("The program's code has changed since this sweep was started; this run uses the new code.")
+    uid = folder.known_uid() or uuid.uuid4().hex
+    write_configuration(folder, config, uid)
     folder.write_status(
         state=RunState.running,
+        run_uid=uid,
         reason=None,
         interrupted=False,
         resumed=now_ms() if done else None,
@@ -53,6 +57,12 @@ def start_status(folder: RunFolder, config: Config, images: str, device: torch.d
         code_changed=changed,
         versions=versions(),
     )
+
+
+def write_configuration(folder: RunFolder, config: Config, uid: str) -> None:
+    """Write the configuration of a run, sealed with its ``run_uid``."""
+    text = OmegaConf.to_yaml(OmegaConf.create(plain(asdict(config))))
+    write_sealed_text(folder.config, text, {"run_uid": uid})
 
 
 def slurm_job() -> str | None:
@@ -127,7 +137,7 @@ def finish(folder: RunFolder, tracker: Tracker, window: EvalConfig, state: RunSt
     if summary:
         title = "{dataset}/{category} {model}-{backbone} {altub}".format(**tracker.tags)
         auroc_curve(rows, epochs, title, folder.path / "auroc.png")
-    folder.write_status(state=state, reason=reason, summary=summary, window=epochs)
+    folder.write_status(state=state, reason=reason, summary=summary, window=epochs, journal=folder.journal.sum())
     if state is RunState.crashed:
         log.error("crashed: %s. This is recorded as the outcome of the run.", reason)
     tracker.finish(state, summary, folder.artifacts())
@@ -167,8 +177,9 @@ def fail(folder: RunFolder, error: BaseException) -> None:
         # on a full disk the run looks like one that was killed
 
 
-def report_done(folder: RunFolder, status: dict[str, Any], tracker: Tracker) -> RunState:
+def report_done(folder: RunFolder, tracker: Tracker) -> RunState:
     """Report that there is nothing to do, and send the missing parts of the run to MLflow."""
+    status = folder.status() or {}
     state = RunState(status["state"])
     why = f" ({status['reason']})" if status.get("reason") else ""
     log.info("%s already%s in %s: nothing to do (resume=never archives it and starts over).", state, why, folder.path)

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from altub_exp.machine.disk import write_json
-from altub_exp.runs.folder import RunFolder, read_json
+from altub_exp.runs.folder import RunFolder
 from altub_exp.runs.journal import now_ms
 from altub_exp.runs.outcome import outcome
+from altub_exp.runs.seal import Damaged, read_sealed_json, write_sealed_json
 from altub_exp.runs.states import RunState
 from altub_exp.tracking.columns import description_tags, log_datasets
 from altub_exp.tracking.store import active_run, connect, experiment_id, parent_run, reason
@@ -43,7 +43,7 @@ def recorded(folder: RunFolder) -> dict[str, Any] | None:
     Raises:
         UserError: the file is damaged.
     """
-    return read_json(folder.path / "record.json")
+    return read_sealed_json(folder.record, "the run's training command writes it again")
 
 
 @dataclass
@@ -92,7 +92,7 @@ class Tracker:
         self.params = {key: str(value) for key, value in self.params.items()}
         if self.keep_record:
             kept = ("uri", "experiment", "name", "tags", "params", "start_time", "dataset")
-            write_json(self._record, {key: getattr(self, key) for key in kept})
+            write_sealed_json(self.folder.record, {key: getattr(self, key) for key in kept})
 
     @classmethod
     def from_record(cls, folder: RunFolder, uri: str | None = None, experiment: str | None = None) -> Tracker | None:
@@ -103,10 +103,6 @@ class Tracker:
         record["uri"] = uri or resolve_uri(record["uri"])
         record["experiment"] = experiment or record["experiment"]
         return cls(**record, folder=folder, keep_record=False)
-
-    @property
-    def _record(self) -> Path:
-        return self.folder.path / "record.json"
 
     def flush(self, last_epoch: int) -> bool:
         """Send the rows of the journal up to an epoch that the server lacks.
@@ -223,8 +219,8 @@ class Tracker:
 
         place = self._places().get(self.uri, {})
         run = active_run(client, place["run_id"]) if place.get("experiment") == self.experiment else None
-        if run is None:
-            uid = self.folder.run_uid()
+        uid = self.folder.run_uid()
+        if run is None or run.data.tags.get("run_uid") != uid:  # no such run, or the file is another run's
             parent = experiment_id(client, self.uri, self.experiment)
             # the reply to an earlier creation may have been lost
             runs = client.search_runs([parent], f"tags.run_uid = '{uid}'", ViewType.ACTIVE_ONLY)
@@ -236,13 +232,18 @@ class Tracker:
         return run
 
     def _places(self) -> dict[str, Any]:
-        return read_json(self.folder.path / "tracking.json") or {}
+        """Return the content of ``tracking.json``; a damaged file is rebuilt from MLflow by the run's ``run_uid``."""
+        try:
+            return read_sealed_json(self.folder.places, "it is rebuilt from MLflow") or {}
+        except Damaged as error:
+            log.warning("%s", error)
+            return {}
 
     def _remember(self, facts: Mapping[str, Any]) -> None:
         """Record id and completeness of the run in this store."""
         places = self._places()
         places[self.uri] = {**places.get(self.uri, {}), **facts}
-        write_json(self.folder.path / "tracking.json", places)
+        write_sealed_json(self.folder.places, places)
 
     def _create(self, client: MlflowClient, parent: str, uid: str) -> Run:
         tags = {**self.tags, "run_uid": uid, "status": RunState.running.value}
