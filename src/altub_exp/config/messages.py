@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import is_dataclass
-from typing import cast, get_type_hints
 
 from altub_exp.config.compose import options
+from altub_exp.config.fields import all_fields
 from altub_exp.config.schema import Config
 from altub_exp.errors import did_you_mean
 
@@ -30,7 +29,7 @@ def explain(error: Exception) -> str:
     if match := re.search(
         r"Could not override '([^']+)'|Could not append to config\. An item is already at '([^']+)'", text
     ):
-        return _unknown_key(match[1] or match[2])
+        return unknown_key(match[1] or match[2])
     if override := _first(r"Error parsing override '([^']*)'", text):
         return f"{override!r} is neither KEY=VALUE nor GROUP=OPTION: see --help."
     if "missing mandatory value" in text and key:
@@ -43,21 +42,11 @@ def explain(error: Exception) -> str:
 
 def keys() -> list[str]:
     """List every key of the configuration, dotted."""
-    dotted: set[str] = set()
-
-    def walk(node: type, prefix: str) -> None:
-        for schema in [node, *node.__subclasses__()]:
-            for name, hint in get_type_hints(schema).items():
-                if is_dataclass(hint):
-                    walk(cast("type", hint), f"{prefix}{name}.")
-                else:
-                    dotted.add(prefix + name)
-
-    walk(Config, "")
-    return sorted(dotted)
+    return sorted(all_fields(Config))
 
 
-def _unknown_key(key: str) -> str:
+def unknown_key(key: str) -> str:
+    """Return the sentence about a key that the configuration does not have, with those that resemble it."""
     known = keys()
     if key in known:
         group = key.partition(".")[0]

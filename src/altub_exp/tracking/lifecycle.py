@@ -11,6 +11,7 @@ import torch
 from omegaconf import OmegaConf
 
 from altub_exp.config.compose import backbone_label
+from altub_exp.config.overrides import literal
 from altub_exp.config.schema import Config, EvalConfig
 from altub_exp.data import ImageSet
 from altub_exp.errors import was_interrupted
@@ -30,7 +31,7 @@ from altub_exp.tracking.tracker import Tracker
 
 def start_status(folder: RunFolder, config: Config, images: str, device: torch.device, done: int) -> None:
     """Write the configuration and the status of a run that starts: its machine, its time and its versions."""
-    write_text(folder.config, OmegaConf.to_yaml(OmegaConf.create(plain(asdict(config)))))
+    write_text(folder.config, OmegaConf.to_yaml(OmegaConf.create(literal(plain(asdict(config))))))
     commit, dirty = git_state()
     code = code_fingerprint()
     changed = config.tracking.code not in (None, code)
