@@ -98,8 +98,8 @@ class Length:
 
     def __str__(self) -> str:
         if self.least == self.most:
-            return f"exactly {self.least}"
-        return f"at least {self.least}" if self.most is None else f"{self.least} to {self.most}"
+            return f"exactly {self.least} elements"
+        return f"{self.least} or more elements" if self.most is None else f"{self.least} to {self.most} elements"
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ class Secret:
 
 
 def _number(value: float | None) -> str:
-    return f"{value:.15g}"
+    return str(value) if isinstance(value, int) else f"{value:.15g}"
 
 
 LARGEST = 2**31 - 1

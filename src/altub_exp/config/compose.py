@@ -51,6 +51,14 @@ def image_size(table: dict[str, dict[str, int]], dataset: str, category: str, de
     return table.get(dataset, {}).get(category, default)
 
 
+def left_out(group: str) -> UserError:
+    """Return the error for a group of which no option is chosen."""
+    choices = options(group)
+    return UserError(
+        f"{group} cannot be left out or null: " + (f"choose one of {', '.join(choices)}." if choices else "keep it.")
+    )
+
+
 def typed(composed: DictConfig) -> Config:
     """Return the typed configuration of a composed one, without Hydra's own part.
 
@@ -60,8 +68,7 @@ def typed(composed: DictConfig) -> Config:
     """
     for name, field in fields_of(Config).items():
         if is_dataclass(field.kind) and (OmegaConf.is_missing(composed, name) or composed.get(name) is None):
-            remedy = f"choose one of {', '.join(choices)}" if (choices := options(name)) else "leave that out"
-            raise UserError(f"{name} cannot be left out or null: {remedy}.")
+            raise left_out(name)
     try:
         config = OmegaConf.to_object(composed)
     except RecursionError as error:

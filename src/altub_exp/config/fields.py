@@ -33,6 +33,12 @@ class Field:
     optional: bool
     elements: Field | None
 
+    def __str__(self) -> str:
+        """Return the bounds in a few words; "" without any."""
+        parts = [str(bound) for bound in self.bounds]
+        parts += [f"each {self.elements}"] if self.elements is not None and str(self.elements) else []
+        return ", ".join(part for part in parts if part)
+
 
 def declared(hint: Any) -> Field:
     """Return the parts of a type hint, which may be ``Annotated`` and a union with None."""
@@ -93,19 +99,28 @@ def enforce(node: Any, prefix: str = "") -> None:
     Raises:
         UserError: a value is out of its bounds; the sentence names the key.
     """
+    wrong = [
+        (key.count("."), assignment(key, value, field), fault) for key, value, field, fault in _faults(node, prefix)
+    ]
+    if wrong:  # a default is taken from a key that lies deeper, such as train.epochs from model.protocol.epochs
+        _, given, fault = max(wrong, key=lambda item: item[0])
+        raise UserError(f"{given} {fault}.")
+
+
+def _faults(node: Any, prefix: str) -> Iterator[tuple[str, Any, Field, str]]:
     for name, field in fields_of(type(node)).items():
         value = getattr(node, name)
         if is_dataclass(value):
-            enforce(value, f"{prefix}{name}.")
-            continue
-        for fault in faults(value, field):
-            given = "" if any(isinstance(bound, Secret) for bound in field.bounds) else f"={shortened(value)}"
-            raise UserError(f"{prefix}{name}{given} {fault}.")
+            yield from _faults(value, f"{prefix}{name}.")
+        else:
+            yield from ((prefix + name, value, field, fault) for fault in faults(value, field))
 
 
 def faults(value: Any, field: Field) -> Iterator[str]:
     """Yield the faults of a value, each as a part of a sentence that follows ``KEY=VALUE``."""
     if value is None:
+        if not field.optional:
+            yield "is not a value: give one"
         return
     if isinstance(value, str) and (fault := _unprintable(value)):
         yield fault
@@ -114,6 +129,9 @@ def faults(value: Any, field: Field) -> Iterator[str]:
     if isinstance(value, float) and (math.isnan(value) or (math.isinf(value) and not unlimited)):
         ranges = [bound for bound in field.bounds if isinstance(bound, Range)] or [Range()]
         yield ranges[0].complaint(value) or ""
+        return
+    if field.kind in (int, float, str) and not isinstance(value, field.kind):
+        yield f"is no {'text' if field.kind is str else 'number'}: give one"
         return
     for bound in field.bounds:
         if fault := bound.complaint(value):
@@ -126,10 +144,16 @@ def faults(value: Any, field: Field) -> Iterator[str]:
                 yield f"has a wrong element: {shortened(item)} {fault}"
 
 
-def shortened(value: Any) -> str:
-    """Return a value for a message: on one line, without control characters, at most 100 characters of it."""
-    text = "".join(character if _is_plain(character) else ascii(character)[1:-1] for character in str(value))
-    return text if len(text) <= 100 else f"{text[:99]}…"
+def assignment(key: str, value: Any, field: Field | None) -> str:
+    """Return ``KEY=VALUE`` for a message, or only the key if its value may hold a password."""
+    secret = field is not None and any(isinstance(bound, Secret) for bound in field.bounds)
+    return key if secret else f"{key}={shortened(value)}"
+
+
+def shortened(value: Any, most: int = 100) -> str:
+    """Return a value for a message: on one line, in printable characters, at most that many of them."""
+    text = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in str(value))
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _is_plain(character: str) -> bool:

@@ -18,7 +18,8 @@ from hydra.core.override_parser.types import Override, Quote, QuotedString, Rang
 from hydra.errors import HydraException
 
 from altub_exp.config.bounds import PathName
-from altub_exp.config.fields import Field, all_fields, shortened
+from altub_exp.config.compose import left_out
+from altub_exp.config.fields import Field, all_fields, assignment, fields_of, shortened
 from altub_exp.config.schema import Config
 from altub_exp.errors import UserError
 
@@ -60,11 +61,15 @@ def readable(override: str) -> str:
     if not equals or name.startswith("~"):
         return override
     field = _fields().get(key)
+    if f"${{{key}}}" in text:
+        raise UserError(f"{assignment(key, text, field)} refers to itself: give a value.")
     parsed = _parsed(override)
+    if parsed is None and text[:1] in ("[", "{") and not _is_text(field):
+        raise UserError(f"{assignment(key, text, field)} is incomplete: write it in quotes, '{key}=[A,B]'.")
     if parsed is None or (parsed.value_type is ValueType.SIMPLE_CHOICE_SWEEP and _is_text(field)):
         parts = _split(text)
         return f"{name}={','.join(_part(name, part, field) or in_quotes(part) for part in parts)}"
-    _check_sweep(parsed, is_group=field is None)
+    _check_sweep(parsed, field)
     return f"{name}={_part(name, text, field)}"
 
 
@@ -113,21 +118,24 @@ def _part(name: str, text: str, field: Field | None) -> str:
             return in_quotes(os.path.expanduser(path))
     if parsed is None:
         return in_quotes(text)
-    if _is_text(field) and parsed.value_type in (ValueType.ELEMENT, ValueType.GLOB_CHOICE_SWEEP):
-        assert field is not None
-        same = isinstance(value, str | QuotedString) or (value is None and field.optional)
-        return text if same or str(value) == text else in_quotes(text)
+    if field is None and "." not in name and value is None and name in fields_of(Config):
+        raise left_out(name)
+    if (_is_text(field) or (field is None and type(value) in (int, float, bool) and "." not in name)) and (
+        parsed.value_type in (ValueType.ELEMENT, ValueType.GLOB_CHOICE_SWEEP)
+    ):
+        same = value is None or isinstance(value, str | QuotedString) or (field is not None and str(value) == text)
+        return text if same else in_quotes(text)
     if field is not None and field.kind is bool and type(value) in (int, float) and value not in (0, 1):
         raise UserError(f"{name.lstrip('+')}={text} is neither true nor false: give one of them.")
     return text
 
 
-def _check_sweep(override: Override, is_group: bool) -> None:
+def _check_sweep(override: Override, field: Field | None) -> None:
     """Raise a UserError if an override gives a sweep no values, or endlessly many."""
-    given = f"{override.key_or_group}={shortened((override.input_line or '').partition('=')[2])}"
+    given = assignment(override.key_or_group, (override.input_line or "").partition("=")[2], field)
     if override.value_type is ValueType.INTERVAL_SWEEP:
         raise UserError(f"{given} has no single values: give them, {override.key_or_group}=A,B,….")
-    if override.value_type is ValueType.GLOB_CHOICE_SWEEP and not is_group:
+    if override.value_type is ValueType.GLOB_CHOICE_SWEEP and field is not None and field.kind is not str:
         raise UserError(f"{given} chooses among the options of a group, and this is a key: give its values, A,B,….")
     sweep = override._value
     if isinstance(sweep, RangeSweep):

@@ -306,8 +306,8 @@ class Config:
     model: ModelConfig
     backbone: BackboneConfig
     dataset: DatasetConfig
+    train: TrainConfig  # before altub, which takes defaults from it: the first wrong key is reported
     altub: AltubConfig
-    train: TrainConfig
     eval: EvalConfig
     tracking: TrackingConfig
     sweep: SweepConfig

@@ -103,11 +103,16 @@ def image_files(folder: Path) -> list[Path]:
     return sorted((file for file in files if not file.name.startswith(".")), key=natural)
 
 
+SYSTEM_FOLDERS = frozenset({"__MACOSX", "lost+found", "$RECYCLE.BIN", "System Volume Information", "@eaDir"})
+"""Folders that archives and operating systems leave among a user's own."""
+
+
 def subfolders(folder: Path) -> list[Path]:
-    """Return the folders in a folder, but not hidden ones, by name; [] without a folder."""
+    """Return the folders in a folder, but not hidden ones and those of a system, by name; [] without a folder."""
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    own = (path for path in folder.iterdir() if not path.name.startswith(".") and path.name not in SYSTEM_FOLDERS)
+    return sorted(path for path in own if path.is_dir())
 
 
 def natural(path: Path) -> list[tuple[int, int | str]]:

@@ -58,6 +58,28 @@ def require_space(folder: Path, needed: int) -> None:
         raise disk_full(folder, f"{needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free")
 
 
+def make_folder(path: Path, key: str) -> None:
+    """Make a folder and its parents if they do not exist.
+
+    Args:
+        path: the folder.
+        key: the key of the configuration that names it, for the message.
+
+    Raises:
+        UserError: it cannot be made.
+        OSError: the disk is full.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if no_space(error):
+            raise
+        reason = error.strerror or type(error).__name__
+        raise UserError(
+            f"The folder {path} cannot be made ({reason}): set {key} to a place that can be written."
+        ) from error
+
+
 @contextmanager
 def writing_to(path: Path) -> Iterator[None]:
     """Turn the errors of a full disk into one sentence.
