@@ -14,10 +14,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from altub_exp.config.compose import conf_dir, register_schema
+from altub_exp.config.compose import conf_dir, register_schema, typed
 from altub_exp.config.messages import explain
+from altub_exp.config.overrides import prepared
 from altub_exp.config.plugins import discover
-from altub_exp.config.schema import Config
 from altub_exp.errors import UserError
 from altub_exp.machine.disk import writing_to
 from altub_exp.machine.memory import collection_paused
@@ -29,11 +29,13 @@ def main(config: DictConfig) -> None:
     register_schema()  # a launcher may call this function in another process, without cli()
     discover()
     try:
-        in_sweep = HydraConfig.get().mode is RunMode.MULTIRUN or config.tracking.code is not None
+        code = OmegaConf.select(config, "tracking.code")
+        in_sweep = HydraConfig.get().mode is RunMode.MULTIRUN or code is not None
         if "sweeps" in HydraConfig.get().runtime.choices and not in_sweep:
             raise UserError("+sweeps=… is a list of runs: add -m.")
-        run = OmegaConf.to_object(config)
-        assert isinstance(run, Config)
+        run = typed(config)
+        if run.sweep.dry_run:
+            raise UserError("sweep.dry_run=true lists the runs of -m, and not with another hydra/sweeper.")
         with collection_paused():
             from altub_exp.experiment import run_experiment  # after Hydra: --help and --cfg need no torch
 
@@ -55,6 +57,7 @@ def cli() -> None:
     try:
         register_schema()
         discover()
+        sys.argv[1:] = prepared(sys.argv[1:])
         with writing_to(Path.cwd()):
             main()
     except (HydraException, OmegaConfBaseException, UserError) as error:

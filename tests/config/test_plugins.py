@@ -69,6 +69,12 @@ def test_what_plug_ins_offer_is_among_the_choices(site, tmp_path):
     assert "choose one of cflow, csflow, fastflow, nice (did you mean nice?)" in stderr
     _, stderr = run(tmp_path, "model=nice", "dataset.category=x", "model.hiden_channels=3", expect=1, **with_path(site))
     assert "did you mean model.hidden_channels" in stderr
+    for override, sentence in {
+        "model.steps=0": "model.steps=0 is too small: give at least 1.",
+        "+model.stepz=3": "model.stepz is not a key of the configuration: did you mean model.steps",
+    }.items():
+        _, stderr = run(tmp_path, *TINY, "model=nice", override, expect=1, **with_path(site))
+        assert sentence in stderr
     _, stderr = run(tmp_path, "model=nice", expect=1)
     assert "model=nice does not exist: choose one of cflow, csflow, fastflow." in stderr
     _, stderr = run(tmp_path, *TINY, "altub.base=cauchy", expect=1)

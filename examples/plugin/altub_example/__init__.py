@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+from altub_exp.config.bounds import Range
 from altub_exp.config.plugins import add_base, add_flow
 from altub_exp.config.schema import ModelConfig
 
@@ -11,8 +13,8 @@ from altub_exp.config.schema import ModelConfig
 class NiceConfig(ModelConfig):
     """The keys of NICE in addition to those of every model."""
 
-    steps: int
-    hidden_channels: int
+    steps: Annotated[int, Range(least=1, most=1000)]
+    hidden_channels: Annotated[int, Range(least=1, most=65_536)]
 
 
 def register() -> None:

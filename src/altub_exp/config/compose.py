@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import operator
+from dataclasses import is_dataclass
 from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from altub_exp.config.fields import fields_of
 from altub_exp.config.schema import DATASETS, MODELS, BackboneConfig, CacheConfig, Config, DatasetConfig
 from altub_exp.errors import UserError
 
@@ -31,9 +33,13 @@ def options(group: str) -> list[str]:
 
 
 def backbone_label(backbone: BackboneConfig) -> str:
-    """Return the option's name (``r18``), or timm's if ``backbone.name`` was overridden: a label must not mislead."""
-    declared = OmegaConf.load(Path(conf_dir()) / "backbone" / f"{backbone.key}.yaml")
-    return backbone.key if OmegaConf.select(declared, "name") == backbone.name else backbone.name
+    """Return the option's name (``r18``), or timm's if ``backbone.name`` was overridden: a label must not mislead.
+
+    The label of a user's own option, or of a ``backbone.key`` on the command line, is the key.
+    """
+    packaged = Path(conf_dir()) / "backbone" / f"{backbone.key}.yaml"
+    name = OmegaConf.select(OmegaConf.load(packaged), "name") if packaged.is_file() else backbone.name
+    return backbone.key if name == backbone.name else backbone.name
 
 
 def image_size(table: dict[str, dict[str, int]], dataset: str, category: str, default: int) -> int:
@@ -43,6 +49,32 @@ def image_size(table: dict[str, dict[str, int]], dataset: str, category: str, de
     (512, 256)
     """
     return table.get(dataset, {}).get(category, default)
+
+
+def left_out(group: str) -> UserError:
+    """Return the error for a group of which no option is chosen."""
+    choices = options(group)
+    return UserError(
+        f"{group} cannot be left out or null: " + (f"choose one of {', '.join(choices)}." if choices else "keep it.")
+    )
+
+
+def typed(composed: DictConfig) -> Config:
+    """Return the typed configuration of a composed one, without Hydra's own part.
+
+    Raises:
+        UserError: a group is missing, or a value refers to itself.
+        OmegaConfBaseException: a value is missing or has another type.
+    """
+    for name, field in fields_of(Config).items():
+        if is_dataclass(field.kind) and (OmegaConf.is_missing(composed, name) or composed.get(name) is None):
+            raise left_out(name)
+    try:
+        config = OmegaConf.to_object(composed)
+    except RecursionError as error:
+        raise UserError("A value of the configuration refers to itself: give one of them.") from error
+    assert isinstance(config, Config)
+    return config
 
 
 def load_config(file: Path) -> Config:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import is_dataclass
-from typing import cast, get_type_hints
 
 from altub_exp.config.compose import options
+from altub_exp.config.fields import all_fields, assignment, shortened
 from altub_exp.config.schema import Config
-from altub_exp.errors import did_you_mean
+from altub_exp.errors import UserError, did_you_mean
 
 
 def explain(error: Exception) -> str:
@@ -19,10 +18,14 @@ def explain(error: Exception) -> str:
     >>> explain(UserError("The folder is missing."))
     'The folder is missing.'
     """
+    return str(error) if isinstance(error, UserError) else shortened(_sentence(error), most=500)
+
+
+def _sentence(error: Exception) -> str:
     text = str(error)
     cause = str(error.__cause__ or error)
     key = _first(r"full_key: (\S+)", f"{cause} {text}")  # under a debugger OmegaConf has no cause
-    if match := re.search(r"Could not find '([^']+)'", text):
+    if match := re.search(r"Could not (?:find|load) '([^']+)'", text):
         group, _, option = match[1].rpartition("/")
         return _choose(f"{group}={option} does not exist", option, options(group))
     if addition := _first(r"To append to your default list use (\+\S+)", text):
@@ -30,34 +33,36 @@ def explain(error: Exception) -> str:
     if match := re.search(
         r"Could not override '([^']+)'|Could not append to config\. An item is already at '([^']+)'", text
     ):
-        return _unknown_key(match[1] or match[2])
+        return unknown_key(match[1] or match[2])
     if override := _first(r"Error parsing override '([^']*)'", text):
         return f"{override!r} is neither KEY=VALUE nor GROUP=OPTION: see --help."
-    if "missing mandatory value" in text and key:
+    if match := re.search(
+        r"Ambiguous value for argument '(.*)'\s+1\. To use|Sweep parameters '(.*)' requires --multirun", text, re.DOTALL
+    ):
+        return _several_values(*(match[1] or match[2]).partition("=")[::2])
+    if re.search("missing mandatory value", text, re.IGNORECASE) and key:
         return f"{key} has no value: add {key}=… to the command{_hint(key)}."
-    if key and error.__cause__ is not None:
-        return f"{key}: {cause.splitlines()[0]}."
+    if key:
+        return f"{key}: {shortened(cause.splitlines()[0].rstrip('.'), most=300)}."
     text = text.partition("See https://")[0]  # a link to Hydra's grammar does not help
     return " ".join(line.strip() for line in text.splitlines() if line.strip())
 
 
+def _several_values(key: str, values: str) -> str:
+    given = assignment(key, values, all_fields(Config).get(key))
+    remedy = "add -m for a run with each of them"
+    if "." in key and given != key:
+        remedy += f""", or quote what is a list, '{key}=[{values}]', or one text, '{key}="{values}"'"""
+    return f"{given} gives several values: {remedy}."
+
+
 def keys() -> list[str]:
     """List every key of the configuration, dotted."""
-    dotted: set[str] = set()
-
-    def walk(node: type, prefix: str) -> None:
-        for schema in [node, *node.__subclasses__()]:
-            for name, hint in get_type_hints(schema).items():
-                if is_dataclass(hint):
-                    walk(cast("type", hint), f"{prefix}{name}.")
-                else:
-                    dotted.add(prefix + name)
-
-    walk(Config, "")
-    return sorted(dotted)
+    return sorted(all_fields(Config))
 
 
-def _unknown_key(key: str) -> str:
+def unknown_key(key: str) -> str:
+    """Return the sentence about a key that the configuration does not have, with those that resemble it."""
     known = keys()
     if key in known:
         group = key.partition(".")[0]

@@ -1,9 +1,42 @@
-"""The typed configuration: one dataclass per group, with names and types; the values are all in ``conf/``."""
+"""The typed configuration: one dataclass per group, with names, types and bounds; the values are all in ``conf/``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated
+
+from altub_exp.config.bounds import (
+    Count,
+    CountOrNone,
+    Decay,
+    Distinct,
+    Epochs,
+    FilePath,
+    Fraction,
+    Label,
+    LearningRate,
+    Length,
+    Moment,
+    Name,
+    NotNegative,
+    PathName,
+    Pixels,
+    Positive,
+    Range,
+    Secret,
+    Text,
+)
+
+Steps = Annotated[int, Range(least=1, most=1000)]
+Ratio = Annotated[float, Range(above=0, most=1000)]
+Clamping = Annotated[float, Range(above=0, most=1e6)]
+KernelSize = Annotated[int, Range(least=1, most=255)]
+Channels = Annotated[int, Range(least=1, most=65_536)]
+Angle = Annotated[float, Range(least=0, most=180)]
+Stages = Annotated[list[int], Length(), Distinct()]
+Seed = Annotated[int, Range(least=0, most=2**32 - 1)]
+NO_CACHE = PathName(off=("", "false", "none", "off"), otherwise=", or cache.dir=null for no cache")
 
 FeatureNorm = StrEnum("FeatureNorm", "trainable counted nonaffine pretrained none")
 """Normalisation of the feature maps before they enter the flow: LayerNorm([C, H, W]) or the backbone's own."""
@@ -58,37 +91,37 @@ Resume = StrEnum("Resume", "auto never")
 class OptimisationConfig:
     """The optimisation of the flow: Adam, its learning rate a cosine in steps of ``cycle`` epochs, with a warm-up."""
 
-    epochs: int
-    cycle: int
-    batch_size: int
+    epochs: Epochs
+    cycle: Epochs
+    batch_size: Count
     drop_last: bool
-    lr: float
-    final_lr: float
-    warmup_epochs: int
-    weight_decay: float
-    betas: list[float]
-    eps: float
-    grad_norm: float | None
+    lr: LearningRate
+    final_lr: Fraction
+    warmup_epochs: CountOrNone
+    weight_decay: Decay
+    betas: Annotated[list[Moment], Length(2, 2)]
+    eps: Decay
+    grad_norm: Positive | None
 
 
 @dataclass
 class ProtocolConfig(OptimisationConfig):
     """Defaults that a model sets for ``train``, ``eval``, ``dataset``, ``backbone`` and ``altub``."""
 
-    first_epoch: int
+    first_epoch: Epochs
     psi_clip: Clip
     psi_loss: PsiLoss
     levels: Levels
-    image_sizes: dict[str, dict[str, int]]
+    image_sizes: dict[str, dict[str, Pixels]]
     interpolation: Interpolation
-    rotation: float
+    rotation: Angle
 
 
 @dataclass
 class ModelConfig:
     """The flow. Each ``conf/model/*.yaml`` has its own dataclass that extends this one."""
 
-    name: str
+    name: Name
     feature_norm: FeatureNorm
     protocol: ProtocolConfig
 
@@ -97,10 +130,10 @@ class ModelConfig:
 class FastFlowConfig(ModelConfig):
     """FastFlow: one sequence of coupling blocks with convolutional subnets per scale."""
 
-    steps: int
+    steps: Steps
     conv3x3_only: bool
-    hidden_ratio: float
-    affine_clamping: float
+    hidden_ratio: Ratio
+    affine_clamping: Clamping
     output_norm: OutputNorm
 
 
@@ -108,12 +141,12 @@ class FastFlowConfig(ModelConfig):
 class CFlowConfig(ModelConfig):
     """CFLOW-AD: one decoder per scale for the vectors of single positions, conditioned on the position."""
 
-    steps: int
-    condition_channels: int
-    hidden_ratio: float
-    affine_clamping: float
+    steps: Steps
+    condition_channels: Annotated[int, Range(least=4, most=65_536, multiple_of=4)]
+    hidden_ratio: Ratio
+    affine_clamping: Clamping
     permute_soft: bool
-    fibre_batch: int
+    fibre_batch: Count
     optimizers: Optimizers
     score_reference: ScoreReference
 
@@ -122,20 +155,20 @@ class CFlowConfig(ModelConfig):
 class CSFlowConfig(ModelConfig):
     """CS-Flow: coupling blocks over all scales at once, whose subnets also read the neighbouring scales."""
 
-    steps: int
-    hidden_channels: int
-    kernel_size: int
-    last_kernel_size: int
-    affine_clamping: float
+    steps: Steps
+    hidden_channels: Channels
+    kernel_size: KernelSize
+    last_kernel_size: KernelSize
+    affine_clamping: Clamping
 
 
 @dataclass
 class FastFlowRow:
     """Defaults that a backbone sets for FastFlow, see ``conf/backbone/``."""
 
-    steps: int
+    steps: Steps
     conv3x3_only: bool
-    hidden_ratio: float
+    hidden_ratio: Ratio
     feature_norm: FeatureNorm
 
 
@@ -143,20 +176,20 @@ class FastFlowRow:
 class LevelsTable:
     """A backbone's stages for each choice of levels."""
 
-    early: list[int]
-    late: list[int]
+    early: Stages
+    late: Stages
 
 
 @dataclass
 class BackboneConfig:
     """The frozen timm feature extractor."""
 
-    key: str
-    name: str
-    stages: list[int]
+    key: Name
+    name: Name
+    stages: Stages
     levels: LevelsTable
-    image_size: int
-    weights: str
+    image_size: Pixels
+    weights: FilePath
     fastflow: FastFlowRow
 
 
@@ -164,65 +197,65 @@ class BackboneConfig:
 class DatasetConfig:
     """The images. Each layout has its own dataclass that extends this one."""
 
-    name: str
+    name: Name
     layout: Layout
-    root: str
-    category: str
-    categories: list[str] | None
-    image_size: int
+    root: FilePath
+    category: Name
+    categories: Annotated[list[Name], Length(), Distinct()] | None
+    image_size: Pixels
     interpolation: Interpolation
-    bit_depth: int | None
-    rotation: float
+    bit_depth: Annotated[int, Range(least=8, most=16)] | None
+    rotation: Angle
 
 
 @dataclass
 class FolderConfig(DatasetConfig):
     """Your own images: the names of their folders below ``root/category``."""
 
-    train_dir: str
-    normal_dir: str
-    defect_dir: str
-    mask_dir: str | None
+    train_dir: FilePath
+    normal_dir: FilePath
+    defect_dir: FilePath
+    mask_dir: FilePath | None
 
 
 @dataclass
 class ElpvConfig(DatasetConfig):
     """Images of solar cells: the defect probabilities in percent of the defective test images."""
 
-    probabilities: list[int]
+    probabilities: Annotated[list[Annotated[int, Range(least=1, most=100)]], Length(1, 3), Distinct()]
 
 
 @dataclass
 class SyntheticConfig(DatasetConfig):
     """The built-in images: their number, size and seed."""
 
-    size: int
-    train_images: int
-    good_images: int
-    defect_images: int
-    seed: int
+    size: Annotated[int, Range(least=32, most=16_384)]
+    train_images: Count
+    good_images: Count
+    defect_images: Count
+    seed: Annotated[int, Range(least=0, most=2**63 - 1)]
 
 
 @dataclass
 class AltubConfig:
     """The base distribution and the alternating schedule (Algorithm 1, section 5.6 of arXiv 2210.14913)."""
 
-    name: str
-    base: str
+    name: Name
+    base: Name
     alternating: bool
     learned_by: LearnedBy
-    idle_epochs: int
+    idle_epochs: CountOrNone
     idle: Idle
-    freezing_interval: int
+    freezing_interval: Annotated[int, Range(least=2, most=1_000_000)]
     freezing_unit: FreezingUnit
-    count_from: int
+    count_from: Annotated[int, Range(least=0, most=1, otherwise=", since epochs are counted from 1 or 0")]
     psi_loss: PsiLoss
-    max_lr: float
-    momentum: float
+    max_lr: LearningRate
+    momentum: Moment
     clip: Clip
-    clip_value: float
+    clip_value: Positive
     clip_phase: ClipPhase
-    psi_weight_decay: float
+    psi_weight_decay: Decay
 
 
 @dataclass
@@ -234,10 +267,10 @@ class TrainConfig(OptimisationConfig):
 class EvalConfig:
     """The evaluated epochs and the window of the stability statistics; epochs count from 1."""
 
-    first_epoch: int
-    last_epoch: int
-    every: int
-    ks_every: int
+    first_epoch: Epochs
+    last_epoch: Epochs
+    every: Epochs
+    ks_every: CountOrNone
     fitted: bool
 
 
@@ -245,18 +278,18 @@ class EvalConfig:
 class TrackingConfig:
     """MLflow's store and experiment; the sweep that a run belongs to, and the code that the sweep was started with."""
 
-    uri: str
-    experiment: str
-    sweep: str | None
-    code: str | None
+    uri: Annotated[str, Text(), Secret()]
+    experiment: Label
+    sweep: Label | None
+    code: Label | None
 
 
 @dataclass
 class CacheConfig:
     """Folder and size in GiB of the feature cache that all runs share; without a folder nothing is cached."""
 
-    dir: str | None
-    max_gb: float
+    dir: Annotated[str, NO_CACHE] | None
+    max_gb: Annotated[float, Range(above=0, most=1e9, otherwise=", or cache.dir=null")]
 
 
 @dataclass
@@ -274,22 +307,22 @@ class Config:
     model: ModelConfig
     backbone: BackboneConfig
     dataset: DatasetConfig
+    train: TrainConfig  # before altub, which takes defaults from it: the first wrong key is reported
     altub: AltubConfig
-    train: TrainConfig
     eval: EvalConfig
     tracking: TrackingConfig
     sweep: SweepConfig
     cache: CacheConfig
-    seed: int
+    seed: Seed
     device: Device
     precision: Precision
     cuda_graphs: bool
     resume: Resume
-    runs_dir: str
-    threads: int | None
-    feature_memory_gb: float
-    latent_memory_gb: float
-    checkpoint_seconds: float
+    runs_dir: Annotated[str, PathName(home=False)]
+    threads: Annotated[int, Range(least=1, most=1024)] | None
+    feature_memory_gb: NotNegative
+    latent_memory_gb: Annotated[float, Range(above=0, finite=False)]
+    checkpoint_seconds: Annotated[float, Range(least=0, finite=False)]
 
 
 MODELS: dict[str, type[ModelConfig]] = {"fastflow": FastFlowConfig, "cflow": CFlowConfig, "csflow": CSFlowConfig}

@@ -82,11 +82,16 @@ def _identity(folder: Path) -> tuple[int, int]:
     return facts.st_dev, facts.st_ino
 
 
+SYSTEM_FOLDERS = frozenset({"__MACOSX", "lost+found", "$RECYCLE.BIN", "System Volume Information", "@eaDir"})
+"""Folders that archives and operating systems leave among a user's own."""
+
+
 def subfolders(folder: Path) -> list[Path]:
-    """Return the folders in a folder, but not hidden ones, by name; [] without a folder."""
+    """Return the folders in a folder, but not hidden ones and those of a system, by name; [] without a folder."""
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if os.path.isdir(path) and not path.name.startswith("."))
+    own = (path for path in folder.iterdir() if not path.name.startswith(".") and path.name not in SYSTEM_FOLDERS)
+    return sorted(path for path in own if os.path.isdir(path))
 
 
 def natural(path: Path) -> list[tuple[int, int | str]]:

@@ -16,6 +16,7 @@ from PIL import Image
 from altub_exp.data import painting
 from altub_exp.data.painting import CATEGORIES, DEFECTS
 from altub_exp.errors import UserError, did_you_mean
+from altub_exp.machine.disk import make_folder
 
 VERSION = 1  # must be raised whenever the same parameters give other pixels
 EDGE = 0.35  # opacity above which a pixel belongs to the mask
@@ -58,7 +59,7 @@ def draw(root: Path, category: str, drawing: Drawing) -> Path:
         key, value = next(iter(small.items()), ("size", drawing.size))
         raise UserError(f"dataset.{key}={value} is too small: give at least {32 if key == 'size' else 1}.")
     folder, label = root / category, {"version": VERSION, "category": category, **asdict(drawing)}
-    root.mkdir(parents=True, exist_ok=True)
+    make_folder(root, "dataset.root")
     with FileLock(root / f".{category}.lock"):
         if folder.exists():
             _must_be(folder, label)

@@ -85,6 +85,28 @@ def unusable(error: OSError) -> UserError:
     return UserError(f"{path} cannot be used ({error.strerror}): give the right to read and write it, or move it away.")
 
 
+def make_folder(path: Path, key: str) -> None:
+    """Make a folder and its parents if they do not exist.
+
+    Args:
+        path: the folder.
+        key: the key of the configuration that names it, for the message.
+
+    Raises:
+        UserError: it cannot be made.
+        OSError: the disk is full.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if no_space(error):
+            raise
+        reason = error.strerror or type(error).__name__
+        raise UserError(
+            f"The folder {path} cannot be made ({reason}): set {key} to a place that can be written."
+        ) from error
+
+
 @contextmanager
 def writing_to(path: Path) -> Iterator[None]:
     """Turn the system's errors about files into one sentence.

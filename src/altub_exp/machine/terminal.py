@@ -29,7 +29,7 @@ from altub_exp.machine.disk import no_space
 SHOWN = ("loss", "objective", "pixel_auroc", "image_auroc", "ks")  # the journal has more
 
 log = logging.getLogger("altub_exp")
-console = Console(stderr=True)
+console = Console(stderr=True, markup=False, emoji=False)  # names may hold brackets and colons
 if not console.is_terminal:
     console.width = 10_000  # in a file or a pipe a line stays one line
 
@@ -102,11 +102,11 @@ class EpochProgress(_Shown):
         self._done, self._start, self._total = done, done, total
         self._began = time.monotonic()
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[left]} left  {task.fields[metrics]}"),
+            TextColumn("{task.fields[left]} left  {task.fields[metrics]}", markup=False),
             console=console,
             disable=not console.is_terminal,
         )
@@ -143,7 +143,7 @@ class ByteProgress(_Shown):
         self._name, self._start, self._done, self._total = name, done, done, total
         self._began = self._printed = time.monotonic()
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             DownloadColumn(),
             TransferSpeedColumn(),

@@ -17,6 +17,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from altub_exp.errors import UserError
+from altub_exp.machine.disk import make_folder
 from altub_exp.runs.journal import Journal, now_ms
 from altub_exp.runs.seal import ANEW, Damaged, archive_facts, read_sealed_json, write_sealed_json
 from altub_exp.runs.states import FINAL, RunState
@@ -113,7 +114,7 @@ class RunFolder:
         Raises:
             RunLocked: another process holds the lock.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path, "runs_dir")
         try:
             lock = self._acquired(patience)
         except Timeout:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from altub_exp.config.check import check
+from altub_exp.config.compose import typed
+from altub_exp.config.overrides import literal, quoted
 from altub_exp.config.schema import Config
 from altub_exp.data import list_categories, open_category
 from altub_exp.errors import UserError
@@ -58,6 +59,8 @@ def compose_jobs(products: Sequence[list[str]], compose: Compose) -> list[Job]:
     """
     images: dict[str, str] = {}
     jobs: dict[str, Job] = {}
+    if not products:
+        raise UserError("The sweep has no runs: one of its keys has no values, such as a glob(…) that fits no option.")
     for overrides in products:
         composed = compose(overrides)
         with read_write(composed), open_dict(composed):
@@ -82,29 +85,12 @@ def expanded(overrides: list[str], composed: DictConfig) -> Iterator[tuple[list[
         UserError: there is no category.
     """
     if OmegaConf.is_missing(composed.dataset, "category") or composed.dataset.category != "all":
-        yield overrides, _typed(composed)
+        yield overrides, typed(composed)
         return
-    categories = list_categories(_typed(composed).dataset)
+    categories = list_categories(typed(composed).dataset)
     if not categories:
         raise UserError(f"{composed.dataset.root} holds no category for dataset.category=all.")
     for category in categories:
-        composed.dataset.category = category  # _typed resolves the values that depend on it
+        composed.dataset.category = literal(category)  # typed() resolves the values that depend on it
         others = [override for override in overrides if override.partition("=")[0] != CATEGORY]
-        yield [*others, f"{CATEGORY}={quoted(category)}"], _typed(composed)
-
-
-def _typed(composed: DictConfig) -> Config:
-    config = OmegaConf.to_object(composed)
-    assert isinstance(config, Config)
-    return config
-
-
-def quoted(value: str) -> str:
-    r"""Write a string as a value of Hydra's overrides, in quotes if Hydra would read it as something else.
-
-    >>> quoted("screw"), quoted("01"), quoted("metal nut"), quoted("it's")
-    ('screw', "'01'", "'metal nut'", "'it\\'s'")
-    """
-    if re.fullmatch(r"[A-Za-z_][\w.-]*", value) and value.lower() not in ("null", "true", "false", "nan", "inf"):
-        return value
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+        yield [*others, f"{CATEGORY}={quoted(category)}"], typed(composed)

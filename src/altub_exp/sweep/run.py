@@ -9,13 +9,14 @@ from pathlib import Path
 
 from hydra.core.utils import JobReturn, JobStatus
 
+from altub_exp.config.overrides import quoted
 from altub_exp.machine.disk import writing_to
 from altub_exp.machine.terminal import console
 from altub_exp.runs.folder import RunLocked
 from altub_exp.runs.provenance import code_fingerprint, git_state
 from altub_exp.runs.states import JobState
 from altub_exp.runs.sweep_folder import SweepFolder
-from altub_exp.sweep.jobs import Compose, Job, compose_jobs, quoted
+from altub_exp.sweep.jobs import Compose, Job, compose_jobs
 from altub_exp.sweep.names import run_names, sweep_name, sweep_title
 from altub_exp.sweep.summary import announce, sum_up
 from altub_exp.tracking.columns import source_tags

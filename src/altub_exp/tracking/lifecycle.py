@@ -12,6 +12,7 @@ import torch
 from omegaconf import OmegaConf
 
 from altub_exp.config.compose import backbone_label
+from altub_exp.config.overrides import literal
 from altub_exp.config.schema import Config, EvalConfig
 from altub_exp.data import ImageSet
 from altub_exp.errors import was_interrupted
@@ -61,7 +62,7 @@ def start_status(folder: RunFolder, config: Config, images: str, device: torch.d
 
 def write_configuration(folder: RunFolder, config: Config, uid: str) -> None:
     """Write the configuration of a run, sealed with its ``run_uid``."""
-    text = OmegaConf.to_yaml(OmegaConf.create(plain(asdict(config))))
+    text = OmegaConf.to_yaml(OmegaConf.create(literal(plain(asdict(config)))))
     write_sealed_text(folder.config, text, {"run_uid": uid})
 
 

@@ -10,12 +10,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus, configure_log, filter_overrides, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
+
+from altub_exp.config.bounds import Range
 
 PROGRAM = "altub_exp.train"
 
@@ -25,9 +28,9 @@ class GpuPoolConfig:
     """The types of ``conf/hydra/launcher/gpu_pool.yaml``, which has the values."""
 
     gpus: list[str] | None
-    jobs_per_gpu: int
-    cpu_slots: int | None
-    poll_seconds: float
+    jobs_per_gpu: Annotated[int, Range(least=1, most=1024)]
+    cpu_slots: Annotated[int, Range(least=1, most=1024)] | None
+    poll_seconds: Annotated[float, Range(above=0, most=3600)]
     _target_: str = "hydra_plugins.altub_gpu_pool.launcher.GpuPool"
 
 
@@ -58,17 +61,12 @@ class GpuPool(Launcher):
         Raises:
             UserError: the launcher's values are wrong.
         """
-        from altub_exp.errors import UserError
+        from altub_exp.config.fields import enforce
         from altub_exp.machine.gpus import visible_gpus
 
         self._config, self._context = config, hydra_context
-        for key, value in {
-            "jobs_per_gpu": self._jobs_per_gpu,
-            "cpu_slots": self._cpu_slots,
-            "poll_seconds": self._poll_seconds,
-        }.items():
-            if value is not None and not value > 0:
-                raise UserError(f"hydra.launcher.{key}={value} is too small: give a number above 0.")
+        gpus = None if self._gpus is None else list(self._gpus)
+        enforce(GpuPoolConfig(gpus, self._jobs_per_gpu, self._cpu_slots, self._poll_seconds), "hydra.launcher.")
         if self._gpus:
             visible_gpus(self._gpus)  # wrong names fail here
 
