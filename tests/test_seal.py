@@ -133,7 +133,7 @@ def test_a_damaged_tracking_file_is_rebuilt_from_mlflow(cwd, content):
     assert len({mlflow.data.tags["run_uid"] for mlflow in runs}) == 2
 
 
-@pytest.mark.parametrize("name", IN_PLACE)
+@pytest.mark.parametrize("name", [IN_PLACE[0], *(pytest.param(name, marks=pytest.mark.slow) for name in IN_PLACE[1:])])
 def test_a_folder_in_a_files_place_is_one_sentence(cwd, name):
     folder = folders(cwd)[0]
     (folder / name).unlink()
@@ -146,6 +146,7 @@ def test_a_folder_in_a_files_place_is_one_sentence(cwd, name):
     assert "Traceback" not in stderr
 
 
+@pytest.mark.slow
 def test_a_status_without_a_state_and_places_that_cannot_be_made_are_one_sentence(cwd):
     folder = folders(cwd)[0]
     for content in ("{}", '{"host": "x"}'):
@@ -164,6 +165,7 @@ def test_missing_weights_are_named_as_predict_takes_them(cwd):
     assert sentence(stderr) == "error: There is no weights file no.pth: name it with --weights."
 
 
+@pytest.mark.slow
 def test_rows_after_the_checkpoint_are_computed_again_even_if_damaged(finished, resumable, tmp_path):
     cwd = shutil.copytree(resumable, tmp_path / "copy")
     folder, before = folders(cwd)[0], folders(finished)[0]
@@ -184,6 +186,7 @@ def test_a_file_of_another_run_is_refused(cwd, name):
         assert f"/{name} is " in sentence(run(cwd, *TINY, expect=1)[1])
 
 
+@pytest.mark.slow
 def test_a_run_of_an_earlier_version_is_resumed_with_a_warning(finished, resumable, tmp_path):
     cwd = shutil.copytree(resumable, tmp_path / "copy")
     folder, before = folders(cwd)[0], folders(finished)[0]
@@ -205,7 +208,9 @@ def test_a_run_of_an_earlier_version_is_resumed_with_a_warning(finished, resumab
     assert stdout.startswith("1 intact")
 
 
-@pytest.mark.parametrize("name", ["", "train.log", "status.json"])
+@pytest.mark.parametrize(
+    "name", ["", *(pytest.param(name, marks=pytest.mark.slow) for name in ("train.log", "status.json"))]
+)
 def test_what_may_not_be_read_or_written_is_one_sentence(finished, name):
     """An ordinary user does it, since root may read and write everything."""
     as_user = ["setpriv", f"--reuid={NOBODY}", "--clear-groups"] if os.geteuid() == 0 else []

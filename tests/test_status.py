@@ -101,6 +101,7 @@ def make(root: Path, name: str, state: RunState | None = RunState.running, epoch
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_that_is_running_is_shown_and_left_alone(watched):
     _, (seen, dry) = watched
     for (row,) in (seen, dry):

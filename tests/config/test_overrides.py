@@ -58,6 +58,7 @@ def test_a_home_folder_is_found(compose, monkeypatch):
     assert (config.dataset.root, config.runs_dir) == ("/home/me/images", "/home/me/runs")
 
 
+@pytest.mark.slow
 def test_categories_of_any_name_are_swept_by_all(tmp_path):
     drawn = draw(tmp_path, "washer", Drawing(size=64, train_images=2, good_images=2, defect_images=2, seed=0))
     names = ["${oc.env:HOME}", "1e3", "[x]", "Münze", "a'b"]
@@ -88,7 +89,9 @@ def test_a_run_of_a_strange_name_is_read_again_under_it(tmp_path):
     assert OmegaConf.load(folder / "config.yaml").dataset.category == "${oc.env:HOME}"
 
 
-@pytest.mark.parametrize("overrides", [["backbone.key=anything"], ["backbone=mine"]])
+@pytest.mark.parametrize(
+    "overrides", [pytest.param(["backbone.key=anything"], marks=pytest.mark.slow), ["backbone=mine"]]
+)
 def test_a_backbone_of_the_users_own_is_labelled_by_its_key(tmp_path, overrides):
     (tmp_path / "extra/backbone").mkdir(parents=True)
     packaged = Path(conf_dir(), "backbone/r18.yaml").read_text()

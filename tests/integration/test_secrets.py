@@ -39,6 +39,7 @@ def holding(folder):
     return [path for path in files if MARKER.encode() in path.read_bytes() or MARKER in str(path)]
 
 
+@pytest.mark.slow
 def test_a_password_from_the_environment_is_nowhere(server, tmp_path):
     uri, seen = server.uri.replace("://", f"://runs:{MARKER}@"), set()
     changes, said = {"MLFLOW_TRACKING_URI": uri}, []

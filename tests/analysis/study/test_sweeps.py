@@ -25,13 +25,26 @@ def seeds(sweep):
     return seeds(content["defaults"][0]) if listed is None else len(str(listed).split(","))
 
 
+class Jobs(dict):
+    """The jobs of seed 1 of the sweeps, each composed when a test asks for it; all seeds would take minutes."""
+
+    def __missing__(self, sweep):
+        self[sweep] = paper_sweeps.jobs(sweep, "seed=1")
+        return self[sweep]
+
+
 @pytest.fixture(scope="module")
 def jobs():
-    """The jobs of seed 1 of every sweep; composing all seeds would take minutes."""
-    return {sweep: paper_sweeps.jobs(sweep, "seed=1") for sweep in SWEEPS}
+    return Jobs()
 
 
-@pytest.mark.parametrize("sweep", SWEEPS)
+QUICK = ("study_a", "study_f")
+marked = pytest.mark.parametrize(
+    "sweep", [pytest.param(sweep, marks=() if sweep in QUICK else pytest.mark.slow) for sweep in SWEEPS]
+)
+
+
+@marked
 def test_headers_say_what_the_file_composes_to(jobs, sweep):
     text = header(sweep)
     assert text.startswith(f"The study, part {sweep[6]} (docs/study-protocol.md): ")
@@ -42,6 +55,7 @@ def test_headers_say_what_the_file_composes_to(jobs, sweep):
     assert seeds(sweep) == SEEDS[sweep[6]]
 
 
+@pytest.mark.slow
 def test_planned_runs_are_those_of_all_seeds():
     sweep = "study_c_nonaffine"
     expected = [(run.params, run.tags, run.values) for run in composed_runs(sweep)]
@@ -51,15 +65,16 @@ def test_planned_runs_are_those_of_all_seeds():
         assert run.params in [params for params, _, _ in expected]
 
 
-def test_every_job_is_valid_and_of_the_study(jobs):
-    for sweep, of_sweep in jobs.items():
-        for job in of_sweep:
-            check(job.config)
-            assert job.config.tracking.experiment == "study"
-            assert job.config.dataset.image_size == (256 if sweep == "study_e_256px" else 128)
-        assert len({job.folder.path for job in of_sweep}) == len(of_sweep)
+@marked
+def test_every_job_is_valid_and_of_the_study(jobs, sweep):
+    for job in jobs[sweep]:
+        check(job.config)
+        assert job.config.tracking.experiment == "study"
+        assert job.config.dataset.image_size == (256 if sweep == "study_e_256px" else 128)
+    assert len({job.folder.path for job in jobs[sweep]}) == len(jobs[sweep])
 
 
+@pytest.mark.slow
 def test_parts_have_the_runs_of_the_protocol(jobs):
     document = (ROOT / "docs" / "study-protocol.md").read_text()
     earlier = set()
@@ -85,12 +100,14 @@ def test_part_a_is_the_protocols(jobs):
     assert grid == Counter(expected)
 
 
+@pytest.mark.slow
 def test_data_sets_and_seeds_come_in_the_order_of_the_protocol():
     found = paper_sweeps.jobs("study_a", "seed=1,2", "altub=none", "model.feature_norm=none")
     order = [(job.config.dataset.category, job.config.seed) for job in found]
     assert order == [(data.category, seed) for data in DATA for seed in (1, 2)]
 
 
+@pytest.mark.slow
 def test_other_parts_change_what_they_name_and_nothing_else(jobs):
     """Every job of parts c to f differs from one of part a in the keys of its sweep only."""
     references = {
