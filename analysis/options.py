@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from altub_exp.errors import UserError
+from altub_exp.text import printable_lines
 from analysis.runs.records import Records, read, tracking_uri
 
 
@@ -53,6 +54,8 @@ def errors_as_sentences(output: Path, kind: str) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(printable_lines(f"error: {error}"))
     except OSError as error:
-        sys.exit(f"error: {output} cannot be written ({error.strerror}): choose another {kind} by --output.")
+        sys.exit(
+            printable_lines(f"error: {output} cannot be written ({error.strerror}): choose another {kind} by --output.")
+        )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 
 from altub_exp.errors import UserError
+from altub_exp.text import say
 from analysis.figures.catalogue import FIGURES, draw
 from analysis.figures.drawing import CAPTIONS, FigureFolder, Undrawn
 from analysis.options import add_options, chosen_records, errors_as_sentences
@@ -38,14 +39,14 @@ def main(arguments: list[str] | None = None) -> None:
                 continue
             png, _ = folder.save(figure)
             count += 1
-            print(png)
+            say(png)
             for note in figure.missing:
-                print(f"  {note}")
+                say(f"  {note}")
         for sentence in undrawn:
-            print(sentence)
+            say(sentence)
         if not count:
             raise UserError(f"No figure was drawn from {records.uri}" + (": see above." if undrawn else ": no runs."))
-        print(f"{count} figures with their captions ({CAPTIONS}) in {chosen.output}")
+        say(f"{count} figures with their captions ({CAPTIONS}) in {chosen.output}")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 
 from altub_exp.machine.disk import write_text
+from altub_exp.text import say
 from analysis.options import add_options, chosen_records, errors_as_sentences
 from analysis.report.contents import report, states
 from analysis.runs.artifacts import Artifacts
@@ -34,7 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
         chosen.output.parent.mkdir(parents=True, exist_ok=True)
         write_text(chosen.output, text)
     size = chosen.output.stat().st_size / 1e6
-    print(f"{chosen.output}: {len(records.runs)} runs ({states(records.runs) or 'none'}), {size:.1f} MB")
+    say(f"{chosen.output}: {len(records.runs)} runs ({states(records.runs) or 'none'}), {size:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import argparse
 
-from rich.console import Console
-
 from altub_exp.config.compose import options
+from altub_exp.machine.terminal import PlainConsole
 from analysis.options import add_options, chosen_records, errors_as_sentences
 from analysis.paper.paper_cells import PaperCells
 from analysis.tables.catalogue import TABLES, all_tables
@@ -45,7 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
         tables = all_tables(cells) if chosen.table == "all" else [TABLES[chosen.table](cells)]
         for table in tables:
             write(table, chosen.output)
-    console = Console(highlight=False)
+    console = PlainConsole(highlight=False, markup=False, emoji=False)
     if chosen.table != "all":
         show(tables[0], console)
         return
