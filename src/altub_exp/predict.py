@@ -12,7 +12,7 @@ from pathlib import Path
 from altub_exp.config.schema import Device
 from altub_exp.errors import UserError
 from altub_exp.machine.command_line import INTERRUPTED, command_parser, run_command
-from altub_exp.text import say
+from altub_exp.text import csv_cell, say
 
 EPILOG = """examples:
   python -m altub_exp.predict runs/folder/bolts/fastflow-r18/alternating/seed25-1a2b3c4d new/bolts
@@ -51,7 +51,7 @@ def _predict(options: argparse.Namespace) -> int:
             rows = csv.DictWriter(file, ["file", "score", "map", "overlay", "error"])
             rows.writeheader()
             for row in score(detector, items, options.output, options.maps, options.overlays):
-                rows.writerow(row)
+                rows.writerow({column: csv_cell(value) for column, value in row.items()})
                 file.flush()
                 broken += 1 if row["error"] else 0
     except KeyboardInterrupt:

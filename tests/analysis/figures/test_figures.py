@@ -93,7 +93,8 @@ def test_a_contact_sheet_shows_each_runs_own_maps(demo):
     folder, _, captions = demo
     uri = f"sqlite:///{folder}/mlflow.db"
     records = read(uri)
-    (drawing,) = map_sheets(conditions(records.runs), Artifacts(uri))
+    (sketch,) = map_sheets(conditions(records.runs), Artifacts(uri))
+    drawing = sketch.draw()
     assert [run.run_id for run in drawing.runs] == captions[NAMES["maps"]]["runs"]
     kinds = ["good", "hole", "stain", "thread"]
     axes = np.array(drawing.figure.axes).reshape(4, len(kinds))  # image, mask, original, AltUB
