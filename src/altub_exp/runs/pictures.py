@@ -81,8 +81,8 @@ def sweep_curves(
         if window:
             axes.axvspan(*window, color="0.92", zorder=0)
         axes.set(xlabel="epoch", ylabel=f"{metric.replace('_auroc', ' AUROC')} (%)")
-    figure.suptitle(_rows(title, 55 * len(metrics)))
-    names = [_rows(name, 40) for name in curves]
+    figure.suptitle(_rows(title, 45 * len(metrics)))
+    names = [_rows(name, 30) for name in curves]
     figure.legend(lines, names, loc="outside lower center", ncols=LEGEND_COLUMNS, fontsize="small")
     with replacing(path) as unfinished:
         figure.savefig(unfinished, dpi=DPI, format="png")
