@@ -1,6 +1,7 @@
 """Names of any characters through a whole sweep, its tables, figures and report: shown rightly or replaced."""
 
 import csv
+import io
 import json
 import re
 import shlex
@@ -12,21 +13,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from rich.table import Table
+from rich.text import Text
 
-from altub_exp.text import csv_cell, file_name, printable
+from altub_exp.machine.terminal import PlainConsole, log, logging_to
+from altub_exp.text import csv_cell, file_name, printable, say
 from tests.analysis.report.test_report import Page
 from tests.commandline import ROOT, folders, run
 
 CATEGORIES = [
-    """it's "so" $x^$ 100%""",
+    """it's "so" $x^$ 100% \\b""",
     "=1+1 & <b> #[x] ~a_b_^{}",
     "-rf",
-    "\x1b[31mred\x9b0m \u202eright\u200f",
+    "\u202eright\u200f",
     "_ 😀 傷 ü " + "w" * 140,
     " spaces.. ",
 ]
-EXPERIMENT = """it's "one" $x^$ \x1b[31m <b>&amp; 😀 =1"""
-SWEEP = """that's "one" = 100% of \x1b]0;x 😀"""
+EXPERIMENT = """it's "one" $x^$ <b>&amp; 😀 =1"""
+SWEEP = """that's "one" = 100% of \u200f 😀"""
 KIND, NAME = "\\b$x^$ \x1b[1m", "a$^$\\\x1b.png"
 TINY = [
     *("dataset=folder", "dataset.root=parts", "dataset.category=all", "dataset.image_size=32", "model.steps=1"),
@@ -103,8 +107,7 @@ def test_tables_show_every_name_in_every_format(swept):
         assert not any(cell.startswith(("=", "+", "@")) for cell in row.values())
     lines = [line for line in texts["md"].splitlines() if line.startswith("| folder/")]
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {11}
-    assert r"100% of" not in texts["md"]
-    assert r"it's \"so\" \$x^\$ 100%".replace('\\"', '"') in texts["md"]
+    assert """it's "so" \\$x^\\$ 100% \\\\b""" in texts["md"]
     lines = [line for line in texts["tex"].splitlines() if line.startswith("folder/")]
     assert {len(re.findall(r"(?<!\\)&", line)) for line in lines} == {9}
     assert r"\$x\textasciicircum{}\$ 100\%" in texts["tex"]
@@ -133,6 +136,7 @@ def test_a_run_that_cannot_be_shown_does_not_keep_the_others(copy):
     with sqlite3.connect(copy / "mlflow.db") as store:
         query = "SELECT run_uuid FROM params WHERE key = 'dataset.category' AND value = '-rf'"
         ((lost,),) = store.execute(query).fetchall()
+        store.execute("UPDATE tags SET value = ? WHERE value = ' spaces.. '", ("\x1b[31mred\x9b0m",))
         store.execute("UPDATE params SET value = 'x' WHERE key = 'eval.every' AND run_uuid = ?", (lost,))
     for module, arguments in (("tables", ["stability"]), ("figures", ["stability"]), ("report", [])):
         out, err = run(copy, *arguments, module=f"analysis.{module}", expect=1)
@@ -140,9 +144,26 @@ def test_a_run_that_cannot_be_shown_does_not_keep_the_others(copy):
         assert err.count("\n") == 1
         assert f"error: MLflow run {lost}" in err
     rows = list(csv.DictReader((copy / "results/tables/stability.csv").read_text().splitlines()))
-    assert {row["category"] for row in rows} == {csv_cell(printable(name)) for name in CATEGORIES if name != "-rf"}
+    names = ["\\x1b[31mred\\x9b0m", *CATEGORIES[:2], *CATEGORIES[3:-1]]
+    assert {row["category"] for row in rows} == {csv_cell(printable(name)) for name in names}
     assert len(list(copy.glob("results/figures/stability-*.png"))) == len(CATEGORIES) - 1
     assert lost in Page((copy / "results/report.html").read_text()).text("missing")
+
+
+def test_control_codes_end_before_the_terminal_and_the_log(tmp_path, capsys):
+    with logging_to(tmp_path / "train.log"):
+        log.error("%s", "\x1b[31mred\x9b")
+    console = PlainConsole(file=io.StringIO(), force_terminal=True, width=100)
+    table = Table("\x1b]0;title", "\x1b[2J")
+    table.add_row("\x1b[31mred", "")
+    console.print(table, "\x1b[1A", Text("\x9b0m", style="bold"))
+    say("\x1b[1A", error=True)
+    printed = re.sub(r"\x1b\[[\d;]*m", "", console.file.getvalue())  # rich's own colours
+    err = capsys.readouterr().err
+    clean(printed, err, (tmp_path / "train.log").read_text())
+    for code in ("\\x1b]0;title", "\\x1b[2J", "\\x1b[31mred", "\\x9b0m", "\\x1b[1A"):
+        assert code in printed
+    assert err == "\\x1b[31mred\\x9b\n\\x1b[1A\n"
 
 
 def test_make_hands_names_on_as_they_are():
