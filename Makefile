@@ -6,6 +6,9 @@ WORKERS ?= 2
 HOST ?= 127.0.0.1
 PORT ?= 5000
 COVERAGE_FLOOR := 96
+# one word of a shell, whatever a variable holds
+quoted = '$(subst ','\'',$(1))'
+CHOICE = $(if $(URI),--tracking-uri $(call quoted,$(value URI))) $(foreach name,$(value EXPERIMENT),--experiment $(call quoted,$(name)))
 LARGE := torch|triton|nvidia-.*|cuda-.*
 
 .DEFAULT_GOAL := help
@@ -96,13 +99,13 @@ test-browser: setup ## test report and MLflow's interface in Chromium; installs 
 	$(BIN)/python -m pytest -q -m browser -rs
 
 tables: setup ## write the paper's tables to results/tables/; URI=... and EXPERIMENT="NAME ..." choose the runs
-	@$(BIN)/python -m analysis.tables all $(if $(URI),--tracking-uri '$(URI)') $(foreach name,$(EXPERIMENT),--experiment '$(name)')
+	@$(BIN)/python -m analysis.tables all $(CHOICE)
 
 figures: setup ## write the figures of the paper and of all runs to results/figures/; URI and EXPERIMENT as for tables
-	@$(BIN)/python -m analysis.figures all $(if $(URI),--tracking-uri '$(URI)') $(foreach name,$(EXPERIMENT),--experiment '$(name)')
+	@$(BIN)/python -m analysis.figures all $(CHOICE)
 
 report: setup ## write one page with all tables and figures, results/report.html; URI and EXPERIMENT as for tables
-	@$(BIN)/python -m analysis.report $(if $(URI),--tracking-uri '$(URI)') $(foreach name,$(EXPERIMENT),--experiment '$(name)')
+	@$(BIN)/python -m analysis.report $(CHOICE)
 
 study: setup ## write docs/study.md and its figures again from the recorded runs in study/
 	@$(BIN)/python -m analysis.study page
@@ -136,7 +139,7 @@ ui: setup ## start MLflow's web interface, and print the address of the newest e
 	@$(BIN)/python -m altub_exp.server --host 127.0.0.1 --port 5000 --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}
 
 server: setup ## start an MLflow server for many writers; optional: BACKEND_STORE_URI, HOST, PORT, OPTIONS=...
-	@$(if $(BACKEND_STORE_URI),MLFLOW_BACKEND_STORE_URI='$(BACKEND_STORE_URI)') $(BIN)/python -m altub_exp.server --host $(HOST) --port $(PORT) $(OPTIONS)
+	@$(if $(BACKEND_STORE_URI),MLFLOW_BACKEND_STORE_URI=$(call quoted,$(value BACKEND_STORE_URI))) $(BIN)/python -m altub_exp.server --host $(HOST) --port $(PORT) $(OPTIONS)
 
 docs: setup ## build the documents as a site in site/, and check every link and reference
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

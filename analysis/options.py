@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from altub_exp.errors import UserError
+from altub_exp.text import printable_lines, say
 from analysis.runs.records import Records, read, tracking_uri
 
 
@@ -31,15 +32,28 @@ def add_options(parser: argparse.ArgumentParser, output: str) -> None:
     parser.add_argument("--output", type=Path, default=Path(output), help="default: %(default)s")
 
 
-def chosen_records(chosen: argparse.Namespace) -> tuple[str, Records]:
+def chosen_records(chosen: argparse.Namespace) -> tuple[str, Records, list[str]]:
     """Return the tracking URI, and the runs of the chosen experiments over the chosen epochs.
+
+    A run whose record is damaged is left out; the last value is a sentence for each.
 
     Raises:
         UserError: the store or an experiment does not exist, or the store cannot be read.
     """
     uri = tracking_uri(chosen.tracking_uri)
     records = read(uri, chosen.experiment)
-    return uri, records if chosen.window is None else records.windowed(*chosen.window)
+    if chosen.window is not None:
+        records = records.windowed(*chosen.window)
+    complaints = {run.run_id: complaint for run in records.runs if (complaint := run.complaint())}
+    return uri, records.without(complaints), list(complaints.values())
+
+
+def end_with(problems: Sequence[str]) -> None:
+    """Print what was left out, and end the program with status 1 unless nothing was."""
+    for problem in problems:
+        say(f"error: {problem}", error=True)
+    if problems:
+        sys.exit(1)
 
 
 @contextmanager
@@ -53,6 +67,8 @@ def errors_as_sentences(output: Path, kind: str) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(printable_lines(f"error: {error}"))
     except OSError as error:
-        sys.exit(f"error: {output} cannot be written ({error.strerror}): choose another {kind} by --output.")
+        sys.exit(
+            printable_lines(f"error: {output} cannot be written ({error.strerror}): choose another {kind} by --output.")
+        )

@@ -109,6 +109,11 @@ def test_every_console_script_answers(installed, tmp_path):
         assert "usage" in run(installed, tmp_path, installed.parents[2] / "bin" / script, "--help").lower()
 
 
+def test_the_analysis_works_from_any_folder(installed, tmp_path):
+    for command in ("tables", "figures", "report"):
+        assert f"usage: python -m analysis.{command}" in run(installed, tmp_path, "-m", f"analysis.{command}", "--help")
+
+
 def test_outside_a_checkout_no_commit_is_claimed(installed, tmp_path):
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
     said = run(installed, tmp_path, "-c", "from altub_exp.runs.provenance import git_state; print(git_state())")

@@ -7,11 +7,13 @@ python -m analysis.figures fig4 --tracking-uri http://127.0.0.1:5000 --experimen
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from altub_exp.errors import UserError
+from altub_exp.text import say
 from analysis.figures.catalogue import FIGURES, draw
-from analysis.figures.drawing import CAPTIONS, FigureFolder, Undrawn
-from analysis.options import add_options, chosen_records, errors_as_sentences
+from analysis.figures.drawing import CAPTIONS, Drawing, FigureFolder, Undrawn
+from analysis.options import add_options, chosen_records, end_with, errors_as_sentences
 from analysis.runs.artifacts import Artifacts
 
 
@@ -26,26 +28,33 @@ def main(arguments: list[str] | None = None) -> None:
     add_options(parser, output="results/figures")
     chosen = parser.parse_args(arguments)
     with errors_as_sentences(chosen.output, "folder"):
-        uri, records = chosen_records(chosen)
+        uri, records, problems = chosen_records(chosen)
         folder = FigureFolder(chosen.output)
         if chosen.figure == "all":
             folder.clear()
-        count, undrawn = 0, []
-        for figure in draw(records, Artifacts(uri), FIGURES if chosen.figure == "all" else [chosen.figure]):
+        names = FIGURES if chosen.figure == "all" else [chosen.figure]
+        count, undrawn = 0, list[str]()
+
+        def keep(drawing: Drawing) -> tuple[Drawing, Path]:
+            return drawing, folder.save(drawing)[0]
+
+        for figure in draw(records, Artifacts(uri), names, keep):
             if isinstance(figure, Undrawn):
                 folder.leave_out(figure)
-                undrawn.append(figure.sentence)
+                (problems if figure.failed else undrawn).append(figure.sentence)
                 continue
-            png, _ = folder.save(figure)
+            drawing, png = figure
             count += 1
-            print(png)
-            for note in figure.missing:
-                print(f"  {note}")
+            say(png)
+            for note in drawing.missing:
+                say(f"  {note}")
         for sentence in undrawn:
-            print(sentence)
-        if not count:
+            say(sentence)
+        if count:
+            say(f"{count} figures with their captions ({CAPTIONS}) in {chosen.output}")
+        elif not problems:
             raise UserError(f"No figure was drawn from {records.uri}" + (": see above." if undrawn else ": no runs."))
-        print(f"{count} figures with their captions ({CAPTIONS}) in {chosen.output}")
+    end_with(problems)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import textwrap
 
 import numpy as np
 
 from altub_exp.runs.states import RunState
+from altub_exp.text import file_name
 from analysis.figures.drawing import origin
 from analysis.figures.style import BACKBONES, DATASETS, MODELS, Look, base_label
 from analysis.runs.conditions import Condition, Variant
@@ -15,6 +15,9 @@ from analysis.runs.run import Run
 
 LEGEND_LETTERS = 54
 """Letters in a row of the legend."""
+
+LONGEST_NAME = 180
+"""Bytes of a file's name, without its kind, its suffix and its hash; file systems allow 255."""
 
 
 def legend_text(variant: Variant, look: Look, metric: str) -> str:
@@ -52,19 +55,10 @@ def condition_text(condition: Condition) -> str:
     return ", ".join([*parts, *(f"{key}={value}" for key, value in condition.label.items())])
 
 
-def slug(text: str) -> str:
-    """Return a text in characters that are fit for a file's name.
-
-    >>> slug("own images/a b")
-    'own_images_a_b'
-    """
-    return re.sub(r"[^\w.=]+", "_", text)
-
-
 def condition_slug(condition: Condition) -> str:
     """Return a condition's part of a file's name."""
     label = (f"{key.rpartition('.')[2]}={value}" for key, value in condition.label.items())
-    return "-".join(map(slug, [*condition.subject, *label]))
+    return file_name("-".join(map(file_name, [*condition.subject, *label])), LONGEST_NAME)
 
 
 def run_text(run: Run) -> str:

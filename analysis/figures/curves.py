@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,7 +11,7 @@ from matplotlib.axes import Axes
 from altub_exp.method.altub import Alternation
 from altub_exp.metrics.stability import METRICS
 from analysis.figures.captions import condition_slug, condition_text, explanation, legend_text, run_text
-from analysis.figures.drawing import Drawing, Undrawn
+from analysis.figures.drawing import Drawing, Sketch, Undrawn
 from analysis.figures.style import COLUMN, WINDOW, Look, looks, titled_figure
 from analysis.runs.conditions import Condition, Variant
 from analysis.runs.run import Run
@@ -22,6 +23,13 @@ HEAD = 0.45
 
 MARKERS = 7
 """Markers on one curve: enough to distinguish it from others in grey."""
+
+
+def stability_sketch(condition: Condition) -> Sketch:
+    """Sketch the stability plot of a condition."""
+    return Sketch(
+        f"stability-{condition_slug(condition)}", condition_text(condition), partial(stability_plot, condition)
+    )
 
 
 def stability_plot(condition: Condition) -> Drawing | Undrawn:

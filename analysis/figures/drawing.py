@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from matplotlib.figure import Figure
 
@@ -14,6 +14,11 @@ from altub_exp.machine.disk import write_json
 from analysis.figures.style import PNG_DPI, styled
 from analysis.runs.provenance import commit
 from analysis.runs.run import Run
+
+T = TypeVar("T")
+
+LONGEST_REASON = 300
+"""Characters of an error that a sentence gives."""
 
 CAPTIONS = "captions.json"
 MANY_RUNS = 8
@@ -48,17 +53,49 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Undrawn:
-    """A figure that has no runs to show.
+    """A figure that is not drawn.
 
     Attributes:
         name: stem of the files that it would have.
         title: one line.
-        sentence: the runs that are missing, and the command that computes them.
+        sentence: the runs that are missing, and the command that computes them; or the error.
+        failed: True if runs are there and an error has occurred.
     """
 
     name: str
     title: str
     sentence: str
+    failed: bool = False
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """A figure that is still to be drawn.
+
+    Attributes:
+        name: stem of its files.
+        title: one line.
+        draw: the function that draws it.
+    """
+
+    name: str
+    title: str
+    draw: Callable[[], Drawing | Undrawn]
+
+    def use(self, keep: Callable[[Drawing], T]) -> T | Undrawn:
+        """Draw the figure and keep it; an error that concerns this figure only becomes an :class:`Undrawn`.
+
+        Raises:
+            OSError: no figure can be kept, since the disk is full or cannot be written.
+        """
+        try:
+            drawing = self.draw()
+            return drawing if isinstance(drawing, Undrawn) else keep(drawing)
+        except Exception as error:  # whatever the numbers of its runs, or matplotlib, raise
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST_REASON]
+            return Undrawn(self.name, self.title, f"{self.title} is not drawn ({reason}).", failed=True)
 
 
 def origin(runs: Sequence[Run], windows: bool = True) -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from PIL import Image
 
 from altub_exp.runs.pictures import Panels, read_panels
-from analysis.figures.captions import slug
-from analysis.figures.drawing import Drawing, Undrawn, origin
+from altub_exp.text import file_name
+from analysis.figures.captions import LONGEST_NAME
+from analysis.figures.drawing import Drawing, Sketch, Undrawn, origin
 from analysis.figures.style import BACKBONES, DATASETS, MODELS, PAGE, base_label, titled_figure
 from analysis.runs.artifacts import Artifacts, MissingArtifact
 from analysis.runs.conditions import Condition, Variant
@@ -37,8 +39,8 @@ class Row(NamedTuple):
         return names == others and self.run.tags.get("data") == other.run.tags.get("data")
 
 
-def map_sheets(conditions: Iterable[Condition], artifacts: Artifacts) -> list[Drawing | Undrawn]:
-    """Draw one sheet per data set, category and model, with the run of the lowest seed of every backbone and base.
+def map_sheets(conditions: Iterable[Condition], artifacts: Artifacts) -> list[Sketch]:
+    """Sketch one sheet per data set, category and model, with the run of the lowest seed of every backbone and base.
 
     If a backbone has several conditions, the one with the most bases is drawn.
     """
@@ -49,19 +51,25 @@ def map_sheets(conditions: Iterable[Condition], artifacts: Artifacts) -> list[Dr
         other = backbones.get(backbone)
         if other is None or len(condition.variants) > len(other.variants):
             backbones[backbone] = condition
-    return [map_sheet(sorted(group.values(), key=_backbone_order), artifacts) for group in groups.values()]
+    return [_sketch(sorted(group.values(), key=_backbone_order), artifacts) for group in groups.values()]
 
 
-def map_sheet(conditions: Sequence[Condition], artifacts: Artifacts) -> Drawing | Undrawn:
+def _sketch(conditions: Sequence[Condition], artifacts: Artifacts) -> Sketch:
+    dataset, category, model, _ = conditions[0].subject
+    name = f"maps-{file_name('-'.join(map(file_name, (dataset, category, model))), LONGEST_NAME)}"
+    subject = f"{DATASETS.get(dataset, dataset)} {category}, {MODELS.get(model, model)}"
+    return Sketch(name, f"{subject}: anomaly maps", partial(map_sheet, conditions, artifacts, name, subject))
+
+
+def map_sheet(conditions: Sequence[Condition], artifacts: Artifacts, name: str, subject: str) -> Drawing | Undrawn:
     """Draw image, mask, and the anomaly map of each run below each other; a column per kind of test image.
 
     Args:
         conditions: conditions of one data set, category and model, one per backbone.
         artifacts: the files of the runs.
+        name: stem of the figure's files.
+        subject: the data set, category and model as a text.
     """
-    dataset, category, model, _ = conditions[0].subject
-    name = "-".join(["maps", *map(slug, (dataset, category, model))])
-    subject = f"{DATASETS.get(dataset, dataset)} {category}, {MODELS.get(model, model)}"
     title = f"{subject}: anomaly maps"
     rows, missing = _rows(conditions, artifacts)
     if not rows:

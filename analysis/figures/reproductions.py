@@ -21,6 +21,7 @@ NORMALITY = "normality.json"
 
 FIG1 = "Fig. 1: latents of normal images, FastFlow, CaiT, MVTec AD capsule"
 FIG3 = "Fig. 3: depth of the flow, FastFlow, ResNet-18, MVTec AD capsule"
+FIG4 = "Fig. 4: MVTec AD pill, FastFlow, CaiT"
 
 
 def fig1(runs: Iterable[Run], artifacts: Artifacts, name: str = "fig1", title: str = FIG1) -> Drawing | Undrawn:
@@ -81,15 +82,14 @@ def fig3(runs: Iterable[Run], artifacts: Artifacts, name: str = "fig3", title: s
 
 def fig4(runs: Iterable[Run]) -> Drawing | Undrawn:
     """Draw the pixel AUROC during the training, without and with AltUB, CaiT, pill."""
-    title = "Fig. 4: MVTec AD pill, FastFlow, CaiT"
     sweep = paper_runs("fig4", runs)
     recorded = [paper.run for paper in sweep if paper.run is not None]
     if not recorded:
-        return _undrawn("fig4", title, sweep)
+        return _undrawn("fig4", FIG4, sweep)
     variants = tuple(Variant(run.tags["altub"], {}, (run,)) for run in recorded)
     opening = "Pixel AUROC (%) after every epoch, epochs counted from 1, FastFlow on CaiT without and with AltUB."
     condition = Condition(Subject.of(recorded[0]), {}, {}, variants)
-    return auroc_plot(condition, "fig4", title, opening, _notes("fig4", sweep))
+    return auroc_plot(condition, "fig4", FIG4, opening, _notes("fig4", sweep))
 
 
 def _normality(run: Run, artifacts: Artifacts) -> dict[str, Any]:

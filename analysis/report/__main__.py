@@ -9,7 +9,8 @@ from __future__ import annotations
 import argparse
 
 from altub_exp.machine.disk import write_text
-from analysis.options import add_options, chosen_records, errors_as_sentences
+from altub_exp.text import say
+from analysis.options import add_options, chosen_records, end_with, errors_as_sentences
 from analysis.report.contents import report, states
 from analysis.runs.artifacts import Artifacts
 
@@ -24,17 +25,18 @@ def main(arguments: list[str] | None = None) -> None:
     add_options(parser, output="results/report.html")
     chosen = parser.parse_args(arguments)
     with errors_as_sentences(chosen.output, "file"):
-        uri, records = chosen_records(chosen)
+        uri, records, problems = chosen_records(chosen)
         options = ["--tracking-uri", records.uri]
         for name in chosen.experiment or ():
             options += ["--experiment", name]
         if chosen.window is not None:
             options += ["--window", *map(str, chosen.window)]
-        text = report(records, Artifacts(uri), options)
+        text, failures = report(records, Artifacts(uri), options, problems)
         chosen.output.parent.mkdir(parents=True, exist_ok=True)
         write_text(chosen.output, text)
     size = chosen.output.stat().st_size / 1e6
-    print(f"{chosen.output}: {len(records.runs)} runs ({states(records.runs) or 'none'}), {size:.1f} MB")
+    say(f"{chosen.output}: {len(records.runs)} runs ({states(records.runs) or 'none'}), {size:.1f} MB")
+    end_with([*problems, *failures])
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from rich.progress import track
 
 from altub_exp.machine.terminal import console
+from altub_exp.text import printable
 from analysis.figures.catalogue import FIGURES, draw
 from analysis.figures.drawing import Undrawn
 from analysis.paper.cells import CellState, run_state
@@ -137,27 +138,30 @@ def states(runs: Iterable[Run]) -> str:
     return ", ".join(f"{count} {state}" for state, count in Counter(run.state for run in runs).most_common())
 
 
-def report(records: Records, artifacts: Artifacts, options: Sequence[str] = ()) -> str:
-    """Return the page as HTML.
+def report(
+    records: Records, artifacts: Artifacts, options: Sequence[str] = (), problems: Sequence[str] = ()
+) -> tuple[str, list[str]]:
+    """Return the page as HTML, and a sentence for each figure that an error has kept from it.
 
     Args:
         records: the runs that were read.
         artifacts: the runs' files.
         options: options of the commands that rebuild tables and figures, such as ``--tracking-uri``.
+        problems: sentences on the runs that were left out.
     """
     cells = PaperCells(records)
     tables = {name: make(cells) for name, make in PAPER.items()}
     rest = records.without(cells.selection.used)
     figures: list[EmbeddedFigure] = []
     undrawn: list[Undrawn] = []
-    drawings = draw(records, artifacts, FIGURES)
-    for drawing in track(drawings, "Drawing", console=console, transient=True, disable=not console.is_terminal):
-        if isinstance(drawing, Undrawn):
-            undrawn.append(drawing)
+    drawn = draw(records, artifacts, FIGURES, embedded)
+    for figure in track(drawn, "Drawing", console=console, transient=True, disable=not console.is_terminal):
+        if isinstance(figure, Undrawn):
+            undrawn.append(figure)
         else:
-            figures.append(embedded(drawing))
+            figures.append(figure)
     by_name = {figure.name: figure for figure in figures}
-    more = "".join(f" {shlex.quote(option)}" for option in options)
+    more = printable("".join(f" {shlex.quote(option)}" for option in options))
     artefacts = [
         Artefact(
             tables[name],
@@ -175,8 +179,9 @@ def report(records: Records, artifacts: Artifacts, options: Sequence[str] = ()) 
     for figure in figures:
         if figure.name not in papers:
             galleries.setdefault(figure.subject, []).append(figure)
-    return page.render(
+    html = page.render(
         {
+            "problems": problems,
             "records": records,
             "states": states(records.runs),
             "facts": facts(tables["benefit"]),
@@ -191,6 +196,7 @@ def report(records: Records, artifacts: Artifacts, options: Sequence[str] = ()) 
             "provenance": tables["benefit"].provenance[-1],
         }
     )
+    return html, [figure.sentence for figure in undrawn if figure.failed]
 
 
 def recipes(artefacts: Iterable[Artefact], more: str) -> list[tuple[str, str, str]]:

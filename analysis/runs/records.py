@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from altub_exp.errors import UserError
+from altub_exp.text import printable
 from altub_exp.tracking.store import reason
 from altub_exp.tracking.uri import VARIABLE, database, resolve_uri
 from analysis.runs.readers import read_database, read_server
@@ -86,8 +87,16 @@ def read(uri: str, experiments: Sequence[str] | None = None) -> Records:
             raise UserError(
                 f"{uri} holds no experiment {name!r}: give --tracking-uri and --experiment, or train first."
             )
-    names = experiments or sorted({run.experiment for run in runs})
+    runs = [_printable(run) for run in runs]
+    names = map(printable, experiments) if experiments else sorted({run.experiment for run in runs})
     return Records(str(uri), tuple(names), tuple(sorted(runs, key=table_order)))
+
+
+def _printable(run: Run) -> Run:
+    """Return a run whose texts have no control characters, wherever they will be shown."""
+    texts = ({key: printable(value) for key, value in values.items()} for values in (run.tags, run.params))
+    tags, params = texts
+    return replace(run, name=printable(run.name), experiment=printable(run.experiment), tags=tags, params=params)
 
 
 def table_order(run: Run) -> tuple[object, ...]:

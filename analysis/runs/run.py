@@ -72,6 +72,18 @@ class Run:
                 "--window FIRST LAST, or delete the run."
             ) from None
 
+    def complaint(self) -> str | None:
+        """Return a sentence if no table can show this run, since its record in MLflow is damaged."""
+        try:
+            self.missing()
+            for metric in self.series:
+                self.statistics(metric)
+        except UserError as error:
+            return str(error)
+        except (ArithmeticError, ValueError) as error:
+            return f"MLflow run {self.run_id} ({self.name}) cannot be read ({error}): delete the run."
+        return None
+
     @property
     def due_epochs(self) -> list[int]:
         """The epochs of the window that are evaluated."""

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from altub_exp.machine.command_line import command_parser, run_command
+from altub_exp.text import say
 from analysis.study import records
 
 EPILOG = """examples:
@@ -49,13 +50,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _pack(runs_dir: Path, folder: Path, experiment: str) -> int:
     taken, total = records.pack(runs_dir, folder, experiment)
-    print(f"{taken} finished or crashed runs of experiment {experiment!r} in {runs_dir} taken; {folder} holds {total}.")
+    say(f"{taken} finished or crashed runs of experiment {experiment!r} in {runs_dir} taken; {folder} holds {total}.")
     return 0
 
 
 def _unpack(runs_dir: Path, folder: Path) -> int:
     restored = records.unpack(runs_dir, folder)
-    print(f"{restored} runs restored below {runs_dir}. `python -m altub_exp.sync {runs_dir}` sends them to MLflow.")
+    say(f"{restored} runs restored below {runs_dir}. `python -m altub_exp.sync {runs_dir}` sends them to MLflow.")
     return 0
 
 
@@ -63,7 +64,7 @@ def _page(docs: Path, folder: Path, work: Path) -> int:
     from analysis.study.page import write_page  # imports PyTorch and matplotlib
 
     for file in write_page(docs, folder, work):
-        print(file)
+        say(file)
     return 0
 
 

@@ -64,7 +64,8 @@ def store_of(records: Path, work: Path) -> str:
     for run in track(missing, "Sending the runs to MLflow", console=console, disable=not console.is_terminal):
         sweeps.prepare(run)
         sync_run(run, uri)
-    sweeps.end()
+    for sweep, ended in sweeps.due():
+        sweep.close(ended)
     return tracking_uri(uri)
 
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import argparse
 
-from rich.console import Console
-
 from altub_exp.config.compose import options
-from analysis.options import add_options, chosen_records, errors_as_sentences
+from altub_exp.machine.terminal import PlainConsole
+from analysis.options import add_options, chosen_records, end_with, errors_as_sentences
 from analysis.paper.paper_cells import PaperCells
 from analysis.tables.catalogue import TABLES, all_tables
 from analysis.tables.terminal import show
@@ -41,21 +40,23 @@ def main(arguments: list[str] | None = None) -> None:
     add_options(parser, output="results/tables")
     chosen = parser.parse_args(arguments)
     with errors_as_sentences(chosen.output, "folder"):
-        cells = PaperCells(chosen_records(chosen)[1], chosen.reading)
+        _, records, problems = chosen_records(chosen)
+        cells = PaperCells(records, chosen.reading)
         tables = all_tables(cells) if chosen.table == "all" else [TABLES[chosen.table](cells)]
         for table in tables:
             write(table, chosen.output)
-    console = Console(highlight=False)
-    if chosen.table != "all":
+    console = PlainConsole(highlight=False, markup=False, emoji=False)
+    if chosen.table == "all":
+        stability = tables[-1]
+        if stability.data:
+            show(stability, console)
+            console.print()
+        for table in tables:
+            console.print(f"{table.name:9}  {table.summary}", soft_wrap=True)
+        console.print(f"Written to {chosen.output}/: NAME.csv, NAME.md, NAME.tex", soft_wrap=True)
+    else:
         show(tables[0], console)
-        return
-    stability = tables[-1]
-    if stability.data:
-        show(stability, console)
-        console.print()
-    for table in tables:
-        console.print(f"{table.name:9}  {table.summary}", soft_wrap=True)
-    console.print(f"Written to {chosen.output}/: NAME.csv, NAME.md, NAME.tex", soft_wrap=True)
+    end_with(problems)
 
 
 if __name__ == "__main__":

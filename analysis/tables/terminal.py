@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from rich import box
-from rich.console import Console, JustifyMethod
+from rich.console import JustifyMethod
 from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text as RichText
 
+from altub_exp.machine.terminal import PlainConsole
 from analysis.tables.table import Table
 
 SUPERSCRIPT = str.maketrans("0123456789,", "⁰¹²³⁴⁵⁶⁷⁸⁹˒")
@@ -19,7 +20,7 @@ LISTED_RUNS = 6
 """The ids of at most this many runs are printed; the files list all of them."""
 
 
-def show(table: Table, console: Console) -> None:
+def show(table: Table, console: PlainConsole) -> None:
     """Print a table; a terminal that is narrower than the table folds its lines and cuts nothing off."""
     grid = RichTable(title=table.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     previous = ""

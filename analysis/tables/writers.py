@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from altub_exp.machine.disk import write_text
+from altub_exp.text import csv_cell, printable
+from altub_exp.text import markdown as markdown_text
 from analysis.tables.table import Table
 
 LATEX = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "|": r"\textbar{}"}
+    | {"[": "{[}", "*": "{*}"}  # after a row they would belong to its end
     | {"<": r"\textless{}", ">": r"\textgreater{}", '"': r"\textquotedbl{}"}
     | {"`": r"\textquotesingle{}", "'": r"\textquotesingle{}", "†": r"\dag{}", "…": r"\ldots{}", "—": "---", "–": "--"}
     | {"±": r"$\pm$", "−": "$-$", "×": r"$\times$", "≥": r"$\ge$", "·": r"$\cdot$", "√": r"$\surd$"}
@@ -21,13 +25,20 @@ LATEX = str.maketrans(
 )
 """Characters that LaTeX reads otherwise, or that its 8-bit fonts lack."""
 
-MARKDOWN = {ord(character): f"\\{character}" for character in "\\|*_`<["} | {ord("\n"): " "}
-"""Characters that Markdown reads otherwise."""
+LETTERS = "\u017f"
+"""The last letter that LaTeX's 8-bit fonts have; others become escapes."""
+
+
+def latex_text(text: str) -> str:
+    """Return a text for LaTeX, whose characters stand for themselves; those that its fonts lack become escapes."""
+    known = "".join(each if each <= LETTERS or ord(each) in LATEX else ascii(each)[1:-1] for each in printable(text))
+    return re.sub("-(?=-)", "-\0", known).translate(LATEX).replace("\0", "{}")
+
 
 ENVIRONMENT = Environment(
     loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
-ENVIRONMENT.filters["plain"] = lambda text: text.translate(MARKDOWN)
+ENVIRONMENT.filters["plain"] = markdown_text
 
 LATEX_ENVIRONMENT = ENVIRONMENT.overlay(  # whose own braces would hide jinja's
     block_start_string="<%",
@@ -37,7 +48,7 @@ LATEX_ENVIRONMENT = ENVIRONMENT.overlay(  # whose own braces would hide jinja's
     comment_start_string="<#",
     comment_end_string="#>",
 )
-LATEX_ENVIRONMENT.filters = ENVIRONMENT.filters | {"plain": lambda text: text.translate(LATEX)}
+LATEX_ENVIRONMENT.filters = ENVIRONMENT.filters | {"plain": latex_text}
 
 
 def csv_text(table: Table) -> str:
@@ -46,7 +57,7 @@ def csv_text(table: Table) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(columns), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(table.data)
+    writer.writerows({column: csv_cell(value) for column, value in datum.items()} for datum in table.data)
     return text.getvalue()
 
 

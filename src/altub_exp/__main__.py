@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from altub_exp.errors import did_you_mean
+from altub_exp.text import say
 
 COMMANDS = {
     "train": ("altub_exp.train", "train one model on one category, and record every number"),
@@ -33,15 +34,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command of the first argument; without arguments, list the commands."""
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in ("-h", "--help"):
-        print("usage: altub-exp COMMAND …\n")
-        print("Does learning the base distribution (AltUB) make a flow-based anomaly detector better and steadier?\n")
+        say("usage: altub-exp COMMAND …\n")
+        say("Does learning the base distribution (AltUB) make a flow-based anomaly detector better and steadier?\n")
         for command, (module, purpose) in COMMANDS.items():
-            print(f"  {command:8} {purpose}  [{module}]")
-        print(f"\n{EPILOG}")
+            say(f"  {command:8} {purpose}  [{module}]")
+        say(f"\n{EPILOG}")
         return 0
     if name not in COMMANDS:
         meant = did_you_mean(name, COMMANDS)
-        print(f"error: there is no command {name!r}{meant}: choose one of {', '.join(COMMANDS)}.", file=sys.stderr)
+        say(f"error: there is no command {name!r}{meant}: choose one of {', '.join(COMMANDS)}.", error=True)
         return 1
     module, _ = COMMANDS[name]
     sys.argv = [f"altub-exp {name}", *(["-m"] if name == "sweep" else []), *rest]

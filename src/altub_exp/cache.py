@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from altub_exp.config.compose import cache_defaults
 from altub_exp.errors import UserError
 from altub_exp.machine.command_line import command_parser, run_command
-from altub_exp.machine.terminal import duration
+from altub_exp.machine.terminal import PlainConsole, duration
+from altub_exp.text import say
 
 EPILOG = """examples:
   python -m altub_exp.cache                   # images, GiB and time of last use, per backbone and input size
@@ -42,7 +42,7 @@ def _show(options: argparse.Namespace) -> int:
         before = sum(file.size for file in cache.files())
         cache.prune(options.prune)
         removed = before - sum(file.size for file in cache.files())
-        print(f"{removed / 2**30:.2f} GiB removed.")
+        say(f"{removed / 2**30:.2f} GiB removed.")
     recipes = defaultdict(list)
     for file in cache.files():
         recipes[file.path.parent].append(file)
@@ -57,7 +57,7 @@ def _show(options: argparse.Namespace) -> int:
             f"{sum(file.size for file in files) / 2**30:.2f}",
             f"{duration(max(0.0, time.time() - files[-1].used))} ago",
         )
-    console = Console()
+    console = PlainConsole()
     console.print(table)
     total = sum(file.size for files in recipes.values() for file in files)
     console.print(f"{total / 2**30:.2f} GiB in {folder}", soft_wrap=True)

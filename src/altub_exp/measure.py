@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from altub_exp.config.schema import Device
 from altub_exp.errors import Divergence, UserError
 from altub_exp.machine.command_line import command_parser, run_command
+from altub_exp.text import say
 
 if TYPE_CHECKING:
     import torch
@@ -46,7 +47,7 @@ def _measure(options: argparse.Namespace) -> int:
     logging.getLogger("altub_exp").addHandler(logging.NullHandler())
     device = prepare_device(Device(options.device))
     for path in options.runs:
-        print(f"{path}: {measure(RunFolder(path), device, options)}", flush=True)
+        say(f"{path}: {measure(RunFolder(path), device, options)}")
     return 0
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from altub_exp.config.schema import Device
 from altub_exp.errors import UserError
 from altub_exp.machine.command_line import INTERRUPTED, command_parser, run_command
+from altub_exp.text import csv_cell, say
 
 EPILOG = """examples:
   python -m altub_exp.predict runs/folder/bolts/fastflow-r18/alternating/seed25-1a2b3c4d new/bolts
@@ -39,7 +40,7 @@ def _predict(options: argparse.Namespace) -> int:
     table = options.output / "scores.csv"
     items = find_images(options.images)
     for sentence in left_out(options.images):
-        print(f"note: {sentence}", file=sys.stderr)
+        say(f"note: {sentence}", error=True)
     if table.exists() and not options.overwrite:
         raise UserError(f"{table} exists: give another folder with --output, or --overwrite.")
     detector = load_detector(options.run, prepare_device(Device(options.device)), options.weights)
@@ -50,15 +51,15 @@ def _predict(options: argparse.Namespace) -> int:
             rows = csv.DictWriter(file, ["file", "score", "map", "overlay", "error"])
             rows.writeheader()
             for row in score(detector, items, options.output, options.maps, options.overlays):
-                rows.writerow(row)
+                rows.writerow({column: csv_cell(value) for column, value in row.items()})
                 file.flush()
                 broken += 1 if row["error"] else 0
     except KeyboardInterrupt:
-        print(f"interrupted; the scores so far are in {table}", file=sys.stderr)
+        say(f"interrupted; the scores so far are in {table}", error=True)
         return INTERRUPTED
-    print(f"{len(items) - broken} images scored: {table}")
+    say(f"{len(items) - broken} images scored: {table}")
     if broken:
-        print(f"error: {broken} files could not be read as images; {table} names them.", file=sys.stderr)
+        say(f"error: {broken} files could not be read as images; {table} names them.", error=True)
     return 1 if broken else 0
 
 

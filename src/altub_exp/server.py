@@ -15,6 +15,7 @@ import psutil
 from altub_exp.config.credentials import refuse_credentials
 from altub_exp.errors import UserError
 from altub_exp.machine.command_line import command_parser, run_command
+from altub_exp.text import say
 from altub_exp.tracking.store import import_mlflow, prepare_store
 from altub_exp.tracking.uri import database, resolve_uri, whole
 
@@ -163,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         store = resolve_uri(given or DEFAULT_STORE, variable=None if given else STORE)
         values = prepare(store, options.app_name, os.environ)
         if database(store):
-            print(f"Runs: {first_page(f'http://{options.host}:{options.port}', store)}", flush=True)
+            say(f"Runs: {first_page(f'http://{options.host}:{options.port}', store)}")
         os.execve(sys.executable, command(options.host, options.port, *more), values)
 
     return run_command(start)

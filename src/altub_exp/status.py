@@ -10,16 +10,18 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 
 from altub_exp.errors import UserError
 from altub_exp.machine.command_line import command_parser, run_command
 from altub_exp.machine.disk import writing_to
+from altub_exp.machine.terminal import PlainConsole
 from altub_exp.runs.folder import DIED, RunFolder, RunLocked, run_folders
 from altub_exp.runs.integrity import inspect
 from altub_exp.runs.overview import STATES, Row, counts, read, table
 from altub_exp.runs.states import RunState
+from altub_exp.text import say
 from altub_exp.tracking.store import Unreachable
 from altub_exp.tracking.sync import sync_run
 
@@ -59,28 +61,28 @@ def _verify(options: argparse.Namespace) -> int:
             damages = [str(error)]
         if damages:
             damaged += 1
-            print(" ".join(damages), flush=True)
+            say(" ".join(damages))
         elif inspection.sealed:
             intact += 1
         else:
             unsealed += 1
-    print(f"{intact} intact, {damaged} damaged, {unsealed} of an earlier version, without seals")
+    say(f"{intact} intact, {damaged} damaged, {unsealed} of an earlier version, without seals")
     return 1 if damaged else 0
 
 
 def _show(options: argparse.Namespace) -> int:
-    console = Console(markup=False, highlight=False, emoji=False)
+    console = PlainConsole(markup=False, highlight=False, emoji=False)
     if options.watch and console.is_terminal:
         return _watch(options, console)
     rows, died = _collect(options)
     if options.json:
-        print(json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False))
+        say(json.dumps([asdict(row) for row in rows], indent=1))
     else:
         if not console.is_terminal:
             console.width = ONE_LINE
         console.print(_view(rows, options.folder))
     for note in _finish_records(died, options):
-        print(note, file=sys.stderr)
+        say(note, error=True)
     return 0
 
 
@@ -141,7 +143,8 @@ def _finish_records(died: Sequence[RunFolder], options: argparse.Namespace) -> l
             messages.append(f"{folder.path}: {error}")
         except Unreachable as error:
             messages.append(f"{error} `python -m altub_exp.sync {options.folder}` sends it later.")
-            break
+            if error.is_away:
+                break
     return messages
 
 
@@ -149,7 +152,7 @@ def _view(rows: Sequence[Row], root: Path) -> Group | str:
     return Group(table(rows), counts(rows)) if rows else f"There are no such runs below {root}."
 
 
-def _watch(options: argparse.Namespace, console: Console) -> int:
+def _watch(options: argparse.Namespace, console: PlainConsole) -> int:
     """Refresh the table until Ctrl-C, with the running runs first, since a long table is cut off."""
     try:
         with Live(console=console, auto_refresh=False, vertical_overflow="ellipsis") as live:

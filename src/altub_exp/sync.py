@@ -10,9 +10,11 @@ from pathlib import Path
 from altub_exp.errors import UserError
 from altub_exp.machine.command_line import command_parser, run_command
 from altub_exp.runs.folder import RunLocked, run_folders
+from altub_exp.text import say
 from altub_exp.tracking.store import Unreachable
 from altub_exp.tracking.sweep_run import SweepRuns
 from altub_exp.tracking.sync import sync_run
+from altub_exp.tracking.tracker import tracking_uri
 from altub_exp.tracking.uri import resolve_uri
 
 EPILOG = """example:
@@ -25,8 +27,10 @@ Nothing is sent twice. Runs in progress are skipped; runs whose process has died
 def main(arguments: Sequence[str] | None = None) -> int:
     """Send the missing parts of every run below a folder to MLflow, and print one line each.
 
+    A run that cannot be sent does not keep the others from it, nor does a store that does not answer those of another.
+
     Returns:
-        The exit status: 1 if the server cannot be reached or a run could not be read.
+        The exit status: 1 if a store does not answer, or a run cannot be read or sent.
     """
     parser = command_parser("sync", "Send to MLflow what runs could not send during an outage.", EPILOG)
     parser.add_argument("runs_dir", nargs="?", default="runs", type=Path, help="folder of the runs (default: runs)")
@@ -38,26 +42,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _sync(runs_dir: Path, uri: str | None, experiment: str | None) -> int:
-    failed = False
     folders = run_folders(runs_dir)
     uri = resolve_uri(uri, variable=None, name="--uri") if uri else None
     if not folders:
-        print(f"There are no runs below {runs_dir}.")
-    try:
-        sweeps = SweepRuns(runs_dir, uri, experiment)
-        for folder in folders:
-            try:
-                sweeps.prepare(folder)
-                print(f"{folder.path}: {sync_run(folder, uri, experiment)}", flush=True)
-            except RunLocked:
-                print(f"{folder.path}: still being computed, skipped", flush=True)
-            except UserError as error:
-                print(f"{folder.path}: {error}", flush=True)
-                failed = True
-        for name in sweeps.end():
-            print(f"sweep {name}: none of its runs is still being computed; marked as ended", flush=True)
-    except Unreachable as error:
-        raise UserError(str(error)) from error
+        say(f"There are no runs below {runs_dir}.")
+    sweeps = SweepRuns(runs_dir, uri, experiment)
+    failed, away = False, dict[str, Unreachable]()
+    for folder in folders:
+        try:
+            if (uri or tracking_uri(folder)) in away:
+                continue
+            sweeps.prepare(folder)
+            say(f"{folder.path}: {sync_run(folder, uri, experiment)}")
+        except RunLocked:
+            say(f"{folder.path}: still being computed, skipped")
+        except (UserError, OSError, Unreachable) as error:
+            if isinstance(error, Unreachable) and error.is_away:
+                away[error.uri] = error
+                continue
+            say(f"{folder.path}: {error}")
+            failed = True
+    for sweep, ended in sweeps.due():
+        if sweep.uri in away:
+            continue
+        try:
+            sweep.close(ended)
+            say(f"sweep {sweep.folder.name}: none of its runs is still being computed; marked as ended")
+        except (UserError, OSError, Unreachable) as error:
+            say(f"sweep {sweep.folder.name}: {error}")
+            failed = True
+    if away:
+        raise UserError(" ".join(map(str, away.values())))
     return int(failed)
 
 

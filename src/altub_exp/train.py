@@ -21,6 +21,7 @@ from altub_exp.config.plugins import discover
 from altub_exp.errors import UserError
 from altub_exp.machine.disk import writing_to
 from altub_exp.machine.memory import collection_paused
+from altub_exp.text import printable_lines, say
 
 
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="train")
@@ -45,7 +46,7 @@ def main(config: DictConfig) -> None:
         if HydraConfig.get().mode is RunMode.MULTIRUN:
             raise
         with suppress(OSError):  # stderr may be a file on the full disk; the exit status reports that too
-            print(f"error: {explain(error)}", file=sys.stderr)  # not in cli(): Hydra would print a line before it
+            say(f"error: {explain(error)}", error=True)  # not in cli(): Hydra would print a line before it
         sys.exit(error.status if isinstance(error, UserError) else UserError.status)
     except KeyboardInterrupt:
         sys.exit(130)  # the shell's status after Ctrl-C; the log has the remedy
@@ -61,7 +62,7 @@ def cli() -> None:
         with writing_to(Path.cwd()):
             main()
     except (HydraException, OmegaConfBaseException, UserError) as error:
-        sys.exit(f"error: {explain(error)}")
+        sys.exit(printable_lines(f"error: {explain(error)}"))
 
 
 if __name__ == "__main__":

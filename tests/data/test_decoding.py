@@ -9,10 +9,10 @@ from PIL import Image
 
 from altub_exp.data import ImageSet, Sample, load_images, load_masks
 from altub_exp.data.decoding import read_rgb
-from altub_exp.data.files import printable
 from altub_exp.data.images import findings
 from altub_exp.detector.predictions import Item, _read
 from altub_exp.errors import UserError
+from altub_exp.text import printable
 from tests.data.pictures import MASKS, READ, REFUSED, M, S, colours
 
 

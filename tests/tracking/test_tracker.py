@@ -525,6 +525,26 @@ def test_sync_goes_on_after_a_damaged_run(uri: str, folder: RunFolder, tmp_path:
     assert second.endswith("2 points sent")
 
 
+def test_sync_goes_on_after_a_run_that_mlflow_refuses_and_a_store_that_is_away(
+    uri: str, folder: RunFolder, tmp_path: Path, capsys
+):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        dead = f"http://127.0.0.1:{free.getsockname()[1]}"
+    refused, *away = (RunFolder(folder.path.with_name(name)) for name in "abc")
+    for run in (refused, *away, folder):
+        run.write_status(state=RunState.running)
+        append(run, 1)
+        tracker(dead if run in away else uri, run, params={"a:?": 1} if run is refused else {}).folder.write_status(
+            state=RunState.finished
+        )
+    assert sync.main([str(tmp_path / "runs")]) == 1
+    out, err = capsys.readouterr()
+    first, second = out.splitlines()
+    assert first.startswith(f"{refused.path}: MLflow at {uri} does not record (Invalid value")
+    assert second == f"{folder.path}: 2 points sent"
+    assert err == f"error: MLflow at {dead} does not record (no connection).\n", "asked once, not once for each run"
+
+
 def test_sync_to_a_dead_server(folder: RunFolder, tmp_path: Path, capsys):
     with socket.create_server(("127.0.0.1", 0)) as free:
         dead = f"http://127.0.0.1:{free.getsockname()[1]}"

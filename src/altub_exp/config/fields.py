@@ -15,6 +15,7 @@ from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
 
 from altub_exp.config.bounds import Bound, Range, Secret
 from altub_exp.errors import UserError
+from altub_exp.text import printable
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ def assignment(key: str, value: Any, field: Field | None) -> str:
 
 def shortened(value: Any, most: int = 100) -> str:
     """Return a value for a message: on one line, in printable characters, at most that many of them."""
-    text = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in str(value))
+    text = printable(value)
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 

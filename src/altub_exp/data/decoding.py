@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from altub_exp.data.files import INVALID, UnreadableError, printable, require_regular
+from altub_exp.data.files import INVALID, UnreadableError, require_regular
 from altub_exp.data.samples import Sample
 from altub_exp.errors import UserError
+from altub_exp.text import printable
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # what matters of them becomes the reason of a refusal
 

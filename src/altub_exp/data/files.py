@@ -14,6 +14,7 @@ from typing import TypeVar
 from PIL import Image
 
 from altub_exp.errors import UserError
+from altub_exp.text import printable
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -101,15 +102,6 @@ def natural(path: Path) -> list[tuple[int, int | str]]:
     '2.png'
     """
     return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", path.name)]
-
-
-def printable(path: Path | str) -> str:
-    r"""Return a path without control characters and without bytes that are not UTF-8: each becomes an escape.
-
-    >>> print(printable("Münze \x1b[31m.png"), printable("M\udcfcnze.png"))
-    Münze \x1b[31m.png M\udcfcnze.png
-    """
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in str(path))
 
 
 def complain_about(problem: str, files: Sequence[Path], remedy: str) -> UserError:

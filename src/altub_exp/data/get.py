@@ -20,6 +20,7 @@ from altub_exp.data.unpacking import unpack
 from altub_exp.data.verify import report
 from altub_exp.errors import UserError
 from altub_exp.machine.disk import DiskFull
+from altub_exp.text import say
 
 
 def get(download: Download, root: Path, category: str | None, source: str | None, *, licence_accepted: bool) -> int:
@@ -44,8 +45,8 @@ def get(download: Download, root: Path, category: str | None, source: str | None
     assert published is not None
     if _is_complete(root, category, layout, published):
         number = "the category" if category else f"all {len(published.counts)} categories"
-        print(f"{root} already holds {published.title}: {number}{f' {category}' if category else ''}, complete.")
-        print(_next_command(download.name, root, category or next(iter(published.counts))))
+        say(f"{root} already holds {published.title}: {number}{f' {category}' if category else ''}, complete.")
+        say(_next_command(download.name, root, category or next(iter(published.counts))))
         return 0
     _accept(download, archive, published, accepted=licence_accepted)
     place = root.resolve()  # a link leads to where there is space
@@ -67,10 +68,10 @@ def get(download: Download, root: Path, category: str | None, source: str | None
             raise
         _move(inner, place, category)
         shutil.rmtree(work, ignore_errors=True)
-    print(f"{root}: unpacked; now every image is decoded and counted")
+    say(f"{root}: unpacked; now every image is decoded and counted")
     findings = report(root, layout, category)
     if not findings:
-        print(_next_command(download.name, root, category or next(iter(published.counts))))
+        say(_next_command(download.name, root, category or next(iter(published.counts))))
     return int(bool(findings))
 
 
@@ -99,8 +100,8 @@ def _is_complete(root: Path, category: str | None, layout: DiskLayout, published
 def _accept(download: Download, archive: Archive, published: Published, *, accepted: bool) -> None:
     """Print the licence, and ask for its acceptance on a terminal; raise a UserError if it is not accepted."""
     size = f", {archive.size / 1e9:.1f} GB" if archive.size else ""
-    print(f"{published.title} ({archive.name}{size}), {published.source}")
-    print(f"Licence: {download.licence}, {download.licence_address}", flush=True)
+    say(f"{published.title} ({archive.name}{size}), {published.source}")
+    say(f"Licence: {download.licence}, {download.licence_address}")
     if not accepted and sys.stdin.isatty():
         with suppress(EOFError):
             accepted = input("Do you accept this licence? [y/N] ").strip().lower() in ("y", "yes")
@@ -131,7 +132,7 @@ def _fetch(archive: Archive, work: Path, address: str) -> Path:
     try:
         return fetch(archive, work, address)
     except KeyboardInterrupt:
-        print(f"The part in {work} is kept: the same command continues.", file=sys.stderr)
+        say(f"The part in {work} is kept: the same command continues.", error=True)
         raise
 
 

@@ -12,10 +12,11 @@ from PIL import Image
 from torch import Tensor
 
 from altub_exp.data.decoding import read_mask, read_rgb
-from altub_exp.data.files import UnreadableError, attempts, complain_about, for_each, named, printable
+from altub_exp.data.files import UnreadableError, attempts, complain_about, for_each, named
 from altub_exp.data.samples import ImageSet, Sample
 from altub_exp.errors import UserError
 from altub_exp.machine.terminal import log
+from altub_exp.text import printable
 
 PILLOW = {"antialias": Image.Resampling.BILINEAR, "lanczos": Image.Resampling.LANCZOS}
 

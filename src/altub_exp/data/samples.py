@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from altub_exp.data.digests import content_digests
-from altub_exp.data.files import READ_SUFFIXES, complain_about, files_below, named, printable
+from altub_exp.data.files import READ_SUFFIXES, complain_about, files_below, named
 from altub_exp.errors import UserError
+from altub_exp.text import printable
 
 GOOD = "good"
 """The kind of normal images."""

@@ -16,6 +16,7 @@ from altub_exp.data.downloads import Archive
 from altub_exp.errors import UserError
 from altub_exp.machine.disk import require_space, writing_to
 from altub_exp.machine.terminal import ByteProgress, console
+from altub_exp.text import say
 
 ATTEMPTS = 4
 """Attempts in a row that may bring nothing; the waits between them are 1, 2 and 4 seconds."""
@@ -176,9 +177,9 @@ def check(archive: Archive, file: Path) -> None:
 def report_sum(archive: Archive, file: Path) -> None:
     """Print that the sum is the published one, or the computed sum if none is published."""
     if archive.sha256 is None:
-        print(f"{file.name}: no published SHA-256 sum to compare with; it is {pooch.file_hash(str(file))}.")
+        say(f"{file.name}: no published SHA-256 sum to compare with; it is {pooch.file_hash(str(file))}.")
     else:
-        print(f"{file.name}: the SHA-256 sum is the published one.")
+        say(f"{file.name}: the SHA-256 sum is the published one.")
 
 
 def _mark_of(response: requests.Response) -> str | None:

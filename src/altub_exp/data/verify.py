@@ -6,7 +6,6 @@ from collections import Counter
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
@@ -18,6 +17,7 @@ from altub_exp.data.images import findings
 from altub_exp.data.layout import DiskLayout
 from altub_exp.data.samples import ImageSet
 from altub_exp.errors import UserError
+from altub_exp.machine.terminal import PlainConsole
 
 
 def report(root: Path, layout: DiskLayout, category: str | None, bit_depth: int | None = None) -> list[str]:
@@ -26,7 +26,7 @@ def report(root: Path, layout: DiskLayout, category: str | None, bit_depth: int 
     Raises:
         UserError: there is no such category, or none at all, or a folder cannot be read.
     """
-    console = Console()
+    console = PlainConsole()
     if not console.is_terminal:
         console.width = 160
     with reading():
@@ -85,7 +85,7 @@ def choose_categories(root: Path, layout: DiskLayout, wanted: str | None) -> lis
 
 
 def verify(
-    root: Path, category: str, layout: DiskLayout, console: Console, bit_depth: int | None
+    root: Path, category: str, layout: DiskLayout, console: PlainConsole, bit_depth: int | None
 ) -> tuple[list[str], list[str]]:
     """Return a sentence about each thing that is wrong with a category, and about each that a run would warn of."""
     wrong: list[str] = []

@@ -21,7 +21,6 @@ from altub_exp.data.files import (
     files_below,
     image_files,
     named,
-    printable,
     reading,
     reason_of,
 )
@@ -31,6 +30,7 @@ from altub_exp.errors import UserError
 from altub_exp.features.extraction import PIXELS_AT_ONCE
 from altub_exp.machine.terminal import console
 from altub_exp.runs.pictures import overlay, write_map
+from altub_exp.text import printable
 
 
 class Item(NamedTuple):

@@ -12,6 +12,7 @@ from altub_exp.config.compose import conf_dir, options, register_schema
 from altub_exp.config.plugins import discover
 from altub_exp.errors import UserError, did_you_mean
 from altub_exp.features.backbone import create
+from altub_exp.text import say
 
 
 def fetch_weights(keys: Sequence[str]) -> None:
@@ -37,13 +38,13 @@ def fetch_weights(keys: Sequence[str]) -> None:
 
     for key, backbone in backbones.items():
         if backbone.weights != "pretrained":
-            print(f"{key}: needs no weights from the hub (backbone.weights={backbone.weights})")
+            say(f"{key}: needs no weights from the hub (backbone.weights={backbone.weights})")
             continue
         model: Any = create(backbone.name, fetch=True, seed=0)
         folder = cache_folder(model.pretrained_cfg["hf_hub_id"])
         size = sum(file.stat().st_size for file in (folder / "blobs").glob("*"))
-        print(f"{key}: {backbone.name}, {size / 1e6:.0f} MB in {folder}", flush=True)
-    print(f"Compute nodes without network find them with HF_HOME={constants.HF_HOME} HF_HUB_OFFLINE=1")
+        say(f"{key}: {backbone.name}, {size / 1e6:.0f} MB in {folder}")
+    say(f"Compute nodes without network find them with HF_HOME={constants.HF_HOME} HF_HUB_OFFLINE=1")
 
 
 def cache_folder(repository: str) -> Path:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from altub_exp.errors import UserError
 from altub_exp.machine.disk import writing_to
+from altub_exp.text import say
 
 INTERRUPTED = 130
 """Exit status of a command that Ctrl-C ended, as in a shell."""
@@ -33,8 +33,8 @@ def run_command(work: Callable[[], int]) -> int:
         with writing_to(Path.cwd()):
             return work()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", error=True)
         return error.status
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        say("interrupted", error=True)
         return INTERRUPTED

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.logging import RichHandler
 from rich.progress import (
     BarColumn,
@@ -23,13 +23,39 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.segment import Segment
+from rich.text import Text
 
 from altub_exp.machine.disk import no_space
+from altub_exp.text import printable_lines
 
 SHOWN = ("loss", "objective", "pixel_auroc", "image_auroc", "ks")  # the journal has more
 
 log = logging.getLogger("altub_exp")
-console = Console(stderr=True, markup=False, emoji=False)  # names may hold brackets and colons
+
+
+class PlainConsole(Console):
+    """A console that shows the control codes in a text as escapes: only rich's own reach the terminal."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return a string as rich's text."""
+        return super().render_str(printable_lines(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """Return the segments of a renderable object."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(printable_lines(segment.text), segment.style)
+
+
+class PlainFormatter(logging.Formatter):
+    """A formatter that shows the control codes in a message as escapes."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the message as a line, with the lines of its traceback."""
+        return printable_lines(super().format(record))
+
+
+console = PlainConsole(stderr=True, markup=False, emoji=False)  # names may hold brackets and colons
 if not console.is_terminal:
     console.width = 10_000  # in a file or a pipe a line stays one line
 
@@ -63,7 +89,7 @@ class LogFile(logging.Handler):
 def logging_to(path: Path | None) -> Iterator[None]:
     """Send the program's log to the terminal and, with dates, to a file if one is given."""
     file = logging.NullHandler() if path is None else LogFile(path)
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    file.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(message)s"))
     screen = (
         RichHandler(console=console, show_time=False, show_path=False, show_level=False, markup=False)
         if console.is_terminal
@@ -71,6 +97,7 @@ def logging_to(path: Path | None) -> Iterator[None]:
     )
     before = log.handlers, log.level, log.propagate
     log.handlers, log.propagate = [file, screen], False
+    screen.setFormatter(PlainFormatter())
     screen.setLevel(logging.INFO)
     log.setLevel(logging.DEBUG)  # the file also gets tracebacks
     try:

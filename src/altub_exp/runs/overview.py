@@ -175,7 +175,7 @@ def table(rows: Sequence[Row]) -> Table:
             *("" if auroc is None else f"{100 * auroc:.2f}" for auroc in (row.pixel_auroc, row.image_auroc)),
             "" if row.seconds_left is None else duration(row.seconds_left),
             row.host,
-            Text(" ".join(_joined("; ", row.reason, row.damage).split())),
+            " ".join(_joined("; ", row.reason, row.damage).split()),
         )
     return columns
 

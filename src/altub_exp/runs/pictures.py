@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import textwrap
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,10 @@ from torch import Tensor
 from altub_exp.data import Sample
 from altub_exp.machine.disk import replacing
 from altub_exp.metrics.stability import stability
+from altub_exp.text import printable
+
+matplotlib.rcParams["text.parse_math"] = False  # a name with $ is no formula
+warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a box is drawn
 
 COLOURS = {"pixel_auroc": "#0072B2", "image_auroc": "#D55E00"}  # Okabe and Ito, https://jfly.uni-koeln.de/color
 MAX_ROWS = 6
@@ -42,7 +48,7 @@ def auroc_curve(rows: Sequence[Mapping[str, float]], window: tuple[int, int], ti
             label += f": {100 * statistics.mean:.2f} ± {100 * statistics.std:.2f}, best {100 * statistics.best:.2f}"
         axes.plot(list(series), [100 * value for value in series.values()], color=colour, label=label, linewidth=1.5)
     axes.axvspan(*window, color="0.92", zorder=0, label=f"epochs {window[0]} to {window[1]}")
-    axes.set(xlabel="epoch", ylabel="AUROC (%)", title=title)
+    axes.set(xlabel="epoch", ylabel="AUROC (%)", title=_rows(title, 80))
     axes.legend(loc="lower right", fontsize="small")
     figure.savefig(path, dpi=DPI)
     plt.close(figure)
@@ -66,17 +72,18 @@ def sweep_curves(
         1, len(metrics), figsize=(5.5 * len(metrics), 4 + 0.2 * rows), squeeze=False, layout="constrained"
     )
     for axes, metric in zip(grid[0], metrics, strict=True):
-        for number, (name, series) in enumerate(curves.items()):
+        lines = []
+        for number, series in enumerate(curves.values()):
             colour = colours(number if len(curves) <= 10 else number / (len(curves) - 1))
             points = series.get(metric, {})
             percent = [100 * value for value in points.values()]
-            axes.plot(list(points), percent, color=colour, label=name, linewidth=1.2)
+            lines += axes.plot(list(points), percent, color=colour, linewidth=1.2)
         if window:
             axes.axvspan(*window, color="0.92", zorder=0)
         axes.set(xlabel="epoch", ylabel=f"{metric.replace('_auroc', ' AUROC')} (%)")
-    figure.suptitle(title)
-    handles, names = grid[0][0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=LEGEND_COLUMNS, fontsize="small")
+    figure.suptitle(_rows(title, 45 * len(metrics)))
+    names = [_rows(name, 30) for name in curves]
+    figure.legend(lines, names, loc="outside lower center", ncols=LEGEND_COLUMNS, fontsize="small")
     with replacing(path) as unfinished:
         figure.savefig(unfinished, dpi=DPI, format="png")
     plt.close(figure)
@@ -104,14 +111,14 @@ def map_sheet(
         maps: anomaly maps [N, S, S].
         path: the PNG to write.
     """
-    chosen = [(samples[row].kind, row) for row in shown_rows(samples)]
+    chosen = [(printable(samples[row].kind), printable(samples[row].image.name), row) for row in shown_rows(samples)]
     low, high = np.percentile(maps.numpy(), [1, 99.9])
     figure, grid = plt.subplots(
         len(chosen), 3, figsize=(7, 2.3 * len(chosen)), dpi=DPI, squeeze=False, layout="constrained"
     )
-    for axes, (kind, row) in zip(grid, chosen, strict=True):
+    for axes, (kind, name, row) in zip(grid, chosen, strict=True):
         axes[0].imshow(images[row].permute(1, 2, 0).numpy())
-        axes[0].set_ylabel(f"{kind}\n{samples[row].image.name}")
+        axes[0].set_ylabel(f"{_rows(kind, 26)}\n{_rows(name, 26)}")
         if masks is not None:
             axes[1].imshow(masks[row], cmap="gray", vmin=0, vmax=1)
         heat_map = axes[2].imshow(maps[row].numpy(), cmap="viridis", vmin=low, vmax=high)
@@ -126,13 +133,18 @@ def map_sheet(
     panels = [
         {
             "kind": kind,
-            "name": samples[row].image.name,
+            "name": name,
             "boxes": {column: _box(axes[COLUMNS.index(column)]) for column in columns},
         }
-        for axes, (kind, row) in zip(grid, chosen, strict=True)
+        for axes, (kind, name, _) in zip(grid, chosen, strict=True)
     ]
     figure.savefig(path, dpi=DPI, metadata={PANELS: json.dumps(panels)})
     plt.close(figure)
+
+
+def _rows(text: str, letters: int) -> str:
+    """Break a text into rows of at most this many letters."""
+    return textwrap.fill(printable(text), letters)
 
 
 def _box(axes: Axes) -> list[float]:

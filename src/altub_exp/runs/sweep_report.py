@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from altub_exp.metrics.stability import METRICS
 from altub_exp.runs.folder import RunFolder
 from altub_exp.runs.overview import Row, read
 from altub_exp.runs.sweep_folder import SweepFolder
+from altub_exp.text import code_span, csv_cell, file_name, markdown, printable
 
 SHOWN_RUNS = 40
 """Runs in the description, whose length MLflow limits; the files have all runs."""
@@ -59,7 +59,7 @@ def command_line(arguments: Sequence[str]) -> str:
     >>> print(command_line(["altub=none,alternating", "dataset.root=my images"]))
     `python -m altub_exp.train -m altub=none,alternating 'dataset.root=my images'`
     """
-    return f"`python -m altub_exp.train -m {shlex.join(arguments)}`"
+    return code_span(f"python -m altub_exp.train -m {shlex.join(arguments)}")
 
 
 def write_report(sweep: SweepFolder) -> Report:
@@ -110,7 +110,7 @@ def _markdown(runs: Sequence[_Run]) -> str:
                 cells += [f"{mean:.2f} ± {std:.2f}", f"{best:.2f}"]
             else:
                 cells += ["", ""]
-        lines.append([cell.replace("|", "\\|") for cell in cells])
+        lines.append([markdown(cell) for cell in cells])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
@@ -123,7 +123,8 @@ def _csv(runs: Sequence[_Run]) -> str:
     writer.writerow(["run", "state", *keys, "first_epoch", "last_epoch", *measures])
     for run in runs:
         of_row = [getattr(run.row, key, None) for key in keys]
-        writer.writerow([run.name, run.state, *of_row, *(run.window or ("", "")), *map(run.summary.get, measures)])
+        cells = [run.name, run.state, *of_row, *(run.window or ("", "")), *map(run.summary.get, measures)]
+        writer.writerow([csv_cell(printable(cell) if isinstance(cell, str) else cell) for cell in cells])
     return text.getvalue()
 
 
@@ -131,10 +132,10 @@ def _pictures(runs: Mapping[RunFolder, _Run], target: Path) -> list[Path]:
     """Draw the AUROC curves of each category's runs, and return the files."""
     from altub_exp.runs.pictures import sweep_curves  # only here: importing matplotlib takes a second
 
-    categories: dict[str, dict[RunFolder, _Run]] = {}
+    categories: dict[tuple[str, str], dict[RunFolder, _Run]] = {}
     for folder, run in runs.items():
         if run.row is not None and run.row.damage is None:
-            categories.setdefault(f"{run.row.dataset}/{run.row.category}", {})[folder] = run
+            categories.setdefault((str(run.row.dataset), str(run.row.category)), {})[folder] = run
     files = []
     for category, members in categories.items():
         curves = {}
@@ -145,10 +146,6 @@ def _pictures(runs: Mapping[RunFolder, _Run], target: Path) -> list[Path]:
                 curves[run.name] = series
         windows = {run.window for run in members.values()}
         if curves:
-            files.append(target / f"auroc-{_file_name(category)}.png")
-            sweep_curves(curves, windows.pop() if len(windows) == 1 else None, category, files[-1])
+            files.append(target / f"auroc-{'-'.join(map(file_name, category))}.png")
+            sweep_curves(curves, windows.pop() if len(windows) == 1 else None, "/".join(category), files[-1])
     return files
-
-
-def _file_name(category: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", category)

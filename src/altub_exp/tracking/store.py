@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock, Timeout
 
@@ -18,7 +20,7 @@ from altub_exp.config.credentials import without_credentials
 from altub_exp.errors import UserError
 from altub_exp.machine.disk import disk_full, no_space, replacing
 from altub_exp.machine.memory import collection_paused
-from altub_exp.tracking.uri import artifact_location, database, whole
+from altub_exp.tracking.uri import ARTIFACTS, artifact_location, database, whole
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -84,6 +86,7 @@ def prepare_store(uri: str) -> None:
                 _create(path)
             elif revision != known[0]:
                 _upgrade(uri)
+            _correct_artifacts(path)
             client(tracking_uri=whole(uri))  # creates the default experiment
     except Timeout:
         raise UserError(f"Another process has been preparing {path} for {PREPARE_WAIT:.0f} s; end it.") from None
@@ -137,6 +140,24 @@ def _upgrade(uri: str) -> None:
         lines = [line for line in done.stderr.strip().splitlines() if not line.startswith("(Background on")]
         full = [line for line in lines if "disk is full" in line]
         raise OSError([*(lines or ["mlflow db upgrade failed"]), *full][-1])
+
+
+def _correct_artifacts(path: Path) -> None:
+    """Correct the addresses of files that have been moved together with the store, which MLflow keeps absolute."""
+    with closing(sqlite3.connect(path, timeout=SQLITE_WAIT)) as connection, connection:
+        experiments = connection.execute("SELECT experiment_id, artifact_location FROM experiments").fetchall()
+        for experiment, location in experiments:
+            before, between, name = (location or "").rpartition(f"/{ARTIFACTS}/")
+            now = path.parent / ARTIFACTS / unquote(name)
+            if not between or Path(unquote(urlsplit(before).path)).exists() or not now.is_dir():
+                continue
+            connection.execute(
+                "UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", (now.as_uri(), experiment)
+            )
+            connection.execute(
+                "UPDATE runs SET artifact_uri = replace(artifact_uri, ?, ?) WHERE experiment_id = ?",
+                (f"{location}/", f"{now.as_uri()}/", experiment),
+            )
 
 
 def connect(uri: str) -> MlflowClient:
@@ -201,14 +222,38 @@ def active_run(client: MlflowClient, run_id: str) -> Run | None:
     return run if run.info.lifecycle_stage == "active" else None
 
 
-def parent_run(client: MlflowClient, experiment: str, sweep: str) -> str | None:
-    """Return the id of a sweep's own run in an experiment (by its id), or None.
+def tagged_run(client: MlflowClient, experiment: str, tag: str, value: str) -> Run | None:
+    """Return a run of an experiment (by its id) whose tag has a value of any characters, or None.
 
     Raises:
         MlflowException: the server cannot be reached.
     """
-    runs = client.search_runs([experiment], f"tags.sweep_parent = '{sweep}'", max_results=1)
-    return str(runs[0].info.run_id) if runs else None
+    token = None
+    while True:
+        page = client.search_runs([experiment], f"tags.{tag} {_equal_to(value)}", page_token=token)
+        for run in page:
+            if run.data.tags.get(tag) == value:
+                return run
+        if not (token := page.token):
+            return None
+
+
+def _equal_to(value: str) -> str:
+    r"""Return the comparison with a value in MLflow's filters, which know no escapes: the runs may be too many.
+
+    >>> print(_equal_to("it's"), _equal_to('"it\'s"'))
+    = "it's" LIKE '_it_s_'
+    """
+    for quote in ("'", '"'):
+        if quote not in value:
+            return f"= {quote}{value}{quote}"
+    return "LIKE '{}'".format(re.sub(r"[^\w ]", "_", value))
+
+
+def parent_run(client: MlflowClient, experiment: str, sweep: str) -> str | None:
+    """Return the id of a sweep's own run in an experiment (by its id), or None; errors as in :func:`tagged_run`."""
+    run = tagged_run(client, experiment, "sweep_parent", sweep)
+    return None if run is None else str(run.info.run_id)
 
 
 def full(error: BaseException) -> bool:
@@ -217,10 +262,16 @@ def full(error: BaseException) -> bool:
 
 
 class Unreachable(Exception):
-    """Error when MLflow at ``uri`` does not record; the message gives the reason."""
+    """Error when MLflow at ``uri`` does not record; the message gives the reason.
+
+    Attributes:
+        uri: the store.
+        is_away: True if it answers no request; False if it has refused one, and may grant the next.
+    """
 
     def __init__(self, uri: str, error: Exception):
         super().__init__(f"MLflow at {uri} does not record ({reason(error)}).")
+        self.uri, self.is_away = uri, _is_away(error)
 
 
 @contextmanager
@@ -234,14 +285,36 @@ def unreachable(uri: str) -> Iterator[None]:
         raise Unreachable(uri, error) from error
 
 
+def _causes(error: BaseException) -> list[BaseException]:
+    """Return an error and those that have led to it."""
+    chain = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(cause)
+    return chain
+
+
+def _is_away(error: BaseException) -> bool:
+    import requests
+    import sqlalchemy as sa
+
+    kinds = (
+        ConnectionError,
+        TimeoutError,
+        requests.RequestException,
+        sqlite3.OperationalError,
+        sa.exc.OperationalError,
+    )
+    return full(error) or any(
+        isinstance(cause, kinds) or getattr(cause, "error_code", None) == "UNAUTHENTICATED" for cause in _causes(error)
+    )
+
+
 def reason(error: BaseException) -> str:
     """Return the reason why a request failed, in a few words for the user."""
     import requests
     import urllib3
 
-    chain = [error]
-    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
-        chain.append(cause)
+    chain = _causes(error)
     if any(isinstance(cause, requests.Timeout | urllib3.exceptions.ReadTimeoutError) for cause in chain):
         return f"no answer within {os.environ['MLFLOW_HTTP_REQUEST_TIMEOUT']} s"
     if any(isinstance(cause, requests.ConnectionError) for cause in chain):

@@ -19,8 +19,7 @@ from altub_exp.runs.sweep_folder import LOCK_WAIT, SweepFolder
 from altub_exp.runs.sweep_report import Report, command_line, write_report
 from altub_exp.tracking.columns import description_tags, log_datasets
 from altub_exp.tracking.store import Unreachable, connect, experiment_id, parent_run, unreachable
-from altub_exp.tracking.tracker import recorded
-from altub_exp.tracking.uri import resolve_uri
+from altub_exp.tracking.tracker import recorded, tracking_uri
 
 
 @dataclass
@@ -162,24 +161,24 @@ class SweepRuns:
         record = recorded(folder)
         if record is None or "sweep" not in record["tags"]:
             return
-        uri, experiment = self._uri or resolve_uri(record["uri"]), self._experiment or record["experiment"]
+        uri, experiment = self._uri or tracking_uri(folder) or "", self._experiment or record["experiment"]
         key = (uri, experiment, record["tags"]["sweep"])
         if key not in self._sweeps:
             sweep = SweepRun(uri, experiment, SweepFolder(self._root, record["tags"]["sweep"]))
             self._sweeps[key] = sweep, sweep.find(record["start_time"]), []
         self._sweeps[key][2].append(folder)
 
-    def end(self) -> list[str]:
-        """End the sweeps without a computing run, send their reports, and return their names.
+    def due(self) -> list[tuple[SweepRun, int | None]]:
+        """Return the sweeps to end and to report, since none of their runs is computing, each with its end.
 
-        Errors are those of :meth:`prepare`, and OSError if a report cannot be written.
+        Raises:
+            UserError: a file of a sweep or a run is damaged.
         """
-        names = []
+        due = []
         for sweep, running, folders in self._sweeps.values():
             if (running or not sweep.folder.is_reported(sweep.place)) and not any(
                 folder.is_locked() for folder in folders
             ):
                 ended = max(int((folder.status() or {}).get("ended", 0)) for folder in folders)
-                sweep.close(ended or None)
-                names.append(sweep.folder.name)
-        return names
+                due.append((sweep, ended or None))
+        return due

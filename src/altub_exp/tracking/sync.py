@@ -12,7 +12,7 @@ from altub_exp.runs.folder import RunFolder, RunLocked
 from altub_exp.runs.states import RunState
 from altub_exp.tracking.store import Unreachable, full, unreachable
 from altub_exp.tracking.sweep_run import SweepRun
-from altub_exp.tracking.tracker import Tracker, recorded
+from altub_exp.tracking.tracker import Tracker, recorded, tracking_uri
 
 NOTHING = "nothing missing"
 """The report of :func:`sync_run` for a run that is complete in MLflow."""
@@ -57,7 +57,7 @@ def incomplete_runs(folders: Sequence[RunFolder], uri: str, experiment: str) -> 
     incomplete = []
     for folder in folders:
         record = recorded(folder)
-        if record and (record["uri"], record["experiment"]) == (uri, experiment) and not folder.is_locked():
+        if record and (tracking_uri(folder), record["experiment"]) == (uri, experiment) and not folder.is_locked():
             tracker = Tracker.from_record(folder, uri, experiment)
             incomplete += [folder] if tracker and not tracker.complete() else []
     return incomplete
@@ -78,7 +78,9 @@ def finish_sweep(folders: Sequence[RunFolder], sweep: SweepRun) -> None:
                         late.add(folder.path)
                 except RunLocked:
                     pass  # another process has resumed it
-                except (UserError, OSError) as error:  # a damaged file or a full disk concerns this run only
+                except (UserError, OSError, Unreachable) as error:
+                    if isinstance(error, Unreachable) and error.is_away:
+                        raise  # a damaged file, a full disk or a refused request concerns this run only
                     _report(f"{folder.path} is not all in MLflow: {error}")
             sweep.close()
         except Unreachable as error:

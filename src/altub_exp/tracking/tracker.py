@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from altub_exp.errors import UserError
 from altub_exp.runs.folder import RunFolder
 from altub_exp.runs.journal import now_ms
 from altub_exp.runs.outcome import outcome
 from altub_exp.runs.seal import Damaged, read_sealed_json, write_sealed_json
 from altub_exp.runs.states import RunState
 from altub_exp.tracking.columns import description_tags, log_datasets
-from altub_exp.tracking.store import active_run, connect, experiment_id, parent_run, reason
-from altub_exp.tracking.uri import resolve_uri
+from altub_exp.tracking.store import active_run, connect, experiment_id, parent_run, reason, tagged_run
+from altub_exp.tracking.uri import database, resolve_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -44,6 +46,29 @@ def recorded(folder: RunFolder) -> dict[str, Any] | None:
         UserError: the file is damaged.
     """
     return read_sealed_json(folder.record, "the run's training command writes it again")
+
+
+def tracking_uri(folder: RunFolder) -> str | None:
+    """Return the tracking URI that a recorded run is sent to, or None if it has no record.
+
+    A SQLite store that was moved together with the run is found by its path from the run's folder.
+
+    Raises:
+        UserError: the record is damaged, or the folder of its store does not exist.
+    """
+    record = recorded(folder)
+    if record is None:
+        return None
+    uri, before = resolve_uri(record["uri"], write=False), record["tags"].get("run_folder")
+    path = database(uri)
+    if path is not None and uri == record["uri"] and not path.parent.is_dir():
+        moved = folder.path.resolve() / os.path.relpath(path, before or path.parent)
+        if before is None or not moved.is_file():
+            raise UserError(
+                f"Its store {path} does not exist any more: name the store by `python -m altub_exp.sync RUNS --uri …`."
+            )
+        uri = uri.replace(str(path), os.path.normpath(moved))
+    return resolve_uri(uri, variable=None) if path is not None else uri
 
 
 @dataclass
@@ -100,7 +125,7 @@ class Tracker:
         record = recorded(folder)
         if record is None:
             return None
-        record["uri"] = uri or resolve_uri(record["uri"])
+        record["uri"] = uri or tracking_uri(folder)
         record["experiment"] = experiment or record["experiment"]
         return cls(**record, folder=folder, keep_record=False)
 
@@ -215,16 +240,13 @@ class Tracker:
 
     def _register(self, client: MlflowClient) -> Run:
         """Return the run in MLflow: that of ``tracking.json``, or the one with our ``run_uid``, or a new one."""
-        from mlflow.entities import ViewType
-
         place = self._places().get(self.uri, {})
         run = active_run(client, place["run_id"]) if place.get("experiment") == self.experiment else None
         uid = self.folder.run_uid()
         if run is None or run.data.tags.get("run_uid") != uid:  # no such run, or the file is another run's
             parent = experiment_id(client, self.uri, self.experiment)
             # the reply to an earlier creation may have been lost
-            runs = client.search_runs([parent], f"tags.run_uid = '{uid}'", ViewType.ACTIVE_ONLY)
-            run = runs[0] if runs else self._create(client, parent, uid)
+            run = tagged_run(client, parent, "run_uid", uid) or self._create(client, parent, uid)
             self._remember(
                 {"experiment": self.experiment, "experiment_id": parent, "run_id": run.info.run_id, "complete": None}
             )

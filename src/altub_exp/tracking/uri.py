@@ -8,10 +8,14 @@ from pathlib import Path
 
 from altub_exp.config.credentials import public, refuse_credentials
 from altub_exp.errors import UserError
+from altub_exp.text import file_name
 
 _SQLITE = re.compile(r"sqlite(?:\+\w+)?:///(?P<path>[^?]+)(?P<query>\?.*)?")
 _SERVERS = re.compile(r"(https?|databricks|(postgresql|mysql|mssql)(\+\w+)?)://.+|databricks")
 
+
+ARTIFACTS = "mlartifacts"
+"""The folder of all experiments' files, beside a SQLite store."""
 
 VARIABLE = "MLFLOW_TRACKING_URI"
 """The environment variable of MLflow that takes precedence; it may hold credentials."""
@@ -83,4 +87,4 @@ def database(uri: str) -> Path | None:
 def artifact_location(uri: str, experiment: str) -> str | None:
     """Return the folder for a new experiment's files, beside a SQLite store; None leaves the choice to the server."""
     path = database(uri)
-    return (path.parent / "mlartifacts" / re.sub(r"[^\w.-]+", "-", experiment)).as_uri() if path else None
+    return (path.parent / ARTIFACTS / file_name(experiment)).as_uri() if path else None

@@ -12,6 +12,7 @@ from PIL import Image
 
 from altub_exp.runs.pictures import read_panels
 from analysis.figures.__main__ import main
+from analysis.figures.drawing import Sketch
 from analysis.figures.map_sheets import map_sheets
 from analysis.runs.artifacts import Artifacts
 from analysis.runs.conditions import conditions
@@ -93,7 +94,8 @@ def test_a_contact_sheet_shows_each_runs_own_maps(demo):
     folder, _, captions = demo
     uri = f"sqlite:///{folder}/mlflow.db"
     records = read(uri)
-    (drawing,) = map_sheets(conditions(records.runs), Artifacts(uri))
+    (sketch,) = map_sheets(conditions(records.runs), Artifacts(uri))
+    drawing = sketch.draw()
     assert [run.run_id for run in drawing.runs] == captions[NAMES["maps"]]["runs"]
     kinds = ["good", "hole", "stain", "thread"]
     axes = np.array(drawing.figure.axes).reshape(4, len(kinds))  # image, mask, original, AltUB
@@ -211,3 +213,13 @@ def test_a_chosen_window_replaces_the_runs_own(paper, tmp_path, capsys):
     _, uri, _ = paper
     in_process(capsys, "fig4", "--tracking-uri", uri, "--output", tmp_path, "--window", 200, 210)
     assert "epochs 200–210" in json.loads((tmp_path / "captions.json").read_text())["fig4"]["caption"]
+
+
+def test_a_figure_that_fails_is_named_and_a_disk_that_is_full_ends_all():
+    def fail(error):
+        raise error
+
+    undrawn = Sketch("fig1", "Fig. 1", lambda: fail(ValueError("a\nb"))).use(lambda drawing: drawing)
+    assert (undrawn.sentence, undrawn.failed) == ("Fig. 1 is not drawn (ValueError: a b).", True)
+    with pytest.raises(OSError):
+        Sketch("fig1", "Fig. 1", lambda: fail(OSError(28, "no space"))).use(lambda drawing: drawing)
