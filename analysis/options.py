@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from altub_exp.errors import UserError
+from altub_exp.machine.command_line import INTERRUPTED, interruptible
 from analysis.runs.records import Records, read, tracking_uri
 
 
@@ -51,8 +52,12 @@ def errors_as_sentences(output: Path, kind: str) -> Iterator[None]:
         kind: ``file`` or ``folder``.
     """
     try:
-        yield
+        with interruptible():
+            yield
     except UserError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
         sys.exit(f"error: {output} cannot be written ({error.strerror}): choose another {kind} by --output.")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from altub_exp.errors import did_you_mean
+from altub_exp.machine.command_line import take_interrupts
 
 COMMANDS = {
     "train": ("altub_exp.train", "train one model on one category, and record every number"),
@@ -31,6 +32,7 @@ A first try on built-in images, a minute on two cores:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command of the first argument; without arguments, list the commands."""
+    take_interrupts()
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in ("-h", "--help"):
         print("usage: altub-exp COMMAND …\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
+from typing import NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -18,6 +19,7 @@ from altub_exp.config.messages import explain
 from altub_exp.config.plugins import discover
 from altub_exp.config.schema import Config
 from altub_exp.errors import UserError
+from altub_exp.machine.command_line import INTERRUPTED
 from altub_exp.machine.memory import collection_paused
 
 
@@ -42,8 +44,8 @@ def main(config: DictConfig) -> None:
         with suppress(OSError):  # stderr may be a file on the full disk; the exit status reports that too
             print(f"error: {explain(error)}", file=sys.stderr)  # not in cli(): Hydra would print a line before it
         sys.exit(error.status if isinstance(error, UserError) else UserError.status)
-    except KeyboardInterrupt:
-        sys.exit(130)  # the shell's status after Ctrl-C; the log has the remedy
+    except KeyboardInterrupt as interrupt:
+        _end_interrupted(interrupt)
 
 
 def cli() -> None:
@@ -55,6 +57,14 @@ def cli() -> None:
         main()
     except (HydraException, OmegaConfBaseException, UserError) as error:
         sys.exit(f"error: {explain(error)}")
+    except KeyboardInterrupt as interrupt:
+        _end_interrupted(interrupt)
+
+
+def _end_interrupted(interrupt: KeyboardInterrupt) -> NoReturn:
+    if not interrupt.args:  # otherwise it has been reported, with the remedy
+        print("interrupted", file=sys.stderr)
+    sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":
