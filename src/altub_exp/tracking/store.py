@@ -138,14 +138,11 @@ def _revision(path: Path) -> str | None:
 
 def _create(path: Path) -> None:
     """Create a new store under another name first: an unfinished store (killed, disk full) would stay unusable."""
-    with replacing(path, exclusive=True) as unfinished:
-        journal = unfinished.with_name(f"{unfinished.name}-journal")
-        for left_behind in (unfinished, journal):
-            left_behind.unlink(missing_ok=True)
+    with replacing(path) as unfinished:  # not exclusive: the upgrade of a killed process may still be writing
         try:
             _upgrade(f"sqlite:///{unfinished}")
         finally:
-            journal.unlink(missing_ok=True)
+            unfinished.with_name(f"{unfinished.name}-journal").unlink(missing_ok=True)
 
 
 def _upgrade(uri: str) -> None:
