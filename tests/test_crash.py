@@ -21,7 +21,7 @@ from tests.stores import place_store
 
 pytestmark = [pytest.mark.crash, pytest.mark.skipif(COMPILER is None, reason="no C compiler for the layer that kills")]
 
-SHORT = [*TINY, "train.epochs=2", "eval.ks_every=2", "dataset.train_images=6"]
+SHORT = [*TINY, "train.epochs=2", "eval.every=1", "eval.ks_every=2", "dataset.train_images=6"]
 SWEEP = ["-m", *SHORT, "altub=none,alternating", "tracking.sweep=night"]
 STRIDE = int(os.environ.get("CRASH_STRIDE", "1"))
 FIRST = int(os.environ.get("CRASH_FIRST", "1"))
