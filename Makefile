@@ -12,7 +12,7 @@ CHOICE = $(if $(URI),--tracking-uri $(call quoted,$(value URI))) $(foreach name,
 LARGE := torch|triton|nvidia-.*|cuda-.*
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-real test lint types pytest coverage test-slow test-slurm test-server test-browser test-gpu
+.PHONY: help setup demo demo-real test lint types pytest coverage test-slow test-crash test-slurm test-server test-browser test-gpu
 .PHONY: tables figures report study study-runs bench bench-gpu bench-runs bench-peers ui server docs picture screenshot dist lock clean
 
 help: ## show this list
@@ -72,16 +72,19 @@ types: setup ## check types: mypy --strict on src/, analysis/ and bench/
 	$(BIN)/mypy
 
 pytest: setup ## run doctests and quick tests in WORKERS processes
-	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not slow and not slurm and not server and not browser and not gpu" -rs
+	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not slow and not slurm and not server and not browser and not gpu and not crash" -rs
 
 coverage: setup ## measure branch coverage of the quick tests and their processes; fails below the floor
 	@rm -f .coverage .coverage.*
-	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python -m coverage run -m pytest -q -n $(WORKERS) --dist loadfile -m "not slow and not slurm and not server and not browser and not gpu"
+	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python -m coverage run -m pytest -q -n $(WORKERS) --dist loadfile -m "not slow and not slurm and not server and not browser and not gpu and not crash"
 	@$(BIN)/python -m coverage combine -q
 	$(BIN)/python -m coverage report --fail-under=$(COVERAGE_FLOOR)
 
 test-slow: setup ## run the tests that take minutes, with the real data set if it is present
 	$(BIN)/python -m pytest -q -m slow -rs
+
+test-crash: setup ## kill runs and sweeps at each of their operations on the disk (needs a C compiler; hours); optional: CRASH_STRIDE=n
+	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) -m crash -rs
 
 test-slurm: setup ## run the tests on a real Slurm cluster; installs Debian's Slurm if it is missing (root)
 	tests/install.sh slurm

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from altub_exp.errors import UserError
+from altub_exp.machine.command_line import INTERRUPTED, interruptible
 from altub_exp.text import printable_lines, say
 from analysis.runs.records import Records, read, tracking_uri
 
@@ -65,10 +66,14 @@ def errors_as_sentences(output: Path, kind: str) -> Iterator[None]:
         kind: ``file`` or ``folder``.
     """
     try:
-        yield
+        with interruptible():
+            yield
     except UserError as error:
         sys.exit(printable_lines(f"error: {error}"))
     except OSError as error:
         sys.exit(
             printable_lines(f"error: {output} cannot be written ({error.strerror}): choose another {kind} by --output.")
         )
+    except KeyboardInterrupt:
+        say("interrupted", error=True)
+        sys.exit(INTERRUPTED)

@@ -159,6 +159,10 @@ def _become(request: dict[str, Any]) -> None:
     places = request["env"].get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:1] = [os.getcwd(), *(place for place in places if place and place not in sys.path)]
     importlib.invalidate_caches()
+    if "KILLED_AT" in request["env"]:
+        from tests.killing import begin
+
+        begin()
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from altub_exp.errors import did_you_mean
+from altub_exp.machine.command_line import take_interrupts
 from altub_exp.text import say
 
 COMMANDS = {
@@ -32,6 +33,7 @@ A first try on built-in images, a minute on two cores:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command of the first argument; without arguments, list the commands."""
+    take_interrupts()
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in ("-h", "--help"):
         say("usage: altub-exp COMMAND …\n")

@@ -25,6 +25,7 @@ from altub_exp.detector.assembly import (
 from altub_exp.detector.evaluation import TestSet, anomaly_scores, detection, fit_psi, normality, parameter_statistics
 from altub_exp.errors import Divergence, UserError, was_interrupted
 from altub_exp.features.maps import FeatureMaps
+from altub_exp.machine.command_line import interruptible
 from altub_exp.machine.cuda_graphs import CudaGraphs
 from altub_exp.machine.device import prepare_device, seed_everything
 from altub_exp.machine.disk import no_space, writing_to
@@ -92,10 +93,11 @@ def compute(config: Config, images: ImageSet, folder: RunFolder, device: torch.d
             prepare_store(uri)
             return report_done(folder, build_tracker(folder, config, images, uri))
         try:
-            data = load_run_data(config, images, device)
-            learner = prepare_learner(config, data, device)
-            prepare_store(uri)
-            return train(config, images, data, learner, folder, device, uri)
+            with interruptible():
+                data = load_run_data(config, images, device)
+                learner = prepare_learner(config, data, device)
+                prepare_store(uri)
+                return train(config, images, data, learner, folder, device, uri)
         except UserError:
             if not folder.exists():
                 folder.discard(keep=Path(config.runs_dir))  # nothing was recorded
@@ -105,7 +107,7 @@ def compute(config: Config, images: ImageSet, folder: RunFolder, device: torch.d
             if no_space(error) and folder.status() is None:
                 folder.discard(keep=Path(config.runs_dir))
             if was_interrupted(error) and not isinstance(error, SystemExit):
-                raise KeyboardInterrupt from error
+                raise KeyboardInterrupt("reported") from error
             raise
 
 

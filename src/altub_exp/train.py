@@ -6,6 +6,7 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -19,6 +20,7 @@ from altub_exp.config.messages import explain
 from altub_exp.config.overrides import prepared
 from altub_exp.config.plugins import discover
 from altub_exp.errors import UserError
+from altub_exp.machine.command_line import INTERRUPTED
 from altub_exp.machine.disk import writing_to
 from altub_exp.machine.memory import collection_paused
 from altub_exp.text import printable_lines, say
@@ -48,8 +50,8 @@ def main(config: DictConfig) -> None:
         with suppress(OSError):  # stderr may be a file on the full disk; the exit status reports that too
             say(f"error: {explain(error)}", error=True)  # not in cli(): Hydra would print a line before it
         sys.exit(error.status if isinstance(error, UserError) else UserError.status)
-    except KeyboardInterrupt:
-        sys.exit(130)  # the shell's status after Ctrl-C; the log has the remedy
+    except KeyboardInterrupt as interrupt:
+        _end_interrupted(interrupt)
 
 
 def cli() -> None:
@@ -63,6 +65,14 @@ def cli() -> None:
             main()
     except (HydraException, OmegaConfBaseException, UserError) as error:
         sys.exit(printable_lines(f"error: {explain(error)}"))
+    except KeyboardInterrupt as interrupt:
+        _end_interrupted(interrupt)
+
+
+def _end_interrupted(interrupt: KeyboardInterrupt) -> NoReturn:
+    if not interrupt.args:  # otherwise it has been reported, with the remedy
+        say("interrupted", error=True)
+    sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

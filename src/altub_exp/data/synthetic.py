@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -64,7 +63,8 @@ def draw(root: Path, category: str, drawing: Drawing) -> Path:
         if folder.exists():
             _must_be(folder, label)
             return folder
-        unfinished = root / f".{category}.{os.getpid()}.part"
+        unfinished = root / f".{category}.part"
+        shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed
         try:
             for number, kind in enumerate(["train", "good", *DEFECTS[category]]):
                 count = {"train": drawing.train_images, "good": drawing.good_images}.get(kind, drawing.defect_images)

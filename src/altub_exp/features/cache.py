@@ -101,7 +101,9 @@ class FeatureCache:
         return None
 
     def remember_state(self, source: Facts, state: str) -> None:
-        """Write down the SHA-256 of the state that weights from a source have."""
+        """Write down the SHA-256 of the state that weights from a source have, unless it is known."""
+        if self.state_of(source) == state:
+            return
         file = self._state_file(source)
         file.parent.mkdir(parents=True, exist_ok=True)
         write_text(file, f"{state}\n")

@@ -21,7 +21,7 @@ from altub_exp.errors import UserError
 from altub_exp.features.cache import IMAGES, LEASE, SPARE_GB, FeatureCache, maps_file
 from altub_exp.features.cache_key import Facts, WeightsSource, digest, state_sha256
 from altub_exp.features.extraction import LateBackbone
-from altub_exp.machine.disk import write_json, write_text
+from altub_exp.machine.disk import write_json
 from altub_exp.machine.terminal import log
 
 READERS = 8
@@ -96,7 +96,8 @@ class LeasedMaps:
         lock = FileLock(self._lease, thread_local=False)  # the garbage collector may release it in any thread
         lock.acquire(timeout=0)
         self.release = weakref.finalize(self, _end, self._lease, lock)
-        write_text(self._lease.with_suffix(IMAGES), "".join(f"{image}\n" for image in images))
+        # not atomic, since who reads it holds the gate too; what a killed process leaves goes with its lease
+        self._lease.with_suffix(IMAGES).write_text("".join(f"{image}\n" for image in images))
 
     @contextlib.contextmanager
     def looked_up(self) -> Iterator[list[list[Tensor] | None]]:

@@ -1,17 +1,58 @@
-"""The parser and the exit statuses that all commands except ``train`` share."""
+"""The parser and the exit statuses that all commands share, and the effect of Ctrl-C on them."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 
-from altub_exp.errors import UserError
+from altub_exp.errors import UserError, was_interrupted
 from altub_exp.machine.disk import writing_to
 from altub_exp.text import say
 
 INTERRUPTED = 130
 """Exit status of a command that Ctrl-C ended, as in a shell."""
+
+
+_working = False  # True inside of interruptible()
+
+
+def take_interrupts() -> None:
+    """Let Ctrl-C end this process at once with one line, except for a KeyboardInterrupt in :func:`interruptible`.
+
+    A command calls it before it imports libraries: a KeyboardInterrupt in the middle of an import can become any other
+    error, or abort the process. An ignored signal stays ignored, as in a shell's background.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupted)
+
+
+def _interrupted(number: int, frame: FrameType | None) -> None:
+    while _working and not (frame and frame.f_code.co_filename.startswith("<frozen importlib")):
+        if frame is None:
+            raise KeyboardInterrupt
+        frame = frame.f_back
+    with suppress(OSError):
+        os.write(2, b"interrupted\n")
+    os._exit(INTERRUPTED)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C raise a KeyboardInterrupt meanwhile, except in imports, so that the work puts its files in order."""
+    global _working
+    before, _working = _working, True
+    try:
+        yield
+    finally:
+        _working = before
+        with suppress(OSError, ValueError):  # an end at once would lose what is buffered
+            sys.stdout.flush()
 
 
 def command_parser(command: str, description: str, epilog: str, package: str = "altub_exp") -> argparse.ArgumentParser:
@@ -30,11 +71,13 @@ def run_command(work: Callable[[], int]) -> int:
     After a mistake of the user, or if a file cannot be read or written, it prints one sentence to stderr and returns 1.
     """
     try:
-        with writing_to(Path.cwd()):
+        with interruptible(), writing_to(Path.cwd()):
             return work()
     except UserError as error:
         say(f"error: {error}", error=True)
         return error.status
-    except KeyboardInterrupt:
+    except BaseException as error:
+        if isinstance(error, SystemExit) or not was_interrupted(error):
+            raise
         say("interrupted", error=True)
         return INTERRUPTED

@@ -7,10 +7,13 @@ import importlib.util
 import json
 import os
 import shutil
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from altub_exp.errors import UserError
 
@@ -131,6 +134,18 @@ def writing_to(path: Path) -> Iterator[None]:
         raise disk_full(place, full.strerror or "no space left") from error
 
 
+_HOST = socket.gethostname()
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove the unfinished contents of a file whose writers, on this host, have been killed."""
+    begin = f".{path.name}.{_HOST}-"
+    for name in os.listdir(path.parent):
+        writer, tmp, _ = name.removeprefix(begin).partition(".tmp")  # SQLite adds -journal
+        if name.startswith(begin) and tmp and writer.isdecimal() and not psutil.pid_exists(int(writer)):
+            path.with_name(name).unlink(missing_ok=True)
+
+
 @contextmanager
 def replacing(path: Path, *, exclusive: bool = False) -> Iterator[Path]:
     """Replace a file atomically: a reader sees the old or the new content, even after a power cut.
@@ -138,12 +153,13 @@ def replacing(path: Path, *, exclusive: bool = False) -> Iterator[Path]:
     Args:
         path: the file.
         exclusive: True if only one process at a time replaces it; a process that is killed then leaves at most one
-            unfinished file, which the next one overwrites.
+            unfinished file, which the next one overwrites. Otherwise the next one on the same host removes it.
 
     Yields:
         The path for the new content. After an error this file is removed, and the old one stays.
     """
-    unfinished = path.with_name(f".{path.name}.tmp" if exclusive else f".{path.name}.{os.getpid()}.tmp")
+    _remove_leftovers(path)
+    unfinished = path.with_name(f".{path.name}.tmp" if exclusive else f".{path.name}.{_HOST}-{os.getpid()}.tmp")
     try:
         yield unfinished
         with unfinished.open("rb") as file:

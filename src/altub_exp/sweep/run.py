@@ -10,6 +10,7 @@ from pathlib import Path
 from hydra.core.utils import JobReturn, JobStatus
 
 from altub_exp.config.overrides import quoted
+from altub_exp.machine.command_line import interruptible
 from altub_exp.machine.disk import writing_to
 from altub_exp.machine.terminal import console
 from altub_exp.runs.folder import RunLocked
@@ -56,7 +57,7 @@ def run_sweep(arguments: Sequence[str], products: Sequence[list[str]], compose: 
     running = missing or JobState.computing in states
     if running or incomplete_runs(folders, uri, experiment) or not sweep.folder.is_reported(sweep.place):
         extra = [f"tracking.sweep={quoted(name)}", f"tracking.code={quoted(code_fingerprint())}"]
-        with writing_to(runs_dir):
+        with interruptible(), writing_to(runs_dir):
             prepare_store(uri)
             title = first.tracking.sweep or sweep_title(arguments)
             names = {job.folder: label for job, label in run_names(jobs).items()}

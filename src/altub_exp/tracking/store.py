@@ -32,8 +32,14 @@ SQLITE_WAIT = 5.0
 PREPARE_WAIT = 600.0
 """Seconds to wait for another process that creates or upgrades the store."""
 
+TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+"""MLflow's variable: seconds that a server, and here also a database, may take to answer."""
+
+DRIVERS = {"psycopg", "psycopg2", "pymysql", "mysqldb"}
+"""Drivers of databases that take the option ``connect_timeout``."""
+
 ENVIRONMENT = {
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds that a dead server may delay training
+    TIMEOUT: "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the tracker has its own back-off
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -54,6 +60,19 @@ def import_mlflow() -> type[MlflowClient]:
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     client: type[MlflowClient] = MlflowClient
     return client
+
+
+@contextmanager
+def answer_within(seconds: int) -> Iterator[None]:
+    """Give servers and databases that many seconds to answer, unless the user's environment says how many."""
+    import_mlflow()
+    usual = os.environ[TIMEOUT]
+    if usual == ENVIRONMENT[TIMEOUT]:
+        os.environ[TIMEOUT] = str(seconds)
+    try:
+        yield
+    finally:
+        os.environ[TIMEOUT] = usual
 
 
 @collection_paused()
@@ -122,14 +141,11 @@ def _revision(path: Path) -> str | None:
 
 def _create(path: Path) -> None:
     """Create a new store under another name first: an unfinished store (killed, disk full) would stay unusable."""
-    with replacing(path, exclusive=True) as unfinished:
-        journal = unfinished.with_name(f"{unfinished.name}-journal")
-        for left_behind in (unfinished, journal):
-            left_behind.unlink(missing_ok=True)
+    with replacing(path) as unfinished:  # not exclusive: the upgrade of a killed process may still be writing
         try:
             _upgrade(f"sqlite:///{unfinished}")
         finally:
-            journal.unlink(missing_ok=True)
+            unfinished.with_name(f"{unfinished.name}-journal").unlink(missing_ok=True)
 
 
 def _upgrade(uri: str) -> None:
@@ -161,10 +177,10 @@ def _correct_artifacts(path: Path) -> None:
 
 
 def connect(uri: str) -> MlflowClient:
-    """Return a client of the store, after checking that a SQLite store exists and can be written.
+    """Return a client of the store, after checking that a SQLite store can be written, or that a database answers.
 
     Raises:
-        ConnectionError: a SQLite store cannot be used; a server is not checked before the first request.
+        ConnectionError: the store cannot be used; a server is not checked before the first request.
     """
     client = import_mlflow()
     try:
@@ -172,12 +188,24 @@ def connect(uri: str) -> MlflowClient:
             prepare_store(uri)
         if path := database(uri):
             # MLflow would wait 20 s for a locked database, and retry for hours to open a damaged one
-            with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=SQLITE_WAIT)) as probe:
+            patience = min(SQLITE_WAIT, float(os.environ[TIMEOUT]))
+            with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=patience)) as probe:
                 probe.execute("BEGIN IMMEDIATE")
                 probe.rollback()
+        elif not uri.startswith(("http", "databricks")):
+            _reach(uri)
     except (UserError, sqlite3.DatabaseError) as error:
         raise ConnectionError(str(error)) from error
     return client(tracking_uri=whole(uri))
+
+
+def _reach(uri: str) -> None:
+    """Connect to a database once; MLflow itself would try again for minutes, and wait without end for an answer."""
+    from sqlalchemy import NullPool, create_engine, make_url
+
+    address = make_url(whole(uri))
+    options = {"connect_timeout": int(os.environ[TIMEOUT])} if address.get_driver_name() in DRIVERS else {}
+    create_engine(address, poolclass=NullPool, connect_args=options).connect().close()
 
 
 def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
@@ -316,7 +344,7 @@ def reason(error: BaseException) -> str:
 
     chain = _causes(error)
     if any(isinstance(cause, requests.Timeout | urllib3.exceptions.ReadTimeoutError) for cause in chain):
-        return f"no answer within {os.environ['MLFLOW_HTTP_REQUEST_TIMEOUT']} s"
+        return f"no answer within {os.environ[TIMEOUT]} s"
     if any(isinstance(cause, requests.ConnectionError) for cause in chain):
         return "no connection"
     if any(getattr(cause, "error_code", None) == "UNAUTHENTICATED" for cause in chain):

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from altub_exp.errors import UserError
 from altub_exp.runs.folder import RunFolder
@@ -17,7 +17,15 @@ from altub_exp.runs.outcome import outcome
 from altub_exp.runs.seal import Damaged, read_sealed_json, write_sealed_json
 from altub_exp.runs.states import RunState
 from altub_exp.tracking.columns import description_tags, log_datasets
-from altub_exp.tracking.store import active_run, connect, experiment_id, parent_run, reason, tagged_run
+from altub_exp.tracking.store import (
+    active_run,
+    answer_within,
+    connect,
+    experiment_id,
+    parent_run,
+    reason,
+    tagged_run,
+)
 from altub_exp.tracking.uri import database, resolve_uri
 
 if TYPE_CHECKING:
@@ -35,6 +43,15 @@ PARENT = "mlflow.parentRunId"
 FIRST_PAUSE = 5.0
 LONGEST_PAUSE = 60.0
 """Seconds between attempts while the server cannot be reached; doubled each time."""
+
+OUTAGE = 10.0
+"""Seconds that a store may delay a process in all from its last answer on, while epochs are computed and at the end."""
+
+AT_THE_END = 3.0
+"""The share of them for the end of a run."""
+
+ANSWER_WAIT = 6.0
+"""Seconds that one answer may take, at most."""
 
 log = logging.getLogger("altub_exp")
 
@@ -105,6 +122,7 @@ class Tracker:
     dataset: Mapping[str, Any] | None = None
     keep_record: bool = True
     sent: int = field(default=0, init=False)
+    _lost: ClassVar[dict[str, float]] = {}  # seconds lost to each store since it answered
     _run_id: str = field(default="", init=False)
     _arrived: set[tuple[str, int]] | None = field(default=None, init=False)  # None: ask the server
     _outage: bool = field(default=False, init=False)
@@ -133,15 +151,17 @@ class Tracker:
         """Send the rows of the journal up to an epoch that the server lacks.
 
         Call it for epochs that no resumed run computes again, that is, up to the checkpoint. While the server cannot be
-        reached it returns at once, apart from one attempt after each pause.
+        reached it returns at once, apart from one attempt after each pause until :data:`OUTAGE` is nearly used up.
 
         Returns:
             True if all of them have arrived.
         """
-        if self.clock() < self._retry_at:
+        seconds = int(min(ANSWER_WAIT, OUTAGE - AT_THE_END - self._lost.get(self.uri, 0.0)))
+        if self.clock() < self._retry_at or seconds < 2:  # drivers of databases wait at least 2 seconds
             return False
         return self._attempt(
             lambda: self.send(last_epoch),
+            seconds,
             "training continues, the points stay in the run's folder and are sent later",
             quiet=self._outage,
         )
@@ -158,6 +178,7 @@ class Tracker:
         self.folder.write_status(state=status, summary=dict(summary))
         return self._attempt(
             lambda: self.send(self.folder.last_final_epoch(status), status, summary, artifacts),
+            int(max(AT_THE_END, min(ANSWER_WAIT, OUTAGE - self._lost.get(self.uri, 0.0)))),
             "nothing is lost: "
             + ("the sweep sends it at its end, or, " if "sweep" in self.tags else "")
             + "when MLflow can be reached again, run `python -m altub_exp.sync`",
@@ -214,17 +235,21 @@ class Tracker:
         status = self.folder.status() or {}
         return [status.get("ended"), *sorted(status.get("summary", {}))]
 
-    def _attempt(self, work: Callable[[], None], consequence: str, quiet: bool = False) -> bool:
-        try:
-            work()
-        except Exception as error:  # no error of MLflow, its database or the network may stop the training
-            self._arrived = None  # a request may have arrived although its reply did not
-            self._retry_at = self.clock() + self._pause
-            self._pause = min(2 * self._pause, LONGEST_PAUSE)
-            if not quiet:
-                log.warning("MLflow at %s does not record (%s); %s.", self.uri, reason(error), consequence)
-            self._outage = True
-            return False
+    def _attempt(self, work: Callable[[], None], seconds: int, consequence: str, quiet: bool = False) -> bool:
+        with answer_within(seconds):
+            began = time.monotonic()
+            try:
+                work()
+            except Exception as error:  # no error of MLflow, its database or the network may stop the training
+                self._lost[self.uri] = self._lost.get(self.uri, 0.0) + time.monotonic() - began
+                self._arrived = None  # a request may have arrived although its reply did not
+                self._retry_at = self.clock() + self._pause
+                self._pause = min(2 * self._pause, LONGEST_PAUSE)
+                if not quiet:
+                    log.warning("MLflow at %s does not record (%s); %s.", self.uri, reason(error), consequence)
+                self._outage = True
+                return False
+        self._lost.pop(self.uri, None)
         if self._outage:
             log.info("MLflow at %s is recording again; the missing points have arrived.", self.uri)
         self._outage, self._pause, self._retry_at = False, FIRST_PAUSE, float("-inf")

@@ -87,9 +87,9 @@ class SlurmLauncher(BaseSubmititLauncher):  # type: ignore[misc]
             console.print(f"{len(jobs) - len(missing)} jobs are in Slurm's queue already.", highlight=False)
         try:
             return self._wait(jobs, ", ".join(arrays))
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             console.print(f"The jobs continue (scancel {' '.join(arrays)} ends them); the same command waits for them.")
-            raise
+            raise KeyboardInterrupt("reported") from interrupt
 
     def _note(self, overrides: Sequence[str]) -> Path:
         """Return the file with the id of a job's last submission; callers with the same overrides share it."""
