@@ -72,6 +72,7 @@ def test_categories_of_any_name_are_swept_by_all(tmp_path):
     assert {folder.split("/")[2] for _, folder in listed(stderr)} == set(names)
 
 
+@pytest.mark.slow
 def test_a_run_of_a_strange_name_is_read_again_under_it(tmp_path):
     drawn = draw(tmp_path, "washer", Drawing(size=64, train_images=8, good_images=2, defect_images=2, seed=0))
     shutil.copytree(drawn, tmp_path / "own" / "${oc.env:HOME}")

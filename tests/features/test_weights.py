@@ -60,6 +60,7 @@ def fetch(cwd, *keys, expect=0, **changes):
     return out, err
 
 
+@pytest.mark.slow
 def test_weights_that_were_fetched_beforehand_are_those_that_a_run_without_network_trains_on(tmp_path, hub):
     address, requests = hub
     home = {"HF_HOME": str(tmp_path / "hub")}

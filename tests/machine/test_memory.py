@@ -34,6 +34,7 @@ def page_faults(how: str) -> int:
     return int(faults)
 
 
+@pytest.mark.slow
 def test_large_blocks_are_used_again_without_fresh_pages() -> None:
     assert page_faults("kept") < page_faults("returned") / 10
 
