@@ -114,6 +114,7 @@ def test_tables_show_every_name_in_every_format(swept):
     assert max(texts["tex"]) <= "\u017f"
 
 
+@pytest.mark.slow
 def test_figures_and_the_report_show_every_name(swept):
     cwd, _ = swept
     clean(*run(cwd, "all", module="analysis.figures"))
@@ -132,6 +133,7 @@ def test_figures_and_the_report_show_every_name(swept):
         assert " ".join(printable(category).split()) in page.text("curves")
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_be_shown_does_not_keep_the_others(copy):
     with sqlite3.connect(copy / "mlflow.db") as store:
         query = "SELECT run_uuid FROM params WHERE key = 'dataset.category' AND value = '-rf'"

@@ -109,6 +109,7 @@ def test_every_console_script_answers(installed, tmp_path):
         assert "usage" in run(installed, tmp_path, installed.parents[2] / "bin" / script, "--help").lower()
 
 
+@pytest.mark.slow
 def test_the_analysis_works_from_any_folder(installed, tmp_path):
     for command in ("tables", "figures", "report"):
         assert f"usage: python -m analysis.{command}" in run(installed, tmp_path, "-m", f"analysis.{command}", "--help")

@@ -325,6 +325,7 @@ def test_resume_never_puts_the_old_run_aside(undisturbed, tmp_path):
     assert len(recorded(tmp_path)[1]) == 2
 
 
+@pytest.mark.slow
 def test_a_counted_norm_trains_and_predicts_and_its_gain_does_not_shrink_as_the_published_one(tmp_path):
     norms = "model.feature_norm=trainable,counted"
     run(tmp_path, "-m", *TINY, "altub=none", norms, "train.lr=1e-2", "train.epochs=12", "eval.ks_every=0")
@@ -342,7 +343,7 @@ def test_a_counted_norm_trains_and_predicts_and_its_gain_does_not_shrink_as_the_
 
 
 def test_divergence_is_recorded_as_crashed_and_kept(tmp_path):
-    wild = [*TINY, "altub=stereotype", "train.lr=1e18"]
+    wild = [*TINY, "altub=stereotype", "train.lr=1e6"]
     _, stderr = run(tmp_path, *wild)
     assert "crashed: the loss became" in stderr
     assert "Traceback" not in stderr

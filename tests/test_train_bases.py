@@ -85,6 +85,7 @@ def test_predict_scores_with_the_last_fit(undisturbed):
     assert auroc == pytest.approx(journal(fitted)[-1]["image_auroc"], abs=1e-12)
 
 
+@pytest.mark.slow
 def test_a_fitted_run_that_is_killed_ends_with_the_same_numbers(undisturbed, tmp_path):
     _, _, _, fitted = undisturbed
     folder = kill_behind_a_checkpoint(tmp_path, *TINY, "altub=fitted")

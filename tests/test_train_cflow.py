@@ -107,8 +107,8 @@ def test_the_other_readings_give_other_numbers(undisturbed, tmp_path):
     [
         (["model.fibre_batch=256"], "gives 16 fibres, fewer than model.fibre_batch=256: set it to 16 or less"),
         (["train.batch_size=11"], "10 training images make no batch of 11"),
-        (["model.condition_channels=6"], "need a multiple of 4"),
-        (["train.final_lr=0"], "train.final_lr=0.0 is a fraction"),
+        (["model.condition_channels=6"], "model.condition_channels=6 is no multiple of 4"),
+        (["train.final_lr=0"], "train.final_lr=0.0 is too small: give a number above 0"),
         (["model.conv3x3_only=true"], "is not a key of the chosen model"),
         (["model.optimizers=both"], "model.optimizers: Invalid value 'both'"),
     ],

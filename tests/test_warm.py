@@ -14,6 +14,7 @@ def test_a_process_that_cannot_start_says_why(tmp_path):
             warm.run(command("--help"), cwd=tmp_path, env=env, seconds=60)
 
 
+@pytest.mark.slow
 def test_a_process_that_ends_meanwhile_says_how(tmp_path):
     env = environment()
     warm = Warm(env)

@@ -272,6 +272,7 @@ def one_by_one(tmp_path_factory):
     return cwd
 
 
+@pytest.mark.slow
 def test_a_failing_job_stops_no_other_and_the_numbers_are_those_of_the_basic_launcher(one_by_one, tmp_path):
     environment = {name: value for name, value in inherited().items() if name != "OMP_NUM_THREADS"}
     place_store(tmp_path)

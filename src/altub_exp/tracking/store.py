@@ -165,7 +165,7 @@ def _correct_artifacts(path: Path) -> None:
         for experiment, location in experiments:
             before, between, name = (location or "").rpartition(f"/{ARTIFACTS}/")
             now = path.parent / ARTIFACTS / unquote(name)
-            if not between or Path(unquote(urlsplit(before).path)).exists() or not now.is_dir():
+            if not between or not _is_gone(Path(unquote(urlsplit(before).path))) or not now.is_dir():
                 continue
             connection.execute(
                 "UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", (now.as_uri(), experiment)
@@ -174,6 +174,14 @@ def _correct_artifacts(path: Path) -> None:
                 "UPDATE runs SET artifact_uri = replace(artifact_uri, ?, ?) WHERE experiment_id = ?",
                 (f"{location}/", f"{now.as_uri()}/", experiment),
             )
+
+
+def _is_gone(folder: Path) -> bool:
+    """True if there is no such folder; False too if this user may not look."""
+    try:
+        return not folder.exists()
+    except OSError:
+        return False
 
 
 def connect(uri: str) -> MlflowClient:

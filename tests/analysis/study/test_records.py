@@ -70,15 +70,15 @@ def test_journal_status_and_configuration_come_back(computed, restored):
 
 
 def test_a_sweep_has_nothing_to_do_for_restored_runs(restored):
-    before = [folder.stat().st_mtime_ns for folder in folders(restored)]
+    journals = [folder / "metrics.jsonl" for folder in folders(restored)]
+    before = [file.stat().st_mtime_ns for file in journals]
     _, stderr = run(restored, *SWEEP)
     assert "2 runs: 2 finished; 0 to compute." in stderr
-    assert before == [folder.stat().st_mtime_ns for folder in folders(restored)]
+    assert before == [file.stat().st_mtime_ns for file in journals]
 
 
 def test_mlflow_receives_equal_series(computed, restored):
-    stdout, _ = run(restored, "runs", module="altub_exp.sync")
-    assert stdout.count("points sent") == 2
+    run(restored, "runs", module="altub_exp.sync")
     (old, old_runs), (new, new_runs) = recorded(computed), recorded(restored)
     assert {base: dict(sorted(series.items())) for base, series in new.items()} == {
         base: dict(sorted(series.items())) for base, series in old.items()
