@@ -10,6 +10,9 @@ from omegaconf import OmegaConf
 
 from altub_exp.config.compose import conf_dir, register_schema
 
+collect_ignore = ["interrupted"]
+"""Its sitecustomize.py is for other processes."""
+
 
 @pytest.fixture
 def compose():

@@ -90,6 +90,7 @@ def test_a_damaged_checkpoint_is_refused_by_every_command_and_computed_anew(fini
     run(cwd, "--verify", "--all", module="altub_exp.status", expect=1)
 
 
+@pytest.mark.slow
 def test_a_damaged_status_is_removed_and_restored_with_the_same_run_in_mlflow(finished, cwd):
     folder, before = folders(cwd)[0], folders(finished)[0]
     flip(folder / "status.json")
@@ -109,6 +110,7 @@ def test_a_damaged_status_is_removed_and_restored_with_the_same_run_in_mlflow(fi
     assert all(mlflow.info.status == "FINISHED" for mlflow in runs)
 
 
+@pytest.mark.slow
 def test_a_damaged_configuration_is_written_again_by_the_training_command(cwd):
     folder = folders(cwd)[0]
     flip(folder / "config.yaml")

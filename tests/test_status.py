@@ -130,6 +130,7 @@ def test_a_finished_run(watched, capsys):
     assert count == "1 run: 1 finished"
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_marked_here_and_in_mlflow_and_resumes_with_the_same_numbers(watched, tmp_path, capsys):
     cwd, _ = watched
     killed = [*TINY, f"tracking.uri=sqlite:///{cwd}/mlflow.db", "tracking.experiment=killed"]

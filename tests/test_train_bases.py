@@ -94,7 +94,16 @@ def test_a_fitted_run_that_is_killed_ends_with_the_same_numbers(undisturbed, tmp
     assert all(torch.equal(value, weights(fitted)[key]) for key, value in weights(folder).items())
 
 
-@pytest.mark.parametrize("base", ["constant", "channelwise", "mu_only", "sigma_only", "split_prior"])
+@pytest.mark.parametrize(
+    "base",
+    [
+        "constant",
+        *(
+            pytest.param(base, marks=pytest.mark.slow)
+            for base in ("channelwise", "mu_only", "sigma_only", "split_prior")
+        ),
+    ],
+)
 def test_the_other_bases_train_and_are_recorded_by_their_names(base, tmp_path):
     run(tmp_path, *TINY, f"altub={base}")
     (folder,) = folders(tmp_path)

@@ -41,6 +41,7 @@ def test_test_features_are_cached_and_training_features_where_images_are_not_tur
     assert journals[0] == journals[1] == journals[2]
 
 
+@pytest.mark.slow
 def test_it_is_evaluated_after_each_meta_epoch_and_records_objective_and_nats(undisturbed):
     cwd, stderr = undisturbed
     assert "computed anew in every epoch, because the images are rotated" in stderr

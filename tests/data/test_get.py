@@ -223,6 +223,7 @@ def test_busy_for_a_moment(tmp_path, serve, toothbrush):
     assert_complete(tmp_path, out)
 
 
+@pytest.mark.slow
 def test_a_server_that_gives_up_keeps_the_part_and_the_same_command_continues(tmp_path, serve, toothbrush):
     server = serve(toothbrush)
     server.faults = ["cut", 404]
@@ -263,6 +264,7 @@ def test_without_a_sum_and_a_mark_nothing_is_continued(tmp_path, serve, toothbru
     assert server.requests == [None, None]
 
 
+@pytest.mark.slow
 def test_garbage_is_removed_with_one_sentence(tmp_path, serve, toothbrush):
     server = serve(b"<html>This link has expired.</html>")
     arguments = table(tmp_path, f"{server.host}/toothbrush.tar.xz", toothbrush)

@@ -281,6 +281,7 @@ def worker(folder, seconds, count):
     return subprocess.Popen([*arguments, ROOT], env=environment(), stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_of_many_processes_one_computes_and_when_it_is_killed_another_goes_on(cache):
     count = 60
     workers = [worker(cache.folder, 0.1, count) for _ in range(4)]

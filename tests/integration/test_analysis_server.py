@@ -12,6 +12,8 @@ from tests.analysis.figure_runs import capsule_units, files, latents
 from tests.analysis.filler import Filler, log
 from tests.commandline import run
 
+pytestmark = pytest.mark.server
+
 
 @pytest.fixture(scope="module")
 def sent(server):

@@ -10,6 +10,8 @@ import pytest
 
 from altub_exp.tracking import store
 
+pytestmark = pytest.mark.server
+
 TINY = [
     "experiment=demo",
     "altub=alternating",

@@ -110,6 +110,7 @@ def test_the_runs_of_a_sweep_are_children_of_one_run_in_mlflow(undisturbed):
         assert child.data.tags["code_changed"] == "False"
 
 
+@pytest.mark.slow
 def test_failing_and_half_done_runs(undisturbed, tmp_path):
     """One run fails on a damaged image, one was killed, one is new; then the image is repaired."""
     place_store(tmp_path)

@@ -164,6 +164,7 @@ def paper(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_the_papers_figures_are_drawn_from_their_runs(paper, tmp_path, capsys):
     _, uri, specs = paper
     widths = {"fig1": 7.2, "fig3": 7.2, "fig4": 3.5}
@@ -179,6 +180,7 @@ def test_the_papers_figures_are_drawn_from_their_runs(paper, tmp_path, capsys):
     assert "paper's 16 < 8 < 4 < 2, ours 16 < 8 < 4 < 2: it agrees" in captions["fig3"]["caption"]
 
 
+@pytest.mark.slow
 def test_what_is_missing_deviates_or_has_not_ended_is_written_in_the_figure(tmp_path, capsys):
     steps = depth((2, 4, 8))
     steps[8].params["train.batch_size"] = "16"
@@ -208,6 +210,7 @@ def test_what_is_missing_deviates_or_has_not_ended_is_written_in_the_figure(tmp_
     assert "compute with `python -m altub_exp.train -m +sweeps=fig1`" in out
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_a_chosen_window_replaces_the_runs_own(paper, tmp_path, capsys):
     _, uri, _ = paper

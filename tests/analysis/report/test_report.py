@@ -65,7 +65,7 @@ def own(tmp_path_factory):
     return make(folder, write(other("bolts"), folder))
 
 
-@pytest.mark.parametrize("store", ["trouble", "own"])
+@pytest.mark.parametrize("store", [pytest.param("trouble", marks=pytest.mark.slow), "own"])
 def test_the_page_is_complete_in_itself(store, request):
     _, text = request.getfixturevalue(store)
     page = Page(text)
@@ -84,6 +84,7 @@ def test_the_page_is_complete_in_itself(store, request):
     assert policy.startswith("default-src 'none'")
 
 
+@pytest.mark.slow
 def test_what_runs_are_called_is_text(trouble):
     _, text = trouble
     page = Page(text)
@@ -94,6 +95,7 @@ def test_what_runs_are_called_is_text(trouble):
     assert "in 'second <b>try</b>' finished" in page.text("table_a1")
 
 
+@pytest.mark.slow
 def test_it_answers_first_and_beside_the_paper(trouble):
     stdout, text = trouble
     counts = r"37 runs \(33 finished, 2 crashed, 1 failed, 1 running\)"
@@ -105,6 +107,7 @@ def test_it_answers_first_and_beside_the_paper(trouble):
     assert "not independent" in told
 
 
+@pytest.mark.slow
 def test_it_says_what_is_missing_and_what_computes_it(trouble):
     _, text = trouble
     page = Page(text)
@@ -123,6 +126,7 @@ def test_it_says_what_is_missing_and_what_computes_it(trouble):
     assert "Deviates from the paper's protocol: train.batch_size=16" in page.text("table_a1")
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_the_tables_in_it_are_those_of_the_tables_command(trouble, tmp_path):
     _, text = trouble

@@ -216,6 +216,7 @@ def test_latex_compiles_by_itself_and_in_a_document(papers_tables, tmp_path, nam
         assert (tmp_path / f"{source.stem}.pdf").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_latex_escapes_what_a_name_may_hold(papers_store, tmp_path):
     (made,) = tables(papers_store, "table7")
     text = latex(replace(made, remarks=[r"50 % of a_b & c#d ~ {x} \ ^ $ é <i> ± − × …"]))
@@ -231,6 +232,7 @@ def test_latex_escapes_what_a_name_may_hold(papers_store, tmp_path):
 CAPSULE = {"only": lambda spot: spot.category == "capsule" and spot.model == "fastflow"}
 
 
+@pytest.mark.slow
 def test_runs_with_another_norm_are_not_the_papers(tmp_path):
     """Later runs with a counted norm, or without one, do not take the place of the default's."""
     filler = Filler(only=lambda spot: spot.category == "capsule" and spot.backbone == "r18")
@@ -257,6 +259,7 @@ def test_runs_with_another_norm_are_not_the_papers(tmp_path):
     assert "+sweeps=table_a1 +reading=paper_norm` computes it" in stdout
 
 
+@pytest.mark.slow
 def test_missing_crashed_unfinished_and_incomplete_runs_show_as_such(tmp_path):
     chosen = {
         ("pill", "r18", "none"): "removed",
@@ -316,6 +319,7 @@ def test_a_run_recorded_in_two_experiments_is_taken_once(tmp_path):
     assert "'again'" in found.notes[0] or "'altub'" in found.notes[0]
 
 
+@pytest.mark.slow
 def test_conflicting_duplicates_are_named(tmp_path):
     specs = Filler(**CAPSULE).specs()
     other = Filler(**CAPSULE).specs()[0]
@@ -335,6 +339,7 @@ def test_conflicting_duplicates_are_named(tmp_path):
     assert "(98.30, 0.09)" in note
 
 
+@pytest.mark.slow
 def test_a_run_that_deviates_is_used_only_alone_and_then_named(tmp_path):
     alone = Filler(**CAPSULE, params=lambda spot: {"train.batch_size": "16"}).specs()
     faithful = Filler(only=lambda spot: CAPSULE["only"](spot) and spot.backbone == "r18").specs()
@@ -351,6 +356,7 @@ def test_a_run_that_deviates_is_used_only_alone_and_then_named(tmp_path):
     assert "not after the paper's protocol" in made.summary
 
 
+@pytest.mark.slow
 def test_several_seeds_give_mean_and_interval(tmp_path):
     specs = Filler(**CAPSULE, seeds=lambda spot: (1, 2, 3)).specs()
     shift = {1: -0.001, 2: 0.0, 3: 0.001}
@@ -391,6 +397,7 @@ def test_the_backbone_is_chosen_by_the_papers_rule_among_what_is_there(tmp_path)
     assert cell(made, category="carpet", model="cflow", altub="none", task="detection").state == "missing"
 
 
+@pytest.mark.slow
 def test_another_window(papers_store, tmp_path):
     run(tmp_path, "table7", "--tracking-uri", papers_store, "--window", "10", "90", module=TABLES)
     assert "10–90 (chosen)" in (tmp_path / "results" / "tables" / "table7.md").read_text()
