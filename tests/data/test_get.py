@@ -403,8 +403,8 @@ def test_btad_is_the_folder_within_its_archive(tmp_path, serve):
         for place, count in zip(
             ("train/ok", "test/ok", "test/ko", "ground_truth/ko"), (*counts, counts[2]), strict=True
         ):
-            save(drawn / f"BTech_Dataset_transformed/{category}/{place}/0000.bmp", np.zeros((4, 4), np.uint8))
             first = drawn / f"BTech_Dataset_transformed/{category}/{place}/0000.bmp"
+            save(first, np.full((4, 4), 255 * place.startswith("ground_truth"), np.uint8))
             for number in range(1, count):
                 first.with_name(f"{number:04}.bmp").write_bytes(first.read_bytes())
     (drawn / "__MACOSX").mkdir()
