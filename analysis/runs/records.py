@@ -9,7 +9,7 @@ from functools import cached_property
 from altub_exp.errors import UserError
 from altub_exp.text import printable
 from altub_exp.tracking.store import reason
-from altub_exp.tracking.uri import VARIABLE, database, resolve_uri
+from altub_exp.tracking.uri import VARIABLE, database, is_server, resolve_uri
 from analysis.runs.readers import read_database, read_server
 from analysis.runs.run import Run
 
@@ -76,7 +76,7 @@ def read(uri: str, experiments: Sequence[str] | None = None) -> Records:
     Raises:
         UserError: an experiment does not exist, or the store cannot be read.
     """
-    reader = read_server if uri.startswith(("http", "databricks")) else read_database
+    reader = read_server if is_server(uri) else read_database
     try:
         known, runs = reader(uri, experiments)
     except Exception as error:  # whatever MLflow, the database's driver or the network raise

@@ -17,7 +17,7 @@ from altub_exp.errors import UserError
 from altub_exp.machine.command_line import command_parser, run_command
 from altub_exp.text import say
 from altub_exp.tracking.store import import_mlflow, prepare_store
-from altub_exp.tracking.uri import database, resolve_uri, whole
+from altub_exp.tracking.uri import database, is_server, resolve_uri, whole
 
 ENVIRONMENT = {
     # Each log_batch holds two connections. With SQLAlchemy's default of 15, about 15 requests at once block one another
@@ -100,7 +100,7 @@ def prepare(store: str, app: str | None, present: Mapping[str, str]) -> dict[str
     Raises:
         UserError: the database cannot be used, its driver or a library is missing, or there is no password.
     """
-    if store.startswith(("http", "databricks")):
+    if is_server(store):
         raise UserError(f"{store} is a server itself; --backend-store-uri names the database of a server.")
     if store.startswith("postgresql") and importlib.util.find_spec("psycopg") is None:
         raise UserError("A PostgreSQL store needs psycopg: pip install 'psycopg[binary]'.")
@@ -115,9 +115,7 @@ def prepare(store: str, app: str | None, present: Mapping[str, str]) -> dict[str
                 "admin with it."
             )
         os.umask(0o077)
-        users = Path(
-            "basic_auth.db"
-        )  # MLflow's own place for the passwords, unless MLFLOW_AUTH_CONFIG_PATH names another
+        users = Path("basic_auth.db")  # the place in MLflow's own configuration
         if users.exists():
             users.chmod(0o600)
         # signs the forms of the web interface: a new key at each start only makes open forms invalid

@@ -20,7 +20,7 @@ from altub_exp.config.credentials import without_credentials
 from altub_exp.errors import UserError
 from altub_exp.machine.disk import disk_full, no_space, replacing
 from altub_exp.machine.memory import collection_paused
-from altub_exp.tracking.uri import ARTIFACTS, artifact_location, database, whole
+from altub_exp.tracking.uri import ARTIFACTS, artifact_location, database, is_server, whole
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -200,7 +200,7 @@ def connect(uri: str) -> MlflowClient:
             with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=patience)) as probe:
                 probe.execute("BEGIN IMMEDIATE")
                 probe.rollback()
-        elif not uri.startswith(("http", "databricks")):
+        elif not is_server(uri):
             _reach(uri)
     except (UserError, sqlite3.DatabaseError) as error:
         raise ConnectionError(str(error)) from error

@@ -78,6 +78,11 @@ def resolve_uri(uri: str, *, variable: str | None = VARIABLE, name: str = "track
     return resolved
 
 
+def is_server(uri: str) -> bool:
+    """True for the address of an MLflow server, False for that of a database."""
+    return uri.startswith(("http", "databricks"))
+
+
 def database(uri: str) -> Path | None:
     """Return the file of a SQLite store, or None for a server."""
     match = _SQLITE.fullmatch(uri)
