@@ -1,7 +1,7 @@
 """Errors that are not bugs: a mistake in the user's input, a training that diverged, and an interruption."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class UserError(Exception):
@@ -18,11 +18,16 @@ class Divergence(Exception):
     """The loss or the scores became NaN or infinite: a result of the experiment, recorded as ``crashed``."""
 
 
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and those that have led to it: libraries wrap them."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
 def was_interrupted(error: BaseException | None) -> bool:
     """True if Ctrl-C, or a cluster that reclaims its node, caused an error; libraries may have wrapped it."""
-    while error is not None and not isinstance(error, KeyboardInterrupt | SystemExit):
-        error = error.__cause__ or error.__context__
-    return error is not None
+    return any(isinstance(cause, KeyboardInterrupt | SystemExit) for cause in causes(error))
 
 
 def did_you_mean(wrong: str, options: Iterable[str], n: int = 1) -> str:

@@ -425,19 +425,24 @@ def test_server_that_never_answers_holds_up_for_one_time_out(folder: RunFolder, 
     assert "no answer within 1 s" in caplog.text
 
 
+def seconds_without_store(uri: str, folder: RunFolder, clock: Clock) -> float:
+    """Return the seconds that a run of nine epochs and its end take while nothing of it arrives."""
+    track = tracker(uri, folder, clock=clock)
+    began = time.monotonic()
+    for epoch in range(9):
+        assert not track.flush(epoch)
+        clock.now += 1000
+    assert not track.finish(RunState.finished, {}, [])
+    return time.monotonic() - began
+
+
 @pytest.mark.parametrize("scheme", ["postgresql+psycopg", pytest.param("http", marks=pytest.mark.slow)])
 def test_a_store_that_never_answers_costs_a_run_ten_seconds_in_all(scheme, folder: RunFolder, clock: Clock, caplog):
     store.import_mlflow()
     append(folder, *range(1, 9))
     with socket.create_server(("127.0.0.1", 0)) as silent:
         uri = f"{scheme}://127.0.0.1:{silent.getsockname()[1]}/mlflow"
-        track = tracker(uri, folder, clock=clock)
-        began = time.monotonic()
-        for epoch in range(9):
-            assert not track.flush(epoch)
-            clock.now += 1000
-        assert not track.finish(RunState.finished, {}, [])
-        assert time.monotonic() - began < 10.5
+        assert seconds_without_store(uri, folder, clock) < 10.5
     assert caplog.text.count("does not record") == 2
     assert not tracker(uri, folder, clock=clock).flush(8)  # of another object, as after a failure: nobody listens
     assert "python -m altub_exp.sync" in caplog.text
@@ -448,13 +453,7 @@ def test_a_database_that_is_away_delays_nothing(folder: RunFolder, clock: Clock,
     store.import_mlflow()
     with socket.create_server(("127.0.0.1", 0)) as closed:
         uri = f"postgresql+psycopg://127.0.0.1:{closed.getsockname()[1]}/mlflow"
-    track = tracker(uri, folder, clock=clock)
-    began = time.monotonic()
-    for epoch in range(9):
-        assert not track.flush(epoch)
-        clock.now += 1000
-    assert not track.finish(RunState.finished, {}, [])
-    assert time.monotonic() - began < 5
+    assert seconds_without_store(uri, folder, clock) < 5
     assert "onnection refused" in caplog.text
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from altub_exp.errors import UserError
+from altub_exp.errors import UserError, causes
 
 
 class DiskFull(UserError):
@@ -31,11 +31,8 @@ def no_space(error: BaseException | None) -> OSError | None:
     OSError(28, 'No space left on device')
     >>> no_space(FileNotFoundError(2, "No such file or directory"))
     """
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return error
-        error = error.__cause__ or error.__context__
-    return None
+    full = (errno.ENOSPC, errno.EDQUOT)
+    return next((cause for cause in causes(error) if isinstance(cause, OSError) and cause.errno in full), None)
 
 
 def disk_full(path: Path, reason: str) -> DiskFull:

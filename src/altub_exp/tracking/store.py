@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 from filelock import FileLock, Timeout
 
 from altub_exp.config.credentials import without_credentials
-from altub_exp.errors import UserError
+from altub_exp.errors import UserError, causes
 from altub_exp.machine.disk import disk_full, no_space, replacing
 from altub_exp.machine.memory import collection_paused
 from altub_exp.tracking.uri import ARTIFACTS, artifact_location, database, is_server, whole
@@ -321,14 +321,6 @@ def unreachable(uri: str) -> Iterator[None]:
         raise Unreachable(uri, error) from error
 
 
-def _causes(error: BaseException) -> list[BaseException]:
-    """Return an error and those that have led to it."""
-    chain = [error]
-    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
-        chain.append(cause)
-    return chain
-
-
 def _is_away(error: BaseException) -> bool:
     import requests
     import sqlalchemy as sa
@@ -341,7 +333,7 @@ def _is_away(error: BaseException) -> bool:
         sa.exc.OperationalError,
     )
     return full(error) or any(
-        isinstance(cause, kinds) or getattr(cause, "error_code", None) == "UNAUTHENTICATED" for cause in _causes(error)
+        isinstance(cause, kinds) or getattr(cause, "error_code", None) == "UNAUTHENTICATED" for cause in causes(error)
     )
 
 
@@ -350,7 +342,7 @@ def reason(error: BaseException) -> str:
     import requests
     import urllib3
 
-    chain = _causes(error)
+    chain = list(causes(error))
     if any(isinstance(cause, requests.Timeout | urllib3.exceptions.ReadTimeoutError) for cause in chain):
         return f"no answer within {os.environ[TIMEOUT]} s"
     if any(isinstance(cause, requests.ConnectionError) for cause in chain):

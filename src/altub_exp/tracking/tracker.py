@@ -74,8 +74,10 @@ def tracking_uri(folder: RunFolder) -> str | None:
         UserError: the record is damaged, or the folder of its store does not exist.
     """
     record = recorded(folder)
-    if record is None:
-        return None
+    return None if record is None else _store_of(folder, record)
+
+
+def _store_of(folder: RunFolder, record: Mapping[str, Any]) -> str:
     uri, before = resolve_uri(record["uri"], write=False), record["tags"].get("run_folder")
     path = database(uri)
     if path is not None and uri == record["uri"] and not path.parent.is_dir():
@@ -143,7 +145,7 @@ class Tracker:
         record = recorded(folder)
         if record is None:
             return None
-        record["uri"] = uri or tracking_uri(folder)
+        record["uri"] = uri or _store_of(folder, record)
         record["experiment"] = experiment or record["experiment"]
         return cls(**record, folder=folder, keep_record=False)
 
