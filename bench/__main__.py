@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from unittest import mock
 
 import numpy as np
 import torch
@@ -82,11 +83,11 @@ def unit_normality() -> tuple[Work, Work]:
     )
 
 
-def r18_learner(features: FeatureMaps) -> ImageLearner:
-    """Return FastFlow as for r18 at 256 px."""
+def fastflow_learner(features: FeatureMaps, *, conv3x3_only: bool = True) -> ImageLearner:
+    """Return FastFlow as for r18."""
     torch.manual_seed(0)
     np.random.seed(0)  # noqa: NPY002
-    flow = fastflow.FastFlow(features.shapes, steps=8, conv3x3_only=True, hidden_ratio=1.0, affine_clamping=2.0)
+    flow = fastflow.FastFlow(features.shapes, steps=8, conv3x3_only=conv3x3_only, hidden_ratio=1.0, affine_clamping=2.0)
     density = Density(flow, [BASES["learned"](shape) for shape in features.shapes])
     optimizer = AlternatingOptimizer(
         parts_of(density), lr=1e-3, weight_decay=1e-5, psi_weight_decay=1e-5, alternation=Alternation(5)
@@ -130,14 +131,21 @@ def main() -> None:
     kept = FeatureMaps(backbone, images, batch_size=16, device=device, memory_gb=8)
     recomputed = FeatureMaps(backbone, images, batch_size=16, device=device, memory_gb=0)
     rows = torch.arange(16)
-    index = r18_learner(kept)
+    index = fastflow_learner(kept)
     with made_of(AllInOneBlock, fastflow):
-        dense = r18_learner(kept)
+        dense = fastflow_learner(kept)
+    narrow = Backbone("tf_efficientnet_lite0.in1k", [1, 2, 3], weights="random")
+    small = FeatureMaps(narrow, images[:, :, :128, :128], batch_size=16, device=device, memory_gb=8)
+    lite0, lite0_batch = fastflow_learner(small, conv3x3_only=False), small.batch(rows)
     batch = kept.batch(rows)
     exact, sklearns, torchmetrics = exact_auroc()
 
     def step(learner: ImageLearner, features: list[torch.Tensor], epoch: int = 1) -> object:
         return learner.learn(features, TrainingStep(epoch, 0, 1), torch.Generator())
+
+    def in_layout_of_pytorch() -> object:
+        with mock.patch.object(fastflow, "NARROW", 0):
+            return step(lite0, lite0_batch)
 
     table = Table("work", "ours (s)", "other (s)", "times faster", box=box.SIMPLE_HEAD)
     pairs: dict[str, tuple[Work, Work]] = {
@@ -151,6 +159,10 @@ def main() -> None:
         "r18 training step with its features: kept / recomputed": (
             lambda: step(index, kept.batch(rows)),
             lambda: step(index, recomputed.batch(rows)),
+        ),
+        "lite0 training step, batch 16 at 128 px: narrow maps channels last / as by default": (
+            lambda: step(lite0, lite0_batch),
+            in_layout_of_pytorch,
         ),
         "CFLOW-AD's steps, r18, 2 images: Adam per decoder / joint": (
             cflow_steps(joint=False),
