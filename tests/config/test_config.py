@@ -2,13 +2,15 @@
 
 import pytest
 from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
 
 from altub_exp.config.check import check
-from altub_exp.config.compose import backbone_label
+from altub_exp.config.compose import backbone_label, load_config
 from altub_exp.config.messages import keys
-from altub_exp.config.schema import FeatureNorm
+from altub_exp.config.schema import LATER, FeatureNorm
 from altub_exp.detector.assembly import alternation, build_density, build_learner, check_parts
 from altub_exp.errors import UserError
+from altub_exp.runs.identity import run_path
 
 
 def test_defaults_are_the_contracts(compose):
@@ -243,3 +245,24 @@ def test_the_schedule_of_psi_under_cflow(compose, overrides, psi_only, first, jo
     assert [epoch for epoch in range(1, 41) if schedule.psi_only(epoch)] == psi_only
     assert schedule.phase(16) == first
     assert schedule.phase(17) == joint
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_a_key_that_came_later_changes_no_earlier_run(compose, name, tmp_path):
+    config = compose("dataset=folder", "dataset.category=part")
+    file = tmp_path / "config.yaml"
+    earlier = OmegaConf.create(OmegaConf.to_yaml(OmegaConf.structured(config)))
+    group, _, key = name.rpartition(".")
+    del (OmegaConf.select(earlier, group) if group else earlier)[key]
+    OmegaConf.save(earlier, file)
+    assert name.rpartition(".")[2] not in file.read_text()
+    assert load_config(file) == config
+    assert run_path(load_config(file), "0" * 32) == run_path(config, "0" * 32)
+
+
+def test_a_configuration_without_an_old_key_is_refused(compose, tmp_path):
+    written = OmegaConf.create(OmegaConf.to_yaml(OmegaConf.structured(compose("dataset.category=bottle"))))
+    del written.seed
+    OmegaConf.save(written, tmp_path / "config.yaml")
+    with pytest.raises(UserError, match="is not the configuration of a run of this version"):
+        load_config(tmp_path / "config.yaml")

@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from altub_exp.config.fields import fields_of
-from altub_exp.config.schema import DATASETS, MODELS, BackboneConfig, CacheConfig, Config, DatasetConfig
+from altub_exp.config.schema import DATASETS, LATER, MODELS, BackboneConfig, CacheConfig, Config, DatasetConfig
 from altub_exp.errors import UserError
 
 
@@ -78,7 +78,7 @@ def typed(composed: DictConfig) -> Config:
 
 
 def load_config(file: Path) -> Config:
-    """Read the configuration file of a run and check its types.
+    """Read the configuration file of a run, complete it if an earlier version wrote it, and check its types.
 
     Raises:
         UserError: the file is damaged, or was written by another version.
@@ -88,6 +88,8 @@ def load_config(file: Path) -> Config:
         schema = OmegaConf.structured(Config)
         schema.model = OmegaConf.structured(MODELS[written.model.name])
         schema.dataset = OmegaConf.structured(DATASETS.get(written.dataset.layout, DatasetConfig))
+        for name, value in LATER.items():
+            OmegaConf.update(schema, name, value)
         config = OmegaConf.to_object(OmegaConf.merge(schema, written))
     except (OSError, YAMLError, KeyError, AttributeError, OmegaConfBaseException) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 from altub_exp.config.bounds import (
     Count,
@@ -349,3 +349,7 @@ NEUTRAL = (
     "dataset.categories",
 )
 """Keys and groups of keys that change no result of a run, only the place, time and speed of its computation."""
+
+LATER: dict[str, Any] = {"precision": Precision.float32, "dataset.bit_depth": None}
+"""Keys that runs of earlier versions do not have, with the value of these runs: a run with it keeps its identity, and
+the configuration of an earlier run is completed by it."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from altub_exp.config.compose import backbone_label
-from altub_exp.config.schema import NEUTRAL, Config, Precision
+from altub_exp.config.schema import LATER, NEUTRAL, Config
 from altub_exp.features.packaged import sha256_of, weights_file
 
 
@@ -21,13 +21,11 @@ def run_path(config: Config, images: str) -> Path:
     Images (by their ``fingerprint``) and weights count by content, not by path, so that another machine finds the run.
     """
     part: dict[str, Any] = asdict(config)
-    for name in NEUTRAL:
+    for name in (*NEUTRAL, *LATER):
         group, _, key = name.rpartition(".")
-        del (part[group] if group else part)[key]
-    if config.precision is Precision.float32:
-        del part["precision"]  # the default is not part of the hash
-    if config.dataset.bit_depth is None:
-        del part["dataset"]["bit_depth"]
+        within = part[group] if group else part
+        if name not in LATER or within[key] == LATER[name]:
+            del within[key]
     part["dataset"]["files"] = images
     part["backbone"]["weights"] = weights_fingerprint(config.backbone.weights) or config.backbone.weights
     return (
