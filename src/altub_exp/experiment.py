@@ -40,6 +40,7 @@ from altub_exp.runs.folder import RunFolder
 from altub_exp.runs.identity import run_name, run_path, weights_fingerprint
 from altub_exp.runs.integrity import facts, require_intact
 from altub_exp.runs.journal import now_ms
+from altub_exp.runs.outcome import mean_auroc
 from altub_exp.runs.pictures import map_sheet, shown_rows
 from altub_exp.runs.states import FINAL, RunState
 from altub_exp.tracking.lifecycle import build_tracker, fail, finish, report_done, start_status, write_configuration
@@ -47,11 +48,13 @@ from altub_exp.tracking.store import prepare_store
 from altub_exp.tracking.uri import resolve_uri
 
 
-def run_experiment(config: Config) -> RunState:
+def run_experiment(config: Config) -> float | None:
     """Train, evaluate and record one run, or the rest of an interrupted run.
 
     Returns:
-        ``finished``, or ``crashed`` if the training diverged, which is a result too.
+        The value that a sweeper such as Optuna's maximises: the mean over the window of the pixel AUROC, or without
+        masks of the image AUROC, a fraction. None if no epoch of the window was evaluated, or the training diverged,
+        which is a result too.
 
     Raises:
         UserError: the configuration, the data or the weights are wrong; nothing was trained.
@@ -64,11 +67,12 @@ def run_experiment(config: Config) -> RunState:
     images = open_category(config.dataset, config.cache.dir)
     folder = RunFolder(run_path(config, images.fingerprint()))
     with writing_to(folder.path):
-        return compute(config, images, folder, device, uri)
+        state = compute(config, images, folder, device, uri)
+    return mean_auroc(folder.status() or {}) if state is RunState.finished else None
 
 
 def compute(config: Config, images: ImageSet, folder: RunFolder, device: torch.device, uri: str) -> RunState:
-    """Compute one run in its folder, holding its lock.
+    """Compute one run in its folder, holding its lock; it ends as ``finished``, or ``crashed`` if it diverged.
 
     The first case that applies decides where the run starts:
 

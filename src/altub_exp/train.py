@@ -14,6 +14,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from altub_exp.config.compose import conf_dir, register_schema, typed
 from altub_exp.config.messages import explain
@@ -27,8 +28,12 @@ from altub_exp.text import printable_lines, say
 
 
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="train")
-def main(config: DictConfig) -> None:
-    """Run one experiment; with ``-m`` Hydra calls this once per job, and the sweep reports the errors."""
+def main(config: DictConfig) -> float | None:
+    """Run one experiment; with ``-m`` Hydra calls this once per job, and the sweep reports the errors.
+
+    Returns:
+        The job's value for a sweeper, see :func:`~altub_exp.experiment.run_experiment`.
+    """
     register_schema()  # a launcher may call this function in another process, without cli()
     discover()
     try:
@@ -39,11 +44,13 @@ def main(config: DictConfig) -> None:
         run = typed(config)
         if run.sweep.dry_run:
             raise UserError("sweep.dry_run=true lists the runs of -m, and not with another hydra/sweeper.")
+        if str(HydraConfig.get().sweeper.get("direction")).endswith("minimize"):
+            raise UserError("A run's value is its AUROC, the higher the better: add hydra.sweeper.direction=maximize.")
         with collection_paused():
             from altub_exp.experiment import run_experiment  # after Hydra: --help and --cfg need no torch
 
         with writing_to(Path(run.runs_dir)):
-            run_experiment(run)
+            return run_experiment(run)
     except (UserError, OmegaConfBaseException) as error:
         if HydraConfig.get().mode is RunMode.MULTIRUN:
             raise
@@ -63,7 +70,9 @@ def cli() -> None:
         sys.argv[1:] = prepared(sys.argv[1:])
         with writing_to(Path.cwd()):
             main()
-    except (HydraException, OmegaConfBaseException, UserError) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError, UserError) as error:
+        if isinstance(error, UnicodeDecodeError) and HydraConfig.initialized():
+            raise  # it is not a file of the configuration, which has been composed
         sys.exit(printable_lines(f"error: {explain(error)}"))
     except KeyboardInterrupt as interrupt:
         _end_interrupted(interrupt)

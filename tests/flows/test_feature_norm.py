@@ -17,7 +17,7 @@ from altub_exp.method.base import BASES
 from altub_exp.method.density import Density, negative_log_likelihood
 from altub_exp.method.learning_rate import TrainingStep
 from altub_exp.runs.states import RunState
-from tests.commandline import TINY
+from tests.commandline import TINY, folders, status
 from tests.stores import place_store
 
 SHAPES = [(4, 3, 3), (5, 2, 2)]
@@ -203,6 +203,7 @@ def test_a_run_whose_gain_reaches_zero_is_recorded_as_crashed(compose, tmp_path,
     monkeypatch.chdir(tmp_path)
     place_store(tmp_path)
     tiny = [*TINY, "model.feature_norm=counted", "altub=none", "device=cpu", "tracking.uri=sqlite:///mlflow.db"]
-    assert run_experiment(compose(*tiny, "train.batch_size=10")) is RunState.crashed  # a batch an epoch
+    assert run_experiment(compose(*tiny, "train.batch_size=10")) is None  # a batch an epoch
+    assert status(*folders(tmp_path))["state"] == RunState.crashed
     (log,) = tmp_path.glob("runs/**/train.log")
     assert "crashed: the loss became inf in epoch 1" in log.read_text()

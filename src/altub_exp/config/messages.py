@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 import re
 
+from yaml import MarkedYAMLError
+from yaml.reader import ReaderError
+
 from altub_exp.config.compose import options
 from altub_exp.config.fields import all_fields, assignment, shortened
 from altub_exp.config.schema import Config
@@ -22,9 +25,17 @@ def explain(error: Exception) -> str:
 
 
 def _sentence(error: Exception) -> str:
+    if isinstance(error, MarkedYAMLError):
+        mark = error.problem_mark
+        place = f" in line {mark.line + 1} of {mark.name}" if mark else ""
+        return f"There is a mistake{place}, {error.problem or 'which is not YAML'}: correct the file."
+    if isinstance(error, UnicodeDecodeError | ReaderError):
+        return f"A configuration file is not UTF-8 text ({error}): save it as UTF-8."
     text = str(error)
-    cause = str(error.__cause__ or error)
-    key = _first(r"full_key: (\S+)", f"{cause} {text}")  # under a debugger OmegaConf has no cause
+    within = re.match(r"In '([^']+)': \w+ raised while composing config:\s*", text)
+    file = f"{within[1]}.yaml" if within else None
+    cause = str(error.__cause__ or (text[within.end() :] if within else error))
+    key = _first(r"full_key: ([\w.]+)$", f"{cause} {text}")  # under a debugger OmegaConf has no cause
     if match := re.search(r"Could not (?:find|load) '([^']+)'", text):
         group, _, option = match[1].rpartition("/")
         return _choose(f"{group}={option} does not exist", option, options(group))
@@ -42,8 +53,11 @@ def _sentence(error: Exception) -> str:
         return _several_values(*(match[1] or match[2]).partition("=")[::2])
     if re.search("missing mandatory value", text, re.IGNORECASE) and key:
         return f"{key} has no value: add {key}=… to the command{_hint(key)}."
-    if key:
-        return f"{key}: {shortened(cause.splitlines()[0].rstrip('.'), most=300)}."
+    if file and key and re.match(r"Key '[^']*' not in '", cause):
+        return f"{file}: {unknown_key(key)}"
+    if key or file:
+        named = ": ".join(name for name in (file, key) if name)
+        return f"{named}: {shortened(cause.splitlines()[0].rstrip('.'), most=300)}."
     text = text.partition("See https://")[0]  # a link to Hydra's grammar does not help
     return " ".join(line.strip() for line in text.splitlines() if line.strip())
 
@@ -83,5 +97,5 @@ def _hint(key: str) -> str:
 
 
 def _first(pattern: str, text: str) -> str | None:
-    match = re.search(pattern, text)
+    match = re.search(pattern, text, re.MULTILINE)
     return match[1] if match else None

@@ -131,10 +131,8 @@ def _part(name: str, text: str, field: Field | None) -> str:
 
 
 def _check_sweep(override: Override, field: Field | None) -> None:
-    """Raise a UserError if an override gives a sweep no values, or endlessly many."""
+    """Raise a UserError if an override gives a sweep no values, or endlessly many; an interval is the sweeper's."""
     given = assignment(override.key_or_group, (override.input_line or "").partition("=")[2], field)
-    if override.value_type is ValueType.INTERVAL_SWEEP:
-        raise UserError(f"{given} has no single values: give them, {override.key_or_group}=A,B,….")
     if override.value_type is ValueType.GLOB_CHOICE_SWEEP and field is not None and field.kind is not str:
         raise UserError(f"{given} chooses among the options of a group, and this is a key: give its values, A,B,….")
     sweep = override._value
@@ -146,6 +144,16 @@ def _check_sweep(override: Override, field: Field | None) -> None:
             number = "no" if count <= 0 else "too many"
             raise UserError(
                 f"{given} has {number} values: range(START,STOP,STEP) begins at START and ends before STOP."
+            )
+
+
+def require_values(overrides: Sequence[Override]) -> None:
+    """Raise a UserError for an interval, of which a sweep over all values can take none."""
+    for override in overrides:
+        if override.value_type is ValueType.INTERVAL_SWEEP:
+            raise UserError(
+                f"{override.input_line} has no single values: give them, {override.key_or_group}=A,B,…, or take "
+                "another sweeper, hydra/sweeper=optuna."
             )
 
 

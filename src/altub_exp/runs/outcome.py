@@ -36,6 +36,16 @@ def outcome(status: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str
     return "; ".join([*aurocs, f"finished {epochs} in {duration(seconds)} on {status.get('device', '?')}"])
 
 
+def mean_auroc(status: Mapping[str, Any]) -> float | None:
+    """Return the mean over the window of the pixel AUROC, or without masks of the image AUROC; None if there is none.
+
+    >>> mean_auroc({"summary": {"image_auroc_mean": 0.75}}), mean_auroc({})
+    (0.75, None)
+    """
+    summary = status.get("summary", {})
+    return next((summary[f"{key}_mean"] for key in METRICS if f"{key}_mean" in summary), None)
+
+
 def _in_one_line(status: Mapping[str, Any]) -> str:
     return " ".join(str(status.get("reason")).split())[:LONGEST_REASON]
 

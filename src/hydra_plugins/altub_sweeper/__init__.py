@@ -27,7 +27,7 @@ class AltubSweeper(BasicSweeper):
 
     def sweep(self, arguments: List[str]) -> Any:  # noqa: UP006
         """Run the product of all overrides."""
-        from altub_exp.config.overrides import readable
+        from altub_exp.config.overrides import readable, require_values
         from altub_exp.sweep.run import run_sweep
 
         assert self.hydra_context is not None
@@ -36,7 +36,9 @@ class AltubSweeper(BasicSweeper):
         loader, master = self.hydra_context.config_loader, self.config
         parser = OverridesParser.create(config_loader=loader)
         every = [*map(readable, self._parse_config()), *arguments]
-        (products,) = self.split_arguments(parser.parse_overrides(every), None)
+        overrides = parser.parse_overrides(every)
+        require_values(overrides)
+        (products,) = self.split_arguments(overrides, None)
         run_sweep(
             arguments, products, lambda overrides: loader.load_sweep_config(master, overrides), self.launcher.launch
         )
