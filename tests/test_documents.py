@@ -110,9 +110,11 @@ def test_every_training_command_composes(page, compose):
 
 
 def first_value(override):
-    """Return ``KEY=VALUE`` with the first of a sweep's values."""
+    """Return ``KEY=VALUE`` with the first of a sweep's values, or the start of an interval."""
     if not override.is_sweep_override():
         return override.input_line
+    if override.is_interval_sweep():
+        return f"{override.key_or_group}={override.value().start}"
     return f"{override.key_or_group}={next(override.sweep_string_iterator())}"
 
 
