@@ -2,14 +2,17 @@
 
 import csv
 import shutil
+from collections import Counter
 
 import numpy as np
 import pytest
 from PIL import Image
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import f1_score, roc_auc_score
 
 from altub_exp.predict import main
+from altub_exp.runs.checkpoint import ImageScores, load_trained, save_trained
 from altub_exp.runs.folder import RunFolder
+from altub_exp.runs.seal import archive_facts
 from tests.commandline import TINY, folders, journal, recorded, run, status
 
 TEST = "data/synthetic/fabric/test"
@@ -221,6 +224,105 @@ def test_wrong_places_and_earlier_results_are_refused(trained, predict, tmp_path
     predict(cwd, *arguments)
     assert "exists: give another folder" in predict(cwd, *arguments, expect=1)[1]
     predict(cwd, *arguments, "--overwrite")
+
+
+@pytest.mark.parametrize("key", [RUNS[1], RUNS[2]], ids="-".join)
+def test_thresholds_divide_the_test_images_as_their_rules_say(trained, predict, key, tmp_path):
+    cwd, found = trained
+    arguments = (found[key], TEST, "--output", tmp_path, "--maps", "none", "--no-overlays", "--overwrite")
+    predict(cwd, *arguments, "--device", "cpu")
+    values = {row["file"]: float(row["score"]) for row in scores(tmp_path)}
+    normal = [value for file, value in values.items() if "/good/" in file]
+
+    def decided(rule):
+        stdout, stderr = predict(cwd, *arguments, f"--threshold={rule}", "--device", "cpu")
+        rows = scores(tmp_path)
+        assert list(rows[0]) == ["file", "score", "decision", "map", "overlay", "error"]
+        assert {row["file"]: float(row["score"]) for row in rows} == values
+        counts = Counter(row["decision"] for row in rows)
+        assert f"{counts['defective']} defective, {counts['normal']} normal\n" in stdout
+        assert stderr == ""
+        return {row["file"] for row in rows if row["decision"] == "defective"}, stdout
+
+    for quantile in (0, 0.6, 0.9):
+        limit = np.quantile(normal, quantile)
+        defective, stdout = decided(f"quantile={quantile}")
+        close = {file for file, value in values.items() if value == pytest.approx(limit, rel=1e-6)}
+        assert defective - close == {file for file, value in values.items() if value > limit} - close
+        assert f"(quantile {quantile} of the scores of 4 normal test images)" in stdout
+    defective, stdout = decided("f1")
+    labels = ["/good/" not in file for file in values]
+    best = max(f1_score(labels, [value >= limit for value in values.values()]) for limit in values.values())
+    assert f1_score(labels, [file in defective for file in values]) == pytest.approx(best)
+    assert f"(F1 of {best:.4f}, the largest, on 10 test images)" in stdout
+    number = sorted(values.values())[6]
+    for limit, count in ((np.nextafter(number, 9), 3), (np.nextafter(number, -9), 4)):
+        defective, stdout = decided(repr(float(limit)))
+        assert len(defective) == count
+        assert "(as given)" in stdout
+
+
+def test_a_decision_is_empty_where_an_image_cannot_be_read(trained, predict, tmp_path):
+    cwd, found = trained
+    images = tmp_path / "images"
+    images.mkdir()
+    shutil.copy(sorted((cwd / TEST).glob("*/*.png"))[0], images / "1.png")
+    (images / "2.png").write_bytes(b"no image")
+    stdout, _ = predict(cwd, found["fastflow", "none", ""], images, "--output", tmp_path, "--threshold=9", expect=1)
+    assert [row["decision"] for row in scores(tmp_path)] == ["normal", ""]
+    assert "threshold 9.0 (as given)\n0 defective, 1 normal\n" in stdout
+
+
+@pytest.mark.parametrize(
+    ("rule", "sentence"),
+    [
+        *((f"quantile={value}", "a quantile is a number from 0 to 1") for value in ("1.01", "-0.1", "nan", "", "much")),
+        *(
+            (value, "give quantile=0.99, f1 or a number")
+            for value in ("nan", "inf", "f2", "", "quantile", "f1=1", "x=1")
+        ),
+    ],
+)
+def test_what_is_no_threshold_is_one_sentence_before_any_work(predict, tmp_path, rule, sentence):
+    stdout, stderr = predict(tmp_path, "no run", "no images", f"--threshold={rule}", expect=1)
+    (line,) = stderr.splitlines()
+    assert line.startswith(f"error: --threshold {rule}")
+    assert sentence in line
+    assert (stdout, list(tmp_path.iterdir())) == ("", [])
+
+
+def without_scores(folder, images=None):
+    """Write the checkpoint again, as an earlier version did, or with other image scores."""
+    facts = archive_facts(folder / "checkpoint.pt")
+    trained, epoch = load_trained(folder / "checkpoint.pt"), journal(folder)[-1]["epoch"]
+    save_trained(folder / "checkpoint.pt", epoch, trained._replace(images=images), facts)
+
+
+def normal_only(folder):
+    images = load_trained(folder / "checkpoint.pt").images
+    without_scores(folder, ImageScores(images.scores[:4], images.defective[:4], "train"))
+
+
+def test_a_run_without_scores_or_defects_says_what_remains(trained, predict, tmp_path):
+    cwd, _ = trained
+    arguments = (TEST, "--output", tmp_path / "out", "--maps", "none", "--no-overlays")
+    earlier = broken_copy(trained, tmp_path / "1", without_scores)
+    for rule in ("quantile=0.5", "f1"):
+        _, stderr = predict(cwd, earlier, *arguments, "--threshold", rule, expect=1)
+        (line,) = stderr.splitlines()
+        assert "An earlier version has recorded the run, without the scores of its images" in line
+        assert "as a number, or train the run again with resume=never" in line
+    normal = broken_copy(trained, tmp_path / "2", normal_only)
+    _, stderr = predict(cwd, normal, *arguments, "--threshold", "f1", expect=1)
+    assert stderr.startswith("error: The run has no defective test images, which f1 needs: give --threshold quantile=")
+    assert not (tmp_path / "out").exists()
+    stdout, _ = predict(cwd, normal, *arguments, "--threshold", "quantile=1")
+    assert (
+        "(quantile 1 of the scores of 4 training images: there are no test images, and new normal images may" in stdout
+    )
+    predict(cwd, earlier, *arguments, "--overwrite", "--threshold", "0")
+    predict(cwd, earlier, *arguments, "--overwrite")
+    assert "decision" not in scores(tmp_path / "out")[0]
 
 
 def test_inference_of_a_finished_run_is_timed_once(trained):

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from altub_exp import sync
+from altub_exp.metrics.stability import END_METRICS
 from altub_exp.runs import overview
 from altub_exp.runs.folder import DIED, RunFolder
 from altub_exp.runs.journal import now_ms
@@ -116,6 +117,8 @@ def test_a_finished_run(watched, capsys):
     (row,) = rows(cwd)
     last = journal(folders(cwd)[0])[-1]
     names = ("dataset", "category", "model", "backbone", "altub", "seed", "sweep", "state", "epoch", "epochs")
+    summary = status(folders(cwd)[0])["summary"]
+    assert row["end_metrics"] == {name: summary[name] for name in END_METRICS}
     assert [row[name] for name in names] == [
         *("synthetic", "fabric", "fastflow", "r18", "alternating", 25, None, "finished", 6, 6)
     ]

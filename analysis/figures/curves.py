@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 
 from altub_exp.method.altub import Alternation
 from altub_exp.metrics.stability import METRICS
+from altub_exp.runs.states import RunState
 from analysis.figures.captions import condition_slug, condition_text, explanation, legend_text, run_text
 from analysis.figures.drawing import Drawing, Sketch, Undrawn
 from analysis.figures.style import COLUMN, WINDOW, Look, looks, titled_figure
@@ -39,7 +40,9 @@ def stability_plot(condition: Condition) -> Drawing | Undrawn:
     name = f"stability-{condition_slug(condition)}"
     if not metrics:
         states = " ".join(map(run_text, condition.runs))
-        return Undrawn(name, title, f"{title} is not drawn: no epoch has been evaluated. {states}")
+        normal_only = any(run.state == RunState.finished for run in condition.runs)
+        lack = "no run has an AUROC" if normal_only else "no epoch has been evaluated"
+        return Undrawn(name, title, f"{title} is not drawn: {lack}. {states}")
     opening = f"AUROC (%) of {title} after every evaluated epoch, epochs counted from 1."
     return auroc_plot(condition, name, title, opening, metrics=metrics)
 

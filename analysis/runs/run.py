@@ -91,9 +91,13 @@ class Run:
         every = int(self.params.get("eval.every", 1))
         return [epoch for epoch in range(first, last + 1) if epoch % every == 0]
 
-    def missing(self, metric: str = "image_auroc") -> int:
-        """Return the number of evaluations in the window that lack a metric; every evaluation has ``image_auroc``."""
-        series = self.series.get(metric, {})
+    def missing(self, metric: str | None = None) -> int:
+        """Return the number of evaluations in the window that lack a metric.
+
+        By default it is the one that every evaluation has: ``image_auroc``, or the loss if the run has no AUROC, since
+        its images are all normal.
+        """
+        series = self.series.get(metric or "image_auroc") or self.series.get(metric or "loss", {})
         return sum(epoch not in series for epoch in self.due_epochs)
 
     @property

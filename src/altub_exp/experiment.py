@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from altub_exp.config.check import check
 from altub_exp.config.schema import Config, EvalConfig, Resume
-from altub_exp.data import ImageSet, load_images, load_masks, open_category
+from altub_exp.data import ImageSet, Sample, load_images, load_masks, open_category
 from altub_exp.detector.assembly import (
     build_density,
     build_features,
@@ -22,7 +23,16 @@ from altub_exp.detector.assembly import (
     check_parts,
     family,
 )
-from altub_exp.detector.evaluation import TestSet, anomaly_scores, detection, fit_psi, normality, parameter_statistics
+from altub_exp.detector.evaluation import (
+    TestSet,
+    anomaly_scores,
+    detection,
+    end_metrics,
+    fit_psi,
+    normality,
+    parameter_statistics,
+    require_numbers,
+)
 from altub_exp.errors import Divergence, UserError, was_interrupted
 from altub_exp.features.maps import FeatureMaps
 from altub_exp.machine.command_line import interruptible
@@ -35,7 +45,7 @@ from altub_exp.method.density import Density
 from altub_exp.method.learner import Learner
 from altub_exp.method.learning_rate import TrainingStep
 from altub_exp.method.scoring import Scoring
-from altub_exp.runs.checkpoint import Trained, load_checkpoint, save_checkpoint, save_trained
+from altub_exp.runs.checkpoint import ImageScores, Trained, load_checkpoint, save_checkpoint, save_trained
 from altub_exp.runs.folder import RunFolder
 from altub_exp.runs.identity import run_name, run_path, weights_fingerprint
 from altub_exp.runs.integrity import facts, require_intact
@@ -121,13 +131,15 @@ class RunData:
 
     Attributes:
         train: features of the training images.
-        test: features, labels and masks of the test images.
+        test: features, labels and masks of the test images; if there are none, the training images.
+        samples: the samples of these images.
         good: indices of the normal test images.
-        pictures: the test images of the final picture, by their indices, uint8 [3, S, S].
+        pictures: the images of the final picture, by their indices, uint8 [3, S, S].
     """
 
     train: FeatureMaps
     test: TestSet
+    samples: Sequence[Sample]
     good: Tensor
     pictures: dict[int, Tensor]
 
@@ -143,20 +155,21 @@ def load_run_data(config: Config, images: ImageSet, device: torch.device) -> Run
     size, interpolation, bit_depth = config.dataset.image_size, config.dataset.interpolation, config.dataset.bit_depth
     if bit_depth is not None:
         log.info("16-bit images are read with dataset.bit_depth=%d: the value %d is white", bit_depth, 2**bit_depth - 1)
-    for sentence in images.copies() + images.left_out():
+    for sentence in images.copies() + images.left_out() + images.without_auroc():
         log.warning("%s.", sentence)
     masks = load_masks(images.test, size).numpy() if images.has_masks else None
     train, test = build_features(config, images, device, weights_fingerprint(config.backbone.weights))
     if config.cache.dir is not None:
-        parts = [test] if config.dataset.rotation else [train, test]
+        parts = ([] if config.dataset.rotation else [train]) + ([test] if images.test else [])
         cached, total = sum(maps.from_cache for maps in parts), sum(len(maps) for maps in parts)
         log.info("features of %d of %d images were in the cache %s", cached, total, config.cache.dir)
-    rows = shown_rows(images.test)
-    shown = load_images([images.test[row] for row in rows], size, interpolation, bit_depth)
+    samples = images.test or images.train
+    rows = shown_rows(samples)
+    shown = load_images([samples[row] for row in rows], size, interpolation, bit_depth)
     pictures = dict(zip(rows, shown, strict=True))
-    defective = np.array([sample.defective for sample in images.test])
-    good = torch.from_numpy(np.flatnonzero(~defective))
-    return RunData(train, TestSet(test, defective, masks, size), good, pictures)
+    defective = np.array([sample.defective for sample in samples])
+    good = torch.from_numpy(np.flatnonzero(~defective if images.test else ~defective[:0]))
+    return RunData(train, TestSet(test, defective, masks, size), samples, good, pictures)
 
 
 @collection_paused()  # the first optimizer imports much of PyTorch
@@ -196,13 +209,14 @@ def train(
     folder.journal.truncate(done)
     start_status(folder, config, images.fingerprint(), device, done)
     tracker = build_tracker(folder, config, images, uri)
+    gib = data.train.gib + (data.test.features.gib if images.test else 0.0)
     log.info(
         f"{run_name(config)}: {len(images.train)} training and {len(images.test)} test images of {data.test.size} px, "
-        f"{data.train.gib + data.test.features.gib:.2f} GiB of features {data.train.place}, on {device}, "
+        f"{gib:.2f} GiB of features {data.train.place}, on {device}, "
         + (f"from epoch {done + 1}" if done else str(folder.path))
     )
     tracker.flush(done)
-    saved = time.monotonic()
+    saved, epoch = time.monotonic(), done
     try:
         with EpochProgress(run_name(config), done, config.train.epochs) as progress:
             for epoch in range(done + 1, config.train.epochs + 1):
@@ -223,16 +237,19 @@ def train(
                     folder.write_status(checkpoint_epoch=epoch)
                     tracker.flush(epoch)
                     saved = time.monotonic()
+        if fitted is scored:
+            fit_psi(scored, data.train, optimizer.graphs)
+        scores = anomaly_scores(scored, scoring, data.test, data.train, optimizer.graphs)
+        require_numbers(scores)
     except Divergence as error:
         return finish(folder, tracker, config.eval, RunState.crashed, reason=f"{error} in epoch {epoch}")
-    if fitted is scored:
-        fit_psi(scored, data.train, optimizer.graphs)
-    scores = anomaly_scores(scored, scoring, data.test, data.train, optimizer.graphs)
-    map_sheet(images.test, data.pictures, data.test.masks, scores.maps.cpu(), folder.path / "maps.png")
+    map_sheet(data.samples, data.pictures, data.test.masks, scores.maps.cpu(), folder.path / "maps.png")
     limits = float(scores.maps.min()), float(scores.maps.max())
-    trained = Trained(scored.state_dict(), data.train.shapes, scores.extremes, limits)
+    labelled = ImageScores(scores.images, torch.from_numpy(data.test.defective), "test" if images.test else "train")
+    trained = Trained(scored.state_dict(), data.train.shapes, scores.extremes, limits, labelled)
     save_trained(folder.checkpoint, config.train.epochs, trained, facts(folder))
-    return finish(folder, tracker, config.eval, RunState.finished, reason=None)
+    metrics = end_metrics(scores, data.test)
+    return finish(folder, tracker, config.eval, RunState.finished, reason=None, end=metrics)
 
 
 def train_epoch(learner: Learner, features: FeatureMaps, epoch: int, seed: int, drop_last: bool) -> dict[str, float]:
@@ -276,7 +293,7 @@ def evaluate(
         graphs: recorded passes, see :class:`~altub_exp.machine.cuda_graphs.CudaGraphs`.
     """
     metrics: dict[str, float] = {}
-    detects = epoch % schedule.every == 0
+    detects = epoch % schedule.every == 0 and data.test.has_both_classes
     tests = schedule.ks_every > 0 and epoch % schedule.ks_every == 0
     if fitted is not None and (detects or (tests and fitted is density)):
         fit_psi(fitted, data.train, graphs)
@@ -287,8 +304,9 @@ def evaluate(
             metrics |= {f"{name}_fitted": value for name, value in detection(scores, data.test)}
     if tests:
         metrics |= normality(density, data.train, memory_gb=memory_gb)
-        of_test = normality(density, data.test.features, data.good, memory_gb=memory_gb)
-        metrics |= {f"{name}_test_good": of_test[name] for name in ("ks", "ks_std", "mean_square")}
+        if len(data.good):
+            of_test = normality(density, data.test.features, data.good, memory_gb=memory_gb)
+            metrics |= {f"{name}_test_good": of_test[name] for name in ("ks", "ks_std", "mean_square")}
     if fitted is density and not (detects or tests):
         return metrics  # ψ is fitted only when it is used
     return metrics | parameter_statistics(density)

@@ -6,6 +6,7 @@ import argparse
 import csv
 import logging
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,8 +18,12 @@ from altub_exp.text import csv_cell, say
 EPILOG = """examples:
   python -m altub_exp.predict runs/folder/bolts/fastflow-r18/alternating/seed25-1a2b3c4d new/bolts
   python -m altub_exp.predict RUN part1.png part2.png --output today --maps tiff --no-overlays
+  python -m altub_exp.predict RUN new/bolts --threshold quantile=0.99
 
-OUTPUT/scores.csv has a row per image: file, score (higher is more anomalous), map, overlay, error.
+OUTPUT/scores.csv has a row per image: file, score (higher is more anomalous), map, overlay, error. With --threshold it
+has a column decision too: defective if the score is above the threshold, otherwise normal. quantile=Q is that quantile
+of the scores of the run's normal test images, or without test images of its training images; f1 is where F1 over its
+test images is largest.
 OUTPUT/maps/ has one map per image at the model's input size: 16-bit PNG on the scale of the run's own test images (0 is
 their smallest value, 65535 their largest; values beyond are cut off; the PNG's texts minimum and maximum name both), or
 TIFF with the values themselves. OUTPUT/overlays/ has the map in colours over the image, on the same scale.
@@ -35,8 +40,10 @@ def _predict(options: argparse.Namespace) -> int:
     logging.getLogger("altub_exp").addHandler(logging.NullHandler())
     from altub_exp.detector.inference import load_detector
     from altub_exp.detector.predictions import find_images, left_out, score
+    from altub_exp.detector.threshold import DEFECTIVE, NORMAL, find_threshold, parse_rule
     from altub_exp.machine.device import prepare_device  # after the parser: --help needs no torch
 
+    rule = None if options.threshold is None else parse_rule(options.threshold)
     table = options.output / "scores.csv"
     items = find_images(options.images)
     for sentence in left_out(options.images):
@@ -44,13 +51,18 @@ def _predict(options: argparse.Namespace) -> int:
     if table.exists() and not options.overwrite:
         raise UserError(f"{table} exists: give another folder with --output, or --overwrite.")
     detector = load_detector(options.run, prepare_device(Device(options.device)), options.weights)
+    threshold = None if rule is None else find_threshold(rule, detector.images)
+    columns = ["file", "score", *(["decision"] if threshold else []), "map", "overlay", "error"]
     options.output.mkdir(parents=True, exist_ok=True)
-    broken = 0
+    broken, decisions = 0, Counter[str]()
     try:
         with table.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:  # names as they are
-            rows = csv.DictWriter(file, ["file", "score", "map", "overlay", "error"])
+            rows = csv.DictWriter(file, columns)
             rows.writeheader()
             for row in score(detector, items, options.output, options.maps, options.overlays):
+                if threshold and not row["error"]:
+                    row["decision"] = threshold.decision(float(row["score"]))
+                    decisions[row["decision"]] += 1
                 rows.writerow({column: csv_cell(value) for column, value in row.items()})
                 file.flush()
                 broken += 1 if row["error"] else 0
@@ -58,6 +70,9 @@ def _predict(options: argparse.Namespace) -> int:
         say(f"interrupted; the scores so far are in {table}", error=True)
         return INTERRUPTED
     say(f"{len(items) - broken} images scored: {table}")
+    if threshold:
+        say(f"threshold {threshold.value} ({threshold.origin})")
+        say(f"{decisions[DEFECTIVE]} {DEFECTIVE}, {decisions[NORMAL]} {NORMAL}")
     if broken:
         say(f"error: {broken} files could not be read as images; {table} names them.", error=True)
     return 1 if broken else 0
@@ -73,6 +88,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--overwrite", action="store_true", help="replace earlier results in the output folder")
     parser.add_argument("--maps", choices=("png", "tiff", "none"), default="png", help="default: %(default)s")
     parser.add_argument("--no-overlays", dest="overlays", action="store_false", help="write no overlays")
+    parser.add_argument(
+        "--threshold", metavar="quantile=Q|f1|NUMBER", help="decide which images are defective: quantile=0.99, f1, 1.5"
+    )
     parser.add_argument("--weights", help="the backbone's weights file, if it has moved since the training")
     parser.add_argument("--device", choices=[device.value for device in Device], default="auto", help="default: auto")
     return parser

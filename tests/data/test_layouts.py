@@ -78,11 +78,17 @@ def test_mvtec_layout_with_something_missing(root, damage, words):
     assert all(word in sentence(caught) for word in words), sentence(caught)
 
 
-def test_no_defective_test_images(root):
+def test_no_defective_test_images_and_none_at_all(root):
     for place in ("test/scratch", "test/thread", "ground_truth"):
         shutil.rmtree(root / "screw" / place)
-    with pytest.raises(UserError, match="no defective test images"):
-        mvtec.LAYOUT.read(root, "screw")
+    found = mvtec.LAYOUT.read(root, "screw")
+    assert (found.counts(), found.has_masks) == ((3, 1, 0), False)
+    (sentence,) = found.without_auroc()
+    assert sentence.startswith("There are no defective test images, so that a run has no AUROC")
+    remove(root, "screw/test/good/*")
+    found = mvtec.LAYOUT.read(root, "screw")
+    assert (found.counts(), found.has_masks) == ((3, 0, 0), False)
+    assert found.without_auroc()[0].startswith("There are no test images, so that")
 
 
 @pytest.mark.parametrize(
@@ -211,7 +217,6 @@ def test_visa_layout_with_something_missing(visa_root, damage, words):
         ("candle,test,anomaly", "candle,train,anomaly", ["trains on anomalies", "000.JPG", "and 1 more", "spot-diff"]),
         (",candle/Data/Masks/Anomaly/001.png", ",", ["names no mask for", "Anomaly/001.JPG", "spot-diff"]),
         ("candle,test,normal", "candle,train,normal", ["no normal test images"]),
-        ("candle,test,anomaly", "pcb1,test,anomaly", ["no defective test images"]),
         ("object,", "\udcff,", ["cannot be read as a table", "spot-diff"]),
         ("object,split", "", ["no column object, split"]),
     ],
@@ -224,6 +229,12 @@ def test_visa_table_that_says_something_else(visa_root, old, new, words):
     with pytest.raises(UserError) as caught:
         visa.LAYOUT.read(visa_root, "candle")
     assert all(word in sentence(caught) for word in words), sentence(caught)
+
+
+def test_visa_object_without_anomalies(visa_root):
+    table = visa_root / "split_csv/1cls.csv"
+    table.write_text(table.read_text().replace("candle,test,anomaly", "pcb1,test,anomaly"))
+    assert visa.LAYOUT.read(visa_root, "candle").counts() == (6, 3, 0)
 
 
 def test_the_order_of_visas_table_does_not_matter(visa_root):
@@ -295,6 +306,21 @@ def test_folder_with_kinds_and_masks_of_either_name(own):
     assert not Folders(**(DIRS | {"mask_dir": None})).read(own, "bolts").has_masks
 
 
+def test_folder_of_normal_images(own):
+    shutil.rmtree(own / "bolts/test/defective")
+    (own / "bolts/test/defective").mkdir()
+    empty = Folders(**DIRS).read(own, "bolts")
+    assert empty.counts() == (3, 3, 0)
+    without = Folders(**(DIRS | {"defect_dir": None}))
+    assert without.fits(own)
+    assert without.read(own, "bolts").fingerprint() == empty.fingerprint()
+    bare = Folders("train", None, None, "masks").read(own, "bolts")
+    assert (bare.counts(), bare.has_masks) == ((3, 0, 0), False)
+    draw(own / "bolts/test/defective/0.png")
+    with pytest.raises(UserError, match="no normal test images"):
+        Folders(**(DIRS | {"normal_dir": None})).read(own, "bolts")
+
+
 def test_folder_with_some_masks_missing(own):
     draw(own / "bolts/masks/0.png")
     with pytest.raises(UserError) as caught:
@@ -308,8 +334,8 @@ def test_folder_with_some_masks_missing(own):
     [
         ({}, "bolt", ["did you mean bolts?", "dataset.root"]),
         ({"train_dir": "good"}, "bolts", ["no folder good", "dataset.train_dir"]),
-        ({"defect_dir": "bad"}, "bolts", ["no folder bad", "dataset.defect_dir"]),
-        ({"normal_dir": "nowhere"}, "bolts", ["no folder nowhere", "dataset.normal_dir"]),
+        ({"defect_dir": "bad"}, "bolts", ["no folder bad", "dataset.defect_dir=…", "dataset.defect_dir=null"]),
+        ({"normal_dir": "nowhere"}, "bolts", ["no folder nowhere", "dataset.normal_dir=…", "dataset.normal_dir=null"]),
     ],
 )
 def test_folder_with_something_missing(own, changes, category, words):

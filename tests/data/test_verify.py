@@ -130,3 +130,15 @@ def test_bad_arguments(root, arguments, words):
 
 def test_the_real_screws(shared):
     assert "complete" in verify(shared / "data/mvtec", "--category", "screw", status=0)
+
+
+def test_normal_images_only_are_noted_and_no_problem(root):
+    (root / "washer/train/good").rename(root / "washer/normal")
+    arguments = (root, "--layout", "folder", "--train-dir", "normal", "--normal-dir", "test/good")
+    out = verify(*arguments, "--defect-dir", "null", status=0)
+    assert row(out, "washer").split()[:4] == ["washer", "3", "2", "0"]
+    assert "note: washer: There are no defective test images, so that a run has no AUROC" in " ".join(out.split())
+    assert "no problems found" in out
+    out = " ".join(verify(*arguments, status=1).split())
+    assert "no AUROC" not in out
+    assert "has no folder test/defective: make it, or name yours with dataset.defect_dir=…, or set" in out

@@ -11,6 +11,8 @@ ROWS = [
 PIXEL = {"pixel_auroc_mean": 0.9731, "pixel_auroc_std": 0.0058, "pixel_auroc_best": 0.98}
 IMAGE = {"image_auroc_mean": 0.98, "image_auroc_std": 0.013, "image_auroc_best": 0.99}
 
+END = {"image_ap": 0.991, "image_f1_max": 0.95}
+
 
 @pytest.mark.parametrize(
     ("status", "text"),
@@ -24,6 +26,11 @@ IMAGE = {"image_auroc_mean": 0.98, "image_auroc_std": 0.013, "image_auroc_best":
             {"state": "finished", "summary": IMAGE, "window": [2, 3], "device": "NVIDIA H200"},
             "image AUROC 98.0 ± 1.3 % over epochs 2 to 3, 95.0 % after the last epoch; finished 3 epochs in 33 s on "
             "NVIDIA H200",
+        ),
+        (
+            {"state": "finished", "summary": IMAGE | END, "window": [2, 3], "device": "cpu"},
+            "image AUROC 98.0 ± 1.3 % over epochs 2 to 3, 95.0 % after the last epoch; image AP 99.1 %, image F1-max "
+            "95.0 %; finished 3 epochs in 33 s on cpu",
         ),
         ({"state": "finished", "summary": {}, "device": "cpu"}, "finished 3 epochs in 33 s on cpu"),
         ({"state": "crashed", "reason": "the loss became nan in epoch 3"}, "crashed: the loss became nan in epoch 3"),

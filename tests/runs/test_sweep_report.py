@@ -63,6 +63,28 @@ def test_every_run_is_a_line_of_the_table(sweep):
         assert picture.width > 1000
 
 
+def test_metrics_after_the_last_epoch_are_columns_if_a_run_has_them(tmp_path):
+    runs_dir, end = tmp_path / "runs", {"pixel_aupro": 0.9, "image_ap": 0.875}
+    runs = {
+        make(runs_dir, "screw", "none", summary=SUMMARY | end, window=[2, 3]): "new",
+        make(runs_dir, "screw", "cnn", summary=SUMMARY, window=[2, 3]): "of an earlier version",
+        make(runs_dir, "pill", "none", summary={}, window=[2, 3]): "of normal images",
+        make(runs_dir, "pill", "cnn", RunState.crashed, reason="no"): "crashed",
+    }
+    sweep = SweepFolder(runs_dir, "night")
+    sweep.write(PLACE, "night", [], {}, runs)
+    report = write_report(sweep)
+    head, _, *lines = report.files[0].read_text().splitlines()
+    assert head.endswith("| image AUROC (%) | best | pixel AUPRO (%) | image AP (%) |")
+    assert lines[0].endswith("| 97.00 ± 0.60 | 98.00 | 90.00 | 87.50 |")
+    assert lines[1].endswith("| 97.00 ± 0.60 | 98.00 | — | — |")
+    assert lines[2] == "| of normal images | finished | — | — | — | — | — | — |"
+    assert lines[3] == "| crashed | crashed: no |  |  |  |  |  |  |"
+    rows = list(csv.DictReader(report.files[1].open()))
+    assert [row["pixel_aupro"] for row in rows] == ["0.9", "", "", ""]
+    assert {row["pixel_ap"] for row in rows} == {""}
+
+
 def test_the_description_has_command_line_states_and_table(sweep):
     text = write_report(sweep).description
     assert text.startswith("4 runs: 2 finished, 1 crashed, 1 not started\n\n| run |")

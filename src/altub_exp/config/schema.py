@@ -213,8 +213,8 @@ class FolderConfig(DatasetConfig):
     """Your own images: the names of their folders below ``root/category``."""
 
     train_dir: FilePath
-    normal_dir: FilePath
-    defect_dir: FilePath
+    normal_dir: FilePath | None
+    defect_dir: FilePath | None
     mask_dir: FilePath | None
 
 

@@ -139,7 +139,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     defaults = {"train": "train", "normal": "test/normal", "defect": "test/defective", "mask": "masks"}
     for name, default in defaults.items():
-        verify.add_argument(f"--{name}-dir", default=default, help="for --layout folder (default: %(default)s)")
+        verify.add_argument(
+            f"--{name}-dir",
+            type=str if name == "train" else lambda text: None if text == "null" else text,
+            default=default,
+            help=f"for --layout folder{'' if name == 'train' else '; null: none'} (default: %(default)s)",
+        )
     weights = command("weights", "fetch pretrained weights of backbones before the runs", WEIGHTS)
     weights.set_defaults(run=_weights)
     weights.add_argument("keys", nargs="*", metavar="KEY", help=f"a backbone (default: {' '.join(PAPER_BACKBONES)})")

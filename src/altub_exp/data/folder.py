@@ -17,21 +17,22 @@ class Folders:
 
     Attributes:
         train_dir: holds normal training images.
-        normal_dir: holds normal test images.
-        defect_dir: holds defective test images, all together or in a folder for each kind of defect.
+        normal_dir: holds normal test images; None: there are no test images.
+        defect_dir: holds defective test images, all together or in a folder for each kind of defect; None: there are
+            none.
         mask_dir: holds masks named NAME.* or NAME_mask.* in the same arrangement; if None or missing, there are none.
     """
 
     train_dir: str
-    normal_dir: str
-    defect_dir: str
+    normal_dir: str | None
+    defect_dir: str | None
     mask_dir: str | None
     published = None
 
     def fits(self, root: Path) -> bool:
-        """True if any folder below the root holds the three folders of images."""
+        """True if any folder below the root holds the folders of images."""
         parts = (self.train_dir, self.normal_dir, self.defect_dir)
-        return any(all((folder / part).is_dir() for part in parts) for folder in subfolders(root))
+        return any(all((folder / part).is_dir() for part in parts if part) for folder in subfolders(root))
 
     def categories(self, root: Path) -> list[str]:
         """Return the categories on disk: every folder below the root."""
@@ -46,17 +47,20 @@ class Folders:
             UserError: an image has two masks.
         """
         folder = root / category
-        parts = [self.train_dir, self.normal_dir, self.defect_dir, *([] if self.mask_dir is None else [self.mask_dir])]
-        places = [Path(os.path.normpath(folder / part)) for part in parts]
+        train_dir, normal_dir, defect_dir, mask_dir = (
+            None if part is None else Path(os.path.normpath(folder / part))
+            for part in (self.train_dir, self.normal_dir, self.defect_dir, self.mask_dir)
+        )
+        places = [place for place in (train_dir, normal_dir, defect_dir, mask_dir) if place is not None]
 
-        def files(place: Path) -> list[Path]:
-            return image_files(place, without=[other for other in places if place in other.parents])
+        def files(place: Path | None) -> list[Path]:
+            return image_files(place, without=[other for other in places if place in other.parents]) if place else []
 
-        train_dir, normal_dir, defect_dir, *mask_dir = places
-        masks = _masks(mask_dir[0], files(mask_dir[0])) if mask_dir else {}
+        masks = _masks(mask_dir, files(mask_dir)) if mask_dir else {}
         train = tuple(Sample(file, GOOD) for file in files(train_dir))
         test = [Sample(file, GOOD) for file in files(normal_dir)]
         for file in files(defect_dir):
+            assert defect_dir is not None
             name = file.relative_to(defect_dir)
             kind = kind_of_defect(name.parts[0]) if len(name.parts) > 1 else "defective"
             test.append(Sample(file, kind, masks.get(name.with_suffix(""))))
@@ -78,8 +82,9 @@ class Folders:
             )
         parts = {"train_dir": self.train_dir, "normal_dir": self.normal_dir, "defect_dir": self.defect_dir}
         for key, part in parts.items():
-            if not (folder / part).is_dir():
-                raise UserError(f"{folder} has no folder {part}: make it, or name yours with dataset.{key}=….")
+            if part is not None and not (folder / part).is_dir():
+                none = "" if key == "train_dir" else f", or set dataset.{key}=null if there are no such images"
+                raise UserError(f"{folder} has no folder {part}: make it, or name yours with dataset.{key}=…{none}.")
         images = self.listed(root, category, dataset)
         without = [sample.image for sample in images.test if sample.defective and sample.mask is None]
         if without and self.mask_dir is not None and (folder / self.mask_dir).is_dir():

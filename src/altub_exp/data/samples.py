@@ -77,8 +77,9 @@ class ImageSet:
 
     @property
     def has_masks(self) -> bool:
-        """True if every defective test image has a mask."""
-        return all(sample.mask is not None for sample in self.test if sample.defective)
+        """True if there are defective test images, and each of them has a mask."""
+        masked = [sample.mask is not None for sample in self.test if sample.defective]
+        return bool(masked) and all(masked)
 
     def counts(self) -> tuple[int, int, int]:
         """Return the numbers of training images, of normal and of defective test images."""
@@ -117,10 +118,10 @@ class ImageSet:
         return [file for sample in self.train + self.test for file in sample.files()]
 
     def checked(self) -> ImageSet:
-        """Return the same images if they suffice for training and evaluation.
+        """Return the same images if they suffice for training.
 
         Raises:
-            UserError: there are no training images, or not both normal and defective test images; a file stands in two
+            UserError: there are no training images, or defective test images without normal ones; a file stands in two
                 places.
         """
         if twice := [file for file, count in Counter(self.files()).items() if count > 1]:
@@ -131,13 +132,21 @@ class ImageSet:
                 f"{self.root} has no normal images to train on: put them where the layout expects them, as "
                 f"{READ_SUFFIXES}{others}."
             )
-        present = {sample.defective for sample in self.test}
-        for defective, word in ((False, "normal"), (True, "defective")):
-            if defective not in present:
-                raise UserError(
-                    f"{self.root} has no {word} test images: AUROC compares normal with defective ones, add some."
-                )
+        if self.test and all(sample.defective for sample in self.test):
+            raise UserError(
+                f"{self.root} has no normal test images: AUROC compares normal with defective ones, add some."
+            )
         return self
+
+    def without_auroc(self) -> list[str]:
+        """Return a sentence about the lack of defective test images, if there are none."""
+        if any(sample.defective for sample in self.test):
+            return []
+        lacking = "defective test images" if self.test else "test images"
+        return [
+            f"There are no {lacking}, so that a run has no AUROC, AUPRO, AP or F1-max, which compare normal with "
+            "defective ones; loss, KS and predict --threshold quantile=… work"
+        ]
 
     def copies(self) -> list[str]:
         """Return a sentence about images of equal content in different places, if there are any.

@@ -100,7 +100,7 @@ def verify(
         refused, notes = findings(images, bit_depth, lambda: progress.advance(task))
     wrong += refused
     if not wrong:
-        notes += images.copies()
+        notes += images.copies() + images.without_auroc()
     notes += images.left_out()
     if layout.published and category in layout.published.counts:
         names = ("training images", "normal test images", "defective test images")

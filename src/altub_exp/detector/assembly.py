@@ -156,6 +156,8 @@ def build_features(
 ) -> tuple[FeatureMaps, FeatureMaps]:
     """Make the feature maps of the training and test images; the backbone is built only if the cache lacks one.
 
+    Without test images the second ones are the first.
+
     Raises:
         UserError: weights or images cannot be read, or do not fit.
     """
@@ -163,13 +165,14 @@ def build_features(
     size, interpolation = config.dataset.image_size, config.dataset.interpolation
     cache = None if config.cache.dir is None else open_cache(config, backbone, device, weights_sha256)
     parts = []
-    for samples, rotation in ((images.train, config.dataset.rotation), (images.test, 0.0)):
+    sets = [(images.train, config.dataset.rotation), *([(images.test, 0.0)] if images.test else [])]
+    for samples, rotation in sets:
         files = ImageFiles(samples, size, interpolation, config.dataset.bit_depth)
         digests = [] if cache is None else [images.digests[sample.image] for sample in samples]
         files.decode([row for row in range(len(samples)) if rotation or cache is None or not cache.has(digests[row])])
         parts.append((files, rotation, None if cache is None else functools.partial(cache.lease, digests)))
-    kept = sum(len(files) for files, rotation, _ in parts if not rotation)
-    train, test = (
+    kept = sum(len(files) for files, rotation, _ in parts if not rotation) or len(images.train)
+    feature_maps = [
         FeatureMaps(
             backbone,
             files,
@@ -180,8 +183,8 @@ def build_features(
             lease=lease,
         )
         for files, rotation, lease in parts
-    )
-    return train, test
+    ]
+    return feature_maps[0], feature_maps[-1]
 
 
 def open_cache(

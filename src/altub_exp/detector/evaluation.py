@@ -1,4 +1,4 @@
-"""The evaluation of a density: AUROC on the test images, normality of the latents of normal images."""
+"""The evaluation of a density: detection on the test images, normality of the latents of normal images."""
 
 from __future__ import annotations
 
@@ -20,19 +20,21 @@ from altub_exp.method.base import LearnedNormal, Moments
 from altub_exp.method.density import Density
 from altub_exp.method.scoring import Scoring
 from altub_exp.metrics import on_gpu as on_device
+from altub_exp.metrics.aupro import aupro
 from altub_exp.metrics.auroc import auroc
 from altub_exp.metrics.kolmogorov import channel_ks
 from altub_exp.metrics.normality import UnitNormality
+from altub_exp.metrics.precision_recall import precision_recall
 
 IMAGES_AT_ONCE = 32  # images whose maps are resized at a time
 
 
 @dataclass
 class TestSet:
-    """The test images.
+    """The test images; if there are none, the training images, all of them normal.
 
     Attributes:
-        features: feature maps of the test images.
+        features: feature maps of the images.
         defective: True for defective images, bool [N].
         masks: defective pixels, bool [N, S, S], or None without masks.
         size: side S of the anomaly maps in pixels.
@@ -44,6 +46,11 @@ class TestSet:
     size: int
 
     __test__ = False  # not a test class
+
+    @property
+    def has_both_classes(self) -> bool:
+        """True if there are normal and defective images, without which there is no AUROC."""
+        return bool(self.defective.any()) and not self.defective.all()
 
 
 class Scores(NamedTuple):
@@ -121,20 +128,46 @@ def scores_from(positions: Sequence[Tensor], scoring: Scoring, extremes: list[fl
     return Scores(maps, torch.cat(images), extremes)
 
 
+def require_numbers(scores: Scores) -> None:
+    """Raise Divergence if a score is NaN."""
+    if any(math.isnan(part.amax()) for part in (scores.maps, scores.images)):  # the maximum with a NaN is NaN
+        raise Divergence("an anomaly score became NaN")
+
+
 def detection(scores: Scores, test: TestSet) -> Iterator[tuple[str, float]]:
     """Yield ``image_auroc`` and, if there are masks, ``pixel_auroc`` over all pixels of all test images; fractions.
+
+    The test images are of both classes.
 
     Raises:
         Divergence: a score is NaN.
     """
-    if any(math.isnan(part.amax()) for part in (scores.maps, scores.images)):  # the maximum with a NaN is NaN
-        raise Divergence("an anomaly score became NaN")
+    require_numbers(scores)
     if test.masks is not None:
         if scores.maps.device.type == "cpu":
             yield "pixel_auroc", auroc(scores.maps.numpy(), test.masks, threads=torch.get_num_threads())
         else:
             yield "pixel_auroc", on_device.auroc(scores.maps, torch.from_numpy(test.masks).to(scores.maps.device))
     yield "image_auroc", auroc(scores.images.numpy(), test.defective)
+
+
+def end_metrics(scores: Scores, test: TestSet) -> dict[str, float]:
+    """Compute the metrics of :data:`~altub_exp.metrics.stability.END_METRICS` that the test images allow; fractions.
+
+    Without masks there are none of pixels, and without images of both classes none at all. They are exact, and computed
+    on the processor.
+    """
+    if not test.has_both_classes:
+        return {}
+    found: dict[str, float] = {}
+    threads = torch.get_num_threads()
+    if test.masks is not None:
+        maps = scores.maps.cpu().numpy()
+        pixels = precision_recall(maps, test.masks, threads=threads)
+        found["pixel_aupro"] = aupro(maps, test.masks, threads=threads)
+        found |= {"pixel_ap": pixels.average, "pixel_f1_max": pixels.f1_max}
+    images = precision_recall(scores.images.numpy(), test.defective)
+    return found | {"image_ap": images.average, "image_f1_max": images.f1_max}
 
 
 def normality(

@@ -21,7 +21,7 @@ from altub_exp.features.packaged import weights_package
 from altub_exp.machine.precision import allow_tf32
 from altub_exp.method.density import Density
 from altub_exp.method.scoring import Scoring
-from altub_exp.runs.checkpoint import load_trained
+from altub_exp.runs.checkpoint import ImageScores, load_trained
 from altub_exp.runs.folder import RunFolder
 from altub_exp.runs.identity import weights_fingerprint
 from altub_exp.runs.integrity import require_intact
@@ -44,6 +44,7 @@ class Detector:
         interpolation: the resizing of images to S.
         device: the device that computes.
         bit_depth: the bits that 16-bit images use, see :func:`~altub_exp.data.decoding.read_rgb`.
+        images: image scores of the run's own images; None if an earlier version has recorded the run.
     """
 
     backbone: Backbone
@@ -55,6 +56,7 @@ class Detector:
     interpolation: str
     device: torch.device
     bit_depth: int | None = None
+    images: ImageScores | None = None
 
     @torch.no_grad()
     def scores(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,6 +112,7 @@ def load_detector(path: Path, device: torch.device, weights: str | None = None) 
         config.dataset.interpolation,
         device,
         config.dataset.bit_depth,
+        trained.images,
     )
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from altub_exp.metrics.ranking import ranks
 
 
 def auroc(scores: NDArray[np.floating], positive: NDArray[np.bool_], *, threads: int = 1) -> float:
@@ -31,17 +32,8 @@ def auroc(scores: NDArray[np.floating], positive: NDArray[np.bool_], *, threads:
     """
     few, many, swapped = classes(scores, positive)
     few.sort()
-
-    def counted(part: NDArray[np.floating]) -> int:
-        part.sort()
-        if np.isnan(part[-1:]).any():
-            raise ValueError("a score is NaN")
-        return int(np.searchsorted(part, few, "left").sum()) + int(np.searchsorted(part, few, "right").sum())
-
-    if np.isnan(few[-1]):  # NaN is sorted last
-        raise ValueError("a score is NaN")
-    with ThreadPoolExecutor(threads) as pool:
-        below_twice = sum(pool.map(counted, np.array_split(many, threads)))
+    below, not_above = ranks(few, many, threads)
+    below_twice = int(below.sum()) + int(not_above.sum())
     return area(below_twice, len(few) * len(many), swapped)
 
 

@@ -14,6 +14,16 @@ AUROCS = (*METRICS, *(f"{metric}_fitted" for metric in METRICS))
 """The series of a run; ``fitted``: scored with a base distribution fitted to the latents (``eval.fitted``)."""
 
 
+END_METRICS = {
+    "pixel_aupro": "pixel AUPRO",
+    "pixel_ap": "pixel AP",
+    "pixel_f1_max": "pixel F1-max",
+    "image_ap": "image AP",
+    "image_f1_max": "image F1-max",
+}
+"""The metrics that a run has once, from its last evaluation, and their names for a reader; fractions."""
+
+
 @dataclass(frozen=True)
 class Stability:
     """Statistics of a series of AUROCs.
@@ -31,6 +41,15 @@ class Stability:
     best: float
     best_epoch: int
     epochs: int
+
+
+def percentages(summary: Mapping[str, float]) -> str:
+    """Return the metrics of :data:`END_METRICS` that a summary holds, as text.
+
+    >>> percentages({"image_f1_max": 0.875, "pixel_aupro": 0.9})
+    'pixel AUPRO 90.0 %, image F1-max 87.5 %'
+    """
+    return ", ".join(f"{name} {100 * summary[key]:.1f} %" for key, name in END_METRICS.items() if key in summary)
 
 
 def stability(series: Mapping[int, float], first_epoch: int, last_epoch: int) -> Stability | None:

@@ -54,6 +54,20 @@ def load_checkpoint(path: Path, density: Density, optimizer: AlternatingOptimize
     return int(state["epoch"])
 
 
+class ImageScores(NamedTuple):
+    """The image scores at the last evaluation of a run, from which thresholds are derived.
+
+    Attributes:
+        scores: one per image, [N].
+        defective: True for defective images, bool [N].
+        split: ``test``; ``train`` if the run has no test images, so that these are its training images.
+    """
+
+    scores: Tensor
+    defective: Tensor
+    split: str
+
+
 class Trained(NamedTuple):
     """The part of a finished run that scores new images.
 
@@ -61,18 +75,22 @@ class Trained(NamedTuple):
         density: parameters of the density.
         shapes: (C, H, W) of the feature maps of each scale.
         extremes: reference values of the anomaly maps, see :class:`~altub_exp.method.scoring.Scoring`.
-        limits: smallest and largest value of the anomaly maps of the test images.
+        limits: smallest and largest value of the anomaly maps of the test images; of the training images if there are
+            no others.
+        images: the image scores; None if an earlier version has recorded the run.
     """
 
     density: dict[str, Tensor]
     shapes: list[Shape]
     extremes: list[float]
     limits: tuple[float, float]
+    images: ImageScores | None
 
 
 def save_trained(path: Path, epoch: int, trained: Trained, facts: Mapping[str, Any]) -> None:
     """Replace the checkpoint by the third of it that a finished run needs, without the optimizers' states."""
-    _write(path, {"epoch": epoch} | trained._asdict(), facts)
+    images = None if trained.images is None else trained.images._asdict()
+    _write(path, {"epoch": epoch} | trained._asdict() | {"images": images}, facts)
 
 
 def load_trained(path: Path) -> Trained:
@@ -85,7 +103,14 @@ def load_trained(path: Path) -> Trained:
         raise UserError(f"{path} is missing: the run can only be used with its checkpoint.")
     state = _read(path)
     shapes = [(c, h, w) for c, h, w in state["shapes"]]
-    return Trained(state["density"], shapes, state["extremes"], tuple(state["limits"]))
+    images = state.get("images")
+    return Trained(
+        state["density"],
+        shapes,
+        state["extremes"],
+        tuple(state["limits"]),
+        None if images is None else ImageScores(**images),
+    )
 
 
 def _write(path: Path, state: Mapping[str, Any], facts: Mapping[str, Any]) -> None:

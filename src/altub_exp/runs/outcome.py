@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from altub_exp.machine.terminal import duration
-from altub_exp.metrics.stability import METRICS
+from altub_exp.metrics.stability import METRICS, percentages
 from altub_exp.runs.states import RunState
 
 LONGEST_REASON = 500
@@ -51,15 +51,16 @@ def _in_one_line(status: Mapping[str, Any]) -> str:
 
 
 def _aurocs(status: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the statistics of the AUROCs, and their last values; nothing if no epoch of the window was evaluated."""
+    """Return the statistics of the AUROCs, their last values and the end metrics, as far as the run has them."""
     summary = status.get("summary", {})
+    at_end = [text] if (text := percentages(summary)) else []
     known = [(key, name) for key, name in METRICS.items() if f"{key}_mean" in summary and f"{key}_std" in summary]
     if not known:
-        return []
+        return at_end
     statistics = ", ".join(
         f"{name} {100 * summary[f'{key}_mean']:.1f} ± {100 * summary[f'{key}_std']:.1f} %" for key, name in known
     )
     window = "over epochs {} to {}".format(*status["window"]) if "window" in status else "over the window"
     series = {key: [row[key] for row in rows if key in row] for key, _ in known}
     ends = " and ".join(f"{100 * values[-1]:.1f} %" for values in series.values() if values)
-    return [f"{statistics} {window}, {ends} after the last epoch"]
+    return [f"{statistics} {window}, {ends} after the last epoch", *at_end]

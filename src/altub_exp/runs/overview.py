@@ -16,6 +16,7 @@ from rich.text import Text
 
 from altub_exp.errors import UserError
 from altub_exp.machine.terminal import duration
+from altub_exp.metrics.stability import END_METRICS
 from altub_exp.runs.folder import RunFolder
 from altub_exp.runs.journal import now_ms
 from altub_exp.runs.states import RunState
@@ -48,6 +49,7 @@ class Row:
         epochs: number of epochs of the training.
         pixel_auroc: pixel AUROC of the last evaluated epoch, a fraction.
         image_auroc: image AUROC of the last evaluated epoch, a fraction.
+        end_metrics: metrics after the last epoch, see :data:`~altub_exp.metrics.stability.END_METRICS`.
         seconds_left: estimated seconds until a running run ends.
         started: Unix milliseconds, like ``ended``.
         reason: the reason why the run failed or crashed.
@@ -67,6 +69,7 @@ class Row:
     epochs: int | None
     pixel_auroc: float | None
     image_auroc: float | None
+    end_metrics: Mapping[str, float]
     seconds_left: float | None
     host: str | None
     started: int | None
@@ -114,6 +117,9 @@ def read(folder: RunFolder) -> Row:
         epochs=epochs,
         pixel_auroc=_last(journal or (), "pixel_auroc"),
         image_auroc=_last(journal or (), "image_auroc"),
+        end_metrics={
+            name: value for name in END_METRICS if (value := _at(status, f"summary.{name}", float)) is not None
+        },
         seconds_left=_left(journal, epochs) if state == RunState.running and journal and epochs else None,
         host=_at(status, "host", str),
         started=_at(status, "started", int),
@@ -165,6 +171,7 @@ def table(rows: Sequence[Row]) -> Table:
             name, justify="right" if number else "left", no_wrap=number or name == "state", overflow="fold"
         )
     for row in rows:
+        absent = "—" if row.state == RunState.finished else ""
         columns.add_row(
             _joined("/", row.dataset, row.category) or row.folder,
             _joined("-", row.model, row.backbone),
@@ -172,7 +179,7 @@ def table(rows: Sequence[Row]) -> Table:
             _shown(row.seed),
             Text(row.state, style=STYLES[row.state]),
             f"{_shown(row.epoch)}/{_shown(row.epochs)}",
-            *("" if auroc is None else f"{100 * auroc:.2f}" for auroc in (row.pixel_auroc, row.image_auroc)),
+            *(absent if auroc is None else f"{100 * auroc:.2f}" for auroc in (row.pixel_auroc, row.image_auroc)),
             "" if row.seconds_left is None else duration(row.seconds_left),
             row.host,
             " ".join(_joined("; ", row.reason, row.damage).split()),

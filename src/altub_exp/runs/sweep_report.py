@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from altub_exp.machine.disk import write_text
-from altub_exp.metrics.stability import METRICS
+from altub_exp.metrics.stability import END_METRICS, METRICS
 from altub_exp.runs.folder import RunFolder
 from altub_exp.runs.overview import Row, read
+from altub_exp.runs.states import RunState
 from altub_exp.runs.sweep_folder import SweepFolder
 from altub_exp.text import code_span, csv_cell, file_name, markdown, printable
 
@@ -100,16 +101,20 @@ def _read(folder: RunFolder, name: str) -> _Run:
 
 def _markdown(runs: Sequence[_Run]) -> str:
     known = [metric for metric in METRICS if any(f"{metric}_mean" in run.summary for run in runs)]
+    at_end = [metric for metric in END_METRICS if any(metric in run.summary for run in runs)]
     head = ["run", "state", *(column for metric in known for column in (f"{METRICS[metric]} (%)", "best"))]
+    head += [f"{END_METRICS[metric]} (%)" for metric in at_end]
     lines = [head, ["---", "---", *["--:"] * (len(head) - 2)]]
     for run in runs:
         cells = [run.name, run.state]
+        absent = "—" if run.row and run.row.state == RunState.finished else ""
         for metric in known:
             if all(f"{metric}_{measure}" in run.summary for measure in MEASURES):
                 mean, std, best = (100 * run.summary[f"{metric}_{measure}"] for measure in MEASURES)
                 cells += [f"{mean:.2f} ± {std:.2f}", f"{best:.2f}"]
             else:
-                cells += ["", ""]
+                cells += [absent, absent]
+        cells += [f"{100 * run.summary[metric]:.2f}" if metric in run.summary else absent for metric in at_end]
         lines.append([markdown(cell) for cell in cells])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
@@ -119,7 +124,7 @@ def _csv(runs: Sequence[_Run]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     keys = ("dataset", "category", "model", "backbone", "altub", "seed", "epoch", "epochs")
-    measures = [f"{metric}_{measure}" for metric in METRICS for measure in MEASURES]
+    measures = [*(f"{metric}_{measure}" for metric in METRICS for measure in MEASURES), *END_METRICS]
     writer.writerow(["run", "state", *keys, "first_epoch", "last_epoch", *measures])
     for run in runs:
         of_row = [getattr(run.row, key, None) for key in keys]

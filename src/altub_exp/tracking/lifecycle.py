@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from altub_exp.data import ImageSet
 from altub_exp.errors import was_interrupted
 from altub_exp.machine.disk import no_space
 from altub_exp.machine.terminal import log
-from altub_exp.metrics.stability import AUROCS, stability
+from altub_exp.metrics.stability import AUROCS, percentages, stability
 from altub_exp.runs.folder import RunFolder
 from altub_exp.runs.identity import run_name, weights_fingerprint
 from altub_exp.runs.journal import now_ms
@@ -120,8 +121,24 @@ def build_tracker(folder: RunFolder, config: Config, images: ImageSet, uri: str)
     )
 
 
-def finish(folder: RunFolder, tracker: Tracker, window: EvalConfig, state: RunState, reason: str | None) -> RunState:
-    """Compute the summary over the window of epochs, draw the curve, and end the run in MLflow."""
+def finish(
+    folder: RunFolder,
+    tracker: Tracker,
+    window: EvalConfig,
+    state: RunState,
+    reason: str | None,
+    end: Mapping[str, float] | None = None,
+) -> RunState:
+    """Compute the summary over the window of epochs, draw the curve, and end the run in MLflow.
+
+    Args:
+        folder: the run.
+        tracker: its tracker.
+        window: the window of epochs.
+        state: the state to record.
+        reason: the reason for a crash.
+        end: metrics of the last evaluation for the summary, see :data:`~altub_exp.metrics.stability.END_METRICS`.
+    """
     rows = folder.journal.rows()
     epochs = (window.first_epoch, window.last_epoch)
     summary: dict[str, float] = {}
@@ -138,6 +155,9 @@ def finish(folder: RunFolder, tracker: Tracker, window: EvalConfig, state: RunSt
     if summary:
         title = "{dataset}/{category} {model}-{backbone} {altub}".format(**tracker.tags)
         auroc_curve(rows, epochs, title, folder.path / "auroc.png")
+    if end:
+        log.info("after the last epoch: %s", percentages(end))
+        summary |= end
     folder.write_status(state=state, reason=reason, summary=summary, window=epochs, journal=folder.journal.sum())
     if state is RunState.crashed:
         log.error("crashed: %s. This is recorded as the outcome of the run.", reason)

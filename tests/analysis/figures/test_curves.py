@@ -168,3 +168,13 @@ def test_a_run_before_its_first_evaluation_is_no_plot(tmp_path):
         "MVTec AD capsule, FastFlow, ResNet-18 is not drawn: no epoch has been evaluated. original, seed 25: running "
         "after epoch 1, 201 of 201 evaluations in the window missing."
     )
+
+
+def test_a_run_on_normal_images_only_is_no_plot(tmp_path):
+    (spec,) = Filler(only=lambda spot: spot == R18[0]).specs()
+    spec.series = {"loss": dict.fromkeys(range(1, 301), 0.5)}
+    (condition,) = conditions(read(write([spec], tmp_path)).runs)
+    assert stability_plot(condition).sentence == (
+        "MVTec AD capsule, FastFlow, ResNet-18 is not drawn: no run has an AUROC. original, seed 25: finished after "
+        "epoch 300."
+    )

@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 
 from altub_exp.errors import UserError
+from altub_exp.metrics.stability import AUROCS, END_METRICS
 from analysis.paper.paper_cells import PaperCells
 from analysis.runs.records import read, tracking_uri
 from analysis.tables.capsule import table6
 from analysis.tables.catalogue import TABLES as CATALOGUE
 from analysis.tables.mvtec import table_a1
+from analysis.tables.stability import stability
 from analysis.tables.writers import latex
 from tests.analysis.conftest import TABLES, table
 from tests.analysis.filler import Filler, write
@@ -434,3 +436,32 @@ def test_runs_of_no_table_get_the_table_of_stability(tmp_path):
     assert {Path(row["run_ids"]).name for row in table(tmp_path / "results" / "tables", "stability")} == {
         spec.run_id for spec in specs
     }
+
+
+def test_stability_shows_the_metrics_after_the_last_epoch_and_runs_without_them(tmp_path):
+    specs = Filler(only=lambda spot: spot.category == "01").specs()[:3]
+    end = dict(zip(END_METRICS, (0.9, 0.5, 0.51, 0.8, 0.75), strict=True))
+    specs[0].last |= end
+    for metric in AUROCS:  # a run on normal images only
+        specs[2].series.pop(metric, None)
+    specs[2].last = {}
+    uri = write(specs, tmp_path)
+    records = read(uri)
+    shown, narrow = stability(records, end_metrics=True), stability(records)
+    assert [*shown.columns[-6:-1]] == list(END_METRICS.values())
+    texts = {run.run_id: [entry.text for entry in line] for run, line in zip(records.runs, shown.lines, strict=True)}
+    assert texts[specs[0].run_id][-6:] == ["90.00", "50.00", "51.00", "80.00", "75.00", "finished"]
+    assert texts[specs[1].run_id][-6:] == ["—"] * 5 + ["finished"]
+    assert texts[specs[2].run_id][-10:] == ["—"] * 9 + ["finished"]
+    assert not set(END_METRICS.values()) & set(narrow.columns)
+    assert "AUPRO" not in narrow.caption
+    assert shown.data == narrow.data
+    rows = {(row["run_ids"], row["task"]): [row[name] for name in ("aupro", "ap", "f1_max")] for row in narrow.data}
+    assert rows[specs[0].run_id, "segmentation"] == [90.0, 50.0, 51.0]
+    assert rows[specs[0].run_id, "detection"] == [None, 80.0, 75.0]
+    assert rows[specs[1].run_id, "segmentation"] == rows[specs[2].run_id, "detection"] == [None] * 3
+    stdout, _ = run(tmp_path, "stability", "--end-metrics", "--tracking-uri", uri, module=TABLES)
+    assert "pixel AUPRO" in stdout
+    assert "pixel F1-max" in (tmp_path / "results/tables/stability.tex").read_text()
+    _, stderr = run(tmp_path, "table1", "--end-metrics", "--tracking-uri", uri, module=TABLES, expect=2)
+    assert "--end-metrics is for the table stability" in stderr
