@@ -3,12 +3,14 @@
 import re
 
 import nbformat
+import pytest
 from nbclient import NotebookClient
 
 from tests.commandline import ROOT, environment
 from tests.stores import place_store
 
 
+@pytest.mark.slow
 def test_the_first_steps_train_a_run_score_images_and_show_a_map(tmp_path, monkeypatch):
     for name, value in environment().items():
         monkeypatch.setenv(name, value)

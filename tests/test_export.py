@@ -13,7 +13,9 @@ import urllib.error
 import urllib.request
 
 import numpy as np
+import onnxruntime
 import pytest
+import torch
 from PIL import Image
 
 import altub_exp
@@ -83,12 +85,22 @@ def spread(images):
     return float(maps.max() - maps.min())
 
 
+@pytest.fixture(scope="module")
+def onnx_files(trained):
+    """The ONNX file of each model."""
+    files = {model: trained[0] / "files" / f"{model}.onnx" for model in trained[1]}
+    for model, file in files.items():
+        arguments = (str(trained[1][model]), "--format", "onnx", "--output", str(file))
+        stdout, stderr = run(trained[0], *arguments, module="altub_exp.export")
+        assert "checked on 6 images of the run" in stdout
+        assert stderr == ""
+    assert sorted(files.values()) == sorted((trained[0] / "files").iterdir())
+    return files
+
+
 @pytest.mark.parametrize("model", ["fastflow", "cflow"])
-def test_onnxruntime_alone_gives_the_numbers_of_predict(trained, exported, tmp_path, model):
-    stdout, stderr = exported(trained[1][model], "--format", "onnx", "--output", tmp_path / "out/one.onnx")
-    assert "checked on 6 of its test images" in stdout
-    assert stderr == ""
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["one.onnx"]
+def test_onnxruntime_alone_gives_the_numbers_of_predict(trained, onnx_files, tmp_path, model, monkeypatch):
+    monkeypatch.chdir(trained[0])
     wanted = predicted(trained, model, tmp_path / "own")
     script = (
         f"{SCRIPT}\n    np.save(path.replace('/', '-') + '.npy', anomaly_map[0])\nassert 'torch' not in sys.modules"
@@ -96,7 +108,7 @@ def test_onnxruntime_alone_gives_the_numbers_of_predict(trained, exported, tmp_p
     maps = tmp_path / "maps"
     maps.mkdir()
     files = [trained[0] / file for file in wanted]
-    lines = alone(script, tmp_path / "out/one.onnx", *files, cwd=maps).splitlines()
+    lines = alone(script, onnx_files[model], *files, cwd=maps).splitlines()
     assert len(lines) == len(wanted) == 10
     allowed = 1e-4 * spread(wanted)
     for line, file in zip(lines, files, strict=True):
@@ -107,21 +119,16 @@ def test_onnxruntime_alone_gives_the_numbers_of_predict(trained, exported, tmp_p
         np.testing.assert_allclose(np.load(maps / f"{str(file).replace('/', '-')}.npy"), own_map, atol=allowed, rtol=0)
 
 
-def test_metadata_name_the_run_the_preparation_and_no_folder_of_this_machine(trained, exported, tmp_path):
-    import onnxruntime
-
+def test_metadata_name_the_run_the_preparation_and_no_folder_of_this_machine(trained, onnx_files):
     folder = trained[1]["fastflow"]
-    exported(folder, "--format", "onnx", "--output", tmp_path / "one.onnx")
-    session = onnxruntime.InferenceSession(tmp_path / "one.onnx")
+    session = onnxruntime.InferenceSession(onnx_files["fastflow"])
     facts = session.get_modelmeta().custom_metadata_map
     assert facts["run_uid"] == RunFolder(folder).run_uid()
     assert (facts["size"], facts["interpolation"], facts["bit_depth"]) == ("32", "bilinear", "null")
     assert json.loads(facts["mean"]) == [0.485, 0.456, 0.406]
     low, high = json.loads(facts["limits"])
     assert low < high
-    rgb = np.asarray(Image.open(sorted((trained[0] / TEST).glob("*/*.png"))[0]).convert("RGB"))
-    import torch
-
+    rgb = np.array(Image.open(sorted((trained[0] / TEST).glob("*/*.png"))[0]).convert("RGB"))
     resized = eval(facts["resize"], {"torch": torch, "rgb": rgb})[0]
     assert torch.equal(resized, altub_exp.Detector.load(folder, "cpu").pixels(rgb))
     assert [(entry.name, entry.shape) for entry in [*session.get_inputs(), *session.get_outputs()]] == [
@@ -129,7 +136,7 @@ def test_metadata_name_the_run_the_preparation_and_no_folder_of_this_machine(tra
         ("map", ["batch", 32, 32]),
         ("score", ["batch"]),
     ]
-    content = (tmp_path / "one.onnx").read_bytes()
+    content = onnx_files["fastflow"].read_bytes()
     assert str(ROOT).encode() not in content
     assert str(trained[0]).encode() not in content
 
@@ -162,13 +169,11 @@ def test_a_file_with_other_numbers_is_refused_and_an_earlier_one_stays(
     trained, exported, tmp_path, monkeypatch, format
 ):
     output = tmp_path / "one"
+    output.write_text("earlier")
     monkeypatch.setattr(export, "TOLERANCE", -1.0)
-    _, stderr = exported(trained[1]["fastflow"], "--format", format, "--output", output, expect=1)
+    _, stderr = exported(trained[1]["fastflow"], "--format", format, "--output", output, "--overwrite", expect=1)
     (line,) = stderr.splitlines()
     assert "would give other numbers than the run" in line
-    assert list(tmp_path.iterdir()) == []
-    output.write_text("earlier")
-    exported(trained[1]["fastflow"], "--format", format, "--output", output, "--overwrite", expect=1)
     assert [path.name for path in tmp_path.iterdir()] == ["one"]
     assert output.read_text() == "earlier"
 

@@ -16,6 +16,7 @@ from altub_exp.text import say
 
 if TYPE_CHECKING:
     from altub_exp.runs.folder import RunFolder
+    from altub_exp.tracking.tracker import Tracker
 
 FILES = {"onnx": Path("detector.onnx"), "torch": Path("detector.pt2")}
 """The default output of each format that is a file."""
@@ -44,6 +45,7 @@ def _export(options: argparse.Namespace) -> int:
     from altub_exp.detector.inference import Detector  # after the parser: --help needs no torch
     from altub_exp.detector.served import PROGRAM, save_model
     from altub_exp.runs.folder import RunFolder
+    from altub_exp.tracking.tracker import Tracker
 
     require_modules(options.format)
     output: Path | None = options.output or FILES.get(options.format)
@@ -53,6 +55,9 @@ def _export(options: argparse.Namespace) -> int:
         raise UserError(f"{output} exists: give another file with --output, or --overwrite.")
     detector = Detector.load(options.run, "cpu", options.weights)
     folder = RunFolder(options.run)
+    tracker = Tracker.from_record(folder) if output is None else None
+    if output is None and tracker is None:
+        raise UserError(f"{folder.path} has no record for MLflow: give the run's training command again.")
     config = load_config(folder.config)
     images, origin = images_of_check(config)
     facts = file_facts(folder, config, detector)
@@ -60,39 +65,32 @@ def _export(options: argparse.Namespace) -> int:
         output.parent.mkdir(parents=True, exist_ok=True)
         deviation = WRITERS[options.format](output, detector, facts, images)
         say(f"{output}: {output.stat().st_size / 1e6:.1f} MB")
-    else:
+    elif tracker is not None:
         with tempfile.TemporaryDirectory() as temporary:
             data, model = Path(temporary, "data"), Path(temporary, "model")
             data.mkdir()
             deviation = WRITERS["torch"](data / PROGRAM, detector, facts, images)
             save_model(model, data, facts)
-            store, uri = log_model(folder, model)
-        say(f"MLFLOW_TRACKING_URI={store} mlflow models serve --env-manager local --model-uri {uri}")
+            uri = log_model(folder, tracker, model)
+        say(f"MLFLOW_TRACKING_URI={tracker.uri} mlflow models serve --env-manager local --model-uri {uri}")
     largest = f"maps {deviation.maps:.1e}, scores {deviation.scores:.1e} of the maps' spread"
-    say(f"checked on {len(images)} of {origin}, largest difference from the run: {largest}")
+    say(f"checked on {len(images)} {origin}, largest difference from the run: {largest}")
     return 0
 
 
-def log_model(folder: RunFolder, model: Path) -> tuple[str, str]:
-    """Send a run and a saved model of it to MLflow.
-
-    Returns:
-        The URIs of the store and of the model.
+def log_model(folder: RunFolder, tracker: Tracker, model: Path) -> str:
+    """Send what MLflow lacks of a run, and a saved model of it; return the model's URI.
 
     Raises:
-        UserError: the run has no record, MLflow does not answer, or another process uses the run.
+        UserError: MLflow does not answer, or another process uses the run.
     """
     from altub_exp.tracking.store import Unreachable, unreachable
     from altub_exp.tracking.sync import sync_run
-    from altub_exp.tracking.tracker import Tracker
 
-    tracker = Tracker.from_record(folder)
-    if tracker is None:
-        raise UserError(f"{folder.path} has no record for MLflow: give the run's training command again.")
     try:
         sync_run(folder)
         with folder.lock(), unreachable(tracker.uri):
-            return tracker.uri, tracker.log_model(model, "detector")
+            return tracker.log_model(model, "detector")
     except Unreachable as error:
         raise UserError(f"{error} Give the same command again when it does.") from error
 

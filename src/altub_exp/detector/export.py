@@ -7,7 +7,7 @@ import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ from altub_exp.data.painting import CATEGORIES, DEFECTS
 from altub_exp.data.synthetic import image
 from altub_exp.detector.graph import FACTS, INPUT, OUTPUTS, graph_facts, traced
 from altub_exp.detector.inference import Detector
-from altub_exp.errors import UserError
+from altub_exp.errors import UserError, was_interrupted
 from altub_exp.machine.disk import replacing
 from altub_exp.runs.folder import RunFolder
 
@@ -149,17 +149,16 @@ def images_of_check(config: Config) -> tuple[Tensor, str]:
     """
     dataset = config.dataset
     size = dataset.image_size
-    try:
-        if isinstance(dataset, SyntheticConfig) and not Path(dataset.root).is_dir():
-            raise UserError("they would be drawn to the disk")
-        test = open_category(dataset).test
-        chosen = [test[round(row)] for row in np.linspace(0, len(test) - 1, CHECKED)]
-        return load_images(chosen, size, dataset.interpolation, dataset.bit_depth), "its test images"
-    except UserError:
-        random = np.random.default_rng(0)
-        kinds = [(category, kind) for category in CATEGORIES for kind in DEFECTS[category]]
-        drawn = [image(category, kind, max(size, 32), random)[0][:size, :size] for category, kind in kinds]
-        return torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2).contiguous(), "drawn images"
+    with suppress(UserError):
+        if not isinstance(dataset, SyntheticConfig) or Path(dataset.root).is_dir():  # else they would be drawn to disk
+            images = open_category(dataset)
+            own = images.test or images.train
+            chosen = [own[round(row)] for row in np.linspace(0, len(own) - 1, CHECKED)]
+            return load_images(chosen, size, dataset.interpolation, dataset.bit_depth), "images of the run"
+    random = np.random.default_rng(0)
+    kinds = [(category, kind) for category in CATEGORIES for kind in DEFECTS[category]]
+    drawn = [image(category, kind, max(size, 32), random)[0][:size, :size] for category, kind in kinds]
+    return torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2).contiguous(), "drawn images"
 
 
 def file_facts(folder: RunFolder, config: Config, detector: Detector) -> dict[str, object]:
@@ -193,6 +192,8 @@ def _refusing(target: str) -> Iterator[None]:
     except (UserError, OSError):
         raise
     except Exception as error:
+        if was_interrupted(error):
+            raise
         lines = (line.strip() for line in str(error).splitlines())
         reason = next((line for line in lines if line), type(error).__name__)[:300].rstrip(".:")
         raise UserError(f"This detector cannot be written for {target} ({reason}): choose another --format.") from error

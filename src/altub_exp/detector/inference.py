@@ -193,7 +193,7 @@ def _load(path: Path, device: torch.device, weights: str | None) -> Detector:
         raise UserError(f"{folder.checkpoint} does not fit the run's configuration: it is another run's.") from error
     return Detector(
         build_backbone(config).to(device),
-        density.to(device).eval(),
+        density.to(device).eval().requires_grad_(False),
         family(config.model.name).scoring(config.model),
         trained.extremes,
         trained.limits,
