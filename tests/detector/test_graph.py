@@ -11,6 +11,7 @@ from altub_exp.detector.graph import graph_facts
 from altub_exp.detector.inference import Detector
 from altub_exp.errors import UserError
 from altub_exp.machine.device import seed_everything
+from altub_exp.method.base import Standardized
 
 SIZES = {"deit": 384, "cait": 448}
 """Sizes of backbones that take no other; the others are tried at 64 px."""
@@ -59,14 +60,42 @@ def test_every_backbone_can_be_exported_to_onnx(compose, tmp_path, backbone, mod
     assert max(write_onnx(tmp_path / "one.onnx", detector, graph_facts(detector), images[:2])) <= TOLERANCE
 
 
-def test_an_operation_that_onnx_runtime_lacks_is_one_sentence(compose, tmp_path):
+def test_bf16_is_refused_for_onnx_and_exported_for_pytorch(compose, tmp_path):
     detector, images = untrained(compose, "r18", "precision=bf16")
-    with pytest.raises(
-        UserError, match=r"This detector cannot be written for ONNX .*bfloat16.*: choose another --format"
-    ):
+    with pytest.raises(UserError, match="ONNX Runtime does not compute on a CPU: choose --format torch"):
         write_onnx(tmp_path / "one.onnx", detector, graph_facts(detector), images)
     assert list(tmp_path.iterdir()) == []
     assert max(write_torch(tmp_path / "one.pt2", detector, graph_facts(detector), images)) <= TOLERANCE
+
+
+class Bessel(torch.nn.Module):
+    """A base distribution with a function that ONNX does not have."""
+
+    def forward(self, z, x):
+        return Standardized(torch.special.bessel_j0(z), z.new_zeros(()))
+
+
+class Deciding(torch.nn.Module):
+    """A base distribution whose operations depend on values."""
+
+    def forward(self, z, x):
+        return Standardized(z if z.sum() > 0 else -z, z.new_zeros(()))
+
+
+@pytest.mark.parametrize(
+    ("write", "base", "target"), [(write_onnx, Bessel, "ONNX"), (write_torch, Deciding, "torch.export")]
+)
+def test_an_operation_that_a_format_lacks_is_one_sentence(compose, tmp_path, write, base, target):
+    detector, images = untrained(compose, "r18")
+    detector.density.bases[0] = base()
+    detector.score_pixels(images)
+    with pytest.raises(UserError) as refused:
+        write(tmp_path / "one", detector, graph_facts(detector), images)
+    sentence = str(refused.value)
+    assert sentence.startswith(f"This detector cannot be written for {target} (")
+    assert sentence.endswith("): choose another --format.")
+    assert "\n" not in sentence
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_numbers_that_are_none_are_refused(compose):
@@ -83,10 +112,16 @@ def exactly(detector):
     return lambda batch: tuple(values.numpy() for values in detector.score_pixels(batch))
 
 
+class Narrow(torch.nn.Module):
+    """A base distribution so narrow that the maps leave the range of float32."""
+
+    def forward(self, z, x):
+        return Standardized(torch.zeros_like(z), torch.full_like(z, -100))
+
+
 def test_maps_out_of_the_range_of_float32_are_refused(compose, tmp_path):
     detector, images = untrained(compose, "r18")
-    with torch.no_grad():
-        detector.density.bases[0].log_sigma[:, :2, :2] = -100  # the map of this corner would be below −10³⁸
+    detector.density.bases[0] = Narrow()
     assert detector.score_pixels(images)[0].dtype == torch.float64
     with pytest.raises(UserError, match="would give other numbers than the run"):
         write_torch(tmp_path / "one.pt2", detector, graph_facts(detector), images)

@@ -24,6 +24,7 @@ from altub_exp.data.synthetic import image
 from altub_exp.detector.graph import FACTS, INPUT, OUTPUTS, graph_facts, traced
 from altub_exp.detector.inference import Detector
 from altub_exp.errors import UserError, was_interrupted
+from altub_exp.flows.flow import AutocastFlow
 from altub_exp.machine.disk import replacing
 from altub_exp.runs.folder import RunFolder
 
@@ -69,6 +70,10 @@ def write_onnx(path: Path, detector: Detector, facts: Mapping[str, object], imag
     """
     import onnxruntime
 
+    if isinstance(detector.density.flow, AutocastFlow):
+        raise UserError(
+            "precision=bf16 rounds in a type that ONNX Runtime does not compute on a CPU: choose --format torch."
+        )
     with _refusing("ONNX"), replacing(path) as unfinished:
         program = torch.onnx.export(
             traced(detector),

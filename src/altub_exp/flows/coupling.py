@@ -233,6 +233,9 @@ class CouplingBlock(AllInOneBlock):  # type: ignore[misc]  # FrEIA has no types
         positions = math.prod(whole.shape[2:])
         return (z if orders else self._mix(z, rev),), log_det + positions * torch.sum(torch.log(scale))
 
+    def _affine(self, x: Tensor, a: Tensor, rev: bool = False) -> tuple[Tensor, Tensor]:
+        return cast("tuple[Tensor, Tensor]", super()._affine(x, a.to(x.dtype), rev))  # autocast may have lowered it
+
     def _permute(self, x: Tensor, rev: bool = False) -> tuple[Tensor, Tensor]:
         scale: Tensor = self.global_scale_activation(self.global_scale)
         log_det_per_position = torch.sum(torch.log(scale))
