@@ -175,7 +175,7 @@ class Trial:
         """Infer the anomaly map of one image in memory."""
         assert isinstance(self.backbone, Backbone)
         parts = (self.backbone, self.learner.density, self.scoring, self._extremes, (0.0, 1.0))
-        Detector(*parts, self.work.size, self.config.dataset.interpolation, self.device).scores(
+        Detector(*parts, self.work.size, self.config.dataset.interpolation, self.device).score_pixels(
             images(1, self.work.size, seed=2)
         )
 

@@ -172,7 +172,7 @@ def test_command_of_the_readme_runs(words, home):
             arguments += ["dataset.root=cells"]  # the package of the real ones is an extra
     elif module == "altub_exp.train":
         arguments += ["--cfg", "job"]
-    elif module == "altub_exp.predict":
+    elif module in ("altub_exp.predict", "altub_exp.export"):
         arguments = [str(folders(home)[0]) if a == "RUN" else a for a in arguments]
     elif module == "altub_exp.data":
         expect = 1  # the small images are fewer than those that were published

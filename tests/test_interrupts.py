@@ -90,6 +90,7 @@ def trained(tmp_path_factory):
 COMMANDS = {
     "predict": ["altub_exp.predict", "RUN", "data", "--overwrite"],
     "measure": ["altub_exp.measure", "RUN", "--normality"],
+    "export": ["altub_exp.export", "RUN", "--format", "onnx", "--overwrite"],
     "status": ["altub_exp.status"],
     "sync": ["altub_exp.sync"],
     "cache": ["altub_exp.cache", "."],

@@ -152,6 +152,7 @@ def test_the_program_lists_its_commands_and_starts_one(tmp_path):
         "train",
         "sweep",
         "predict",
+        "export",
         "measure",
         "status",
         "sync",

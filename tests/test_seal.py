@@ -72,6 +72,7 @@ def test_a_damaged_checkpoint_is_refused_by_every_command_and_computed_anew(fini
         (TINY, "altub_exp.train"),
         ((str(folder), TEST), "altub_exp.predict"),
         ((str(folder), "--timing", "1"), "altub_exp.measure"),
+        ((str(folder), "--format", "torch"), "altub_exp.export"),
     ):
         _, stderr = run(cwd, *arguments, module=module, expect=1)
         assert "checkpoint.pt is damaged" in sentence(stderr)

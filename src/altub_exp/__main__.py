@@ -14,6 +14,7 @@ COMMANDS = {
     "train": ("altub_exp.train", "train one model on one category, and record every number"),
     "sweep": ("altub_exp.train", "train many: lists of values, all categories, a table of the paper (train -m)"),
     "predict": ("altub_exp.predict", "score new images with a finished run"),
+    "export": ("altub_exp.export", "write a finished run's detector as ONNX, for PyTorch or for MLflow"),
     "measure": ("altub_exp.measure", "test a finished run's latents for normality, time its inference"),
     "status": ("altub_exp.status", "show the state of all runs, and mark those whose process has died"),
     "sync": ("altub_exp.sync", "send missing parts of runs to MLflow"),

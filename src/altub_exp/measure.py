@@ -16,8 +16,6 @@ from altub_exp.machine.command_line import command_parser, run_command
 from altub_exp.text import say
 
 if TYPE_CHECKING:
-    import torch
-
     from altub_exp.detector.inference import Detector
     from altub_exp.runs.folder import RunFolder
 
@@ -41,17 +39,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure(options: argparse.Namespace) -> int:
-    from altub_exp.machine.device import prepare_device  # after the parser: --help needs no torch
     from altub_exp.runs.folder import RunFolder
 
     logging.getLogger("altub_exp").addHandler(logging.NullHandler())
-    device = prepare_device(Device(options.device))
     for path in options.runs:
-        say(f"{path}: {measure(RunFolder(path), device, options)}")
+        say(f"{path}: {measure(RunFolder(path), options)}")
     return 0
 
 
-def measure(folder: RunFolder, device: torch.device, options: argparse.Namespace) -> str:
+def measure(folder: RunFolder, options: argparse.Namespace) -> str:
     """Take the missing measurements of one run, and add them to its summary.
 
     Returns:
@@ -60,15 +56,17 @@ def measure(folder: RunFolder, device: torch.device, options: argparse.Namespace
     Raises:
         UserError: the run is not finished or in use, or it was trained on other images.
     """
-    from altub_exp.detector.inference import load_detector, time_inference
+    from altub_exp.detector.inference import Detector, time_inference  # after the parser: --help needs no torch
     from altub_exp.tracking.lifecycle import add_to_summary
 
-    detector = load_detector(folder.path, device, options.weights)  # before the lock, which would create the folder
+    detector = Detector.load(
+        folder.path, options.device, options.weights
+    )  # before the lock, which would create the folder
     report: list[str] = []
     measured: dict[str, float] = {}
     with folder.lock():
         if options.normality and not folder.normality.exists():
-            report.append(write_normality(folder, detector, device, options.root))
+            report.append(write_normality(folder, detector, options.root))
         if options.timing and "inference_ms" not in (folder.status() or {}).get("summary", {}):
             measured = time_inference(detector, options.timing)
             report.append("{inference_ms:.2f} ± {inference_ms_std:.2f} ms per image".format(**measured))
@@ -77,7 +75,7 @@ def measure(folder: RunFolder, device: torch.device, options: argparse.Namespace
     return "; ".join(report) or "nothing to do, it has been measured already"
 
 
-def write_normality(folder: RunFolder, detector: Detector, device: torch.device, root: str | None) -> str:
+def write_normality(folder: RunFolder, detector: Detector, root: str | None) -> str:
     """Test every latent unit for normality, and write ``normality.json`` (Fig. 1 of arXiv 2210.14913)."""
     from altub_exp.config.compose import load_config
     from altub_exp.data import open_category
@@ -91,7 +89,7 @@ def write_normality(folder: RunFolder, detector: Detector, device: torch.device,
     images = open_category(config.dataset, config.cache.dir)
     if images.fingerprint() != (folder.status() or {}).get("data"):
         raise UserError(f"{images.root} holds other images than those of the run {folder.path}: name theirs by --root.")
-    data = load_run_data(config, images, device)
+    data = load_run_data(config, images, detector.device)
     tested, left_out = {}, []
     for name, features, rows in (("train", data.train, None), ("test_good", data.test.features, data.good)):
         if len(features if rows is None else rows) < FEWEST_VALUES:

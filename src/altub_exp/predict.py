@@ -38,10 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _predict(options: argparse.Namespace) -> int:
     logging.getLogger("altub_exp").addHandler(logging.NullHandler())
-    from altub_exp.detector.inference import load_detector
+    from altub_exp.detector.inference import Detector  # after the parser: --help needs no torch
     from altub_exp.detector.predictions import find_images, left_out, score
     from altub_exp.detector.threshold import DEFECTIVE, NORMAL, find_threshold, parse_rule
-    from altub_exp.machine.device import prepare_device  # after the parser: --help needs no torch
 
     rule = None if options.threshold is None else parse_rule(options.threshold)
     table = options.output / "scores.csv"
@@ -50,7 +49,7 @@ def _predict(options: argparse.Namespace) -> int:
         say(f"note: {sentence}", error=True)
     if table.exists() and not options.overwrite:
         raise UserError(f"{table} exists: give another folder with --output, or --overwrite.")
-    detector = load_detector(options.run, prepare_device(Device(options.device)), options.weights)
+    detector = Detector.load(options.run, options.device, options.weights)
     threshold = None if rule is None else find_threshold(rule, detector.images)
     columns = ["file", "score", *(["decision"] if threshold else []), "map", "overlay", "error"]
     options.output.mkdir(parents=True, exist_ok=True)

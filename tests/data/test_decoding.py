@@ -1,7 +1,5 @@
 """Images and masks as factories have them: each is read rightly, or refused in one sentence, by every command alike."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -10,6 +8,7 @@ from PIL import Image
 from altub_exp.data import ImageSet, Sample, load_images, load_masks
 from altub_exp.data.decoding import read_rgb
 from altub_exp.data.images import findings
+from altub_exp.detector.inference import Detector
 from altub_exp.detector.predictions import Item, _read
 from altub_exp.errors import UserError
 from altub_exp.text import printable
@@ -24,6 +23,11 @@ def by_id(cases):
     return [pytest.param(case, id=name) for name, case in cases.items()]
 
 
+def reader(bits):
+    """A detector without its parts, which reads images of 16 px."""
+    return Detector(None, None, None, (), (0.0, 1.0), 16, "bilinear", torch.device("cpu"), bits)
+
+
 @pytest.mark.parametrize("case", by_id(READ))
 def test_images_are_read_alike_by_all_commands(case, tmp_path):
     file = case.write(tmp_path)
@@ -32,9 +36,7 @@ def test_images_are_read_alike_by_all_commands(case, tmp_path):
     assert np.abs(read.astype(int) - case.pixels).max() <= case.within
     assert findings(set_of(Sample(file, "good")), case.bits) == ([], [])
     (trained,) = load_images([Sample(file, "good")], 16, "bilinear", case.bits)
-    (predicted,), errors = _read(
-        [Item(file, file)], SimpleNamespace(size=16, interpolation="bilinear", bit_depth=case.bits)
-    )
+    (predicted,), errors = _read([Item(file, file)], reader(case.bits))
     assert errors == [""]
     assert trained.equal(predicted)
 
@@ -51,7 +53,7 @@ def test_images_are_refused_alike_by_all_commands_in_one_sentence(case, tmp_path
     text = str(refused.value)
     assert text.startswith(f"1 image files cannot be read ({reason}): {printable(file)}. ")
     assert text.isprintable()
-    _, (error,) = _read([Item(file, file)], SimpleNamespace(size=16, interpolation="bilinear", bit_depth=case.bits))
+    _, (error,) = _read([Item(file, file)], reader(case.bits))
     assert error.startswith("cannot be read as an image")
     assert case.words == "damaged" or reason in error
 

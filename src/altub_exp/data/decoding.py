@@ -6,7 +6,7 @@ import contextlib
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,23 +29,37 @@ ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)
 """EXIF's tag of the orientation, and its values that exchange width and height."""
 
 
-def read_rgb(file: Path, bit_depth: int | None = None) -> Image.Image:
-    """Decode an image as 8-bit RGB, turned upright according to its EXIF data, and over black where it is transparent.
-
-    Grey of more than 8 bits (integers up to 16 bits) is scaled so that the largest value of ``bit_depth`` bits becomes
-    255, and floating-point grey so that 1 becomes 255.
+def read_rgb(file: Path | BinaryIO, bit_depth: int | None = None) -> Image.Image:
+    """Decode an image as 8-bit RGB, see :func:`as_rgb`.
 
     Args:
-        file: the image.
-        bit_depth: the bits that the values of 16-bit files use; None: all 16, and images that use fewer are refused.
+        file: the image, or its open file.
+        bit_depth: as for :func:`as_rgb`.
 
     Raises:
         UnreadableError: the file is not one image, or its values do not fit; the text is the reason.
         OSError: or another of :data:`~altub_exp.data.files.INVALID`: the file is damaged or cannot be read.
     """
     with _opened(file) as image:
-        is_deep = _is_deep(image)
-        upright = ImageOps.exif_transpose(image)
+        return as_rgb(image, bit_depth)
+
+
+def as_rgb(image: Image.Image, bit_depth: int | None = None) -> Image.Image:
+    """Convert an image to 8-bit RGB, turned upright according to its EXIF data, and over black where it is transparent.
+
+    Grey of more than 8 bits (integers up to 16 bits) is scaled so that the largest value of ``bit_depth`` bits becomes
+    255, and floating-point grey so that 1 becomes 255.
+
+    Args:
+        image: the image.
+        bit_depth: the bits that the values of 16-bit files use; None: all 16, and images that use fewer are refused.
+
+    Raises:
+        UnreadableError: its values do not fit; the text is the reason.
+        OSError: or another of :data:`~altub_exp.data.files.INVALID`: its file is damaged or cannot be read.
+    """
+    is_deep = _is_deep(image)
+    upright = ImageOps.exif_transpose(image)
     if upright.mode.startswith(("I", "F")):
         values = np.asarray(upright)
         levels = _scaled_float(values) if upright.mode == "F" else _scaled_integers(values.astype(np.int64), bit_depth)
@@ -93,9 +107,10 @@ def read_mask(sample: Sample) -> NDArray[np.bool_]:
 
 
 @contextlib.contextmanager
-def _opened(file: Path) -> Iterator[Image.Image]:
+def _opened(file: Path | BinaryIO) -> Iterator[Image.Image]:
     """Open an image file, and refuse one that is too large or holds several images."""
-    require_regular(file)
+    if isinstance(file, Path):
+        require_regular(file)
     try:
         with Image.open(file) as image:
             if (pages := _pages(image)) > 1:

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from altub_exp.config.compose import load_config
 from altub_exp.config.plugins import discover
-from altub_exp.config.schema import Precision
+from altub_exp.config.schema import Device, Precision
+from altub_exp.data.decoding import as_rgb, read_rgb
+from altub_exp.data.files import INVALID, reason_of
+from altub_exp.data.images import resize
 from altub_exp.detector.assembly import build_backbone, build_density, family
 from altub_exp.errors import UserError
 from altub_exp.features.backbone import Backbone
+from altub_exp.features.extraction import PIXELS_AT_ONCE
 from altub_exp.features.packaged import weights_package
+from altub_exp.machine.device import prepare_device
 from altub_exp.machine.precision import allow_tf32
 from altub_exp.method.density import Density
 from altub_exp.method.scoring import Scoring
@@ -26,8 +36,24 @@ from altub_exp.runs.folder import RunFolder
 from altub_exp.runs.identity import weights_fingerprint
 from altub_exp.runs.integrity import require_intact
 from altub_exp.runs.states import RunState
+from altub_exp.text import printable
 
 WARM_UP = 10  # untimed images, which fill caches and on CUDA choose kernels
+
+Picture = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
+"""An image: a file, Pillow's, or an array of RGB [H, W, 3] or grey [H, W]."""
+
+
+class Scored(NamedTuple):
+    """The result of :meth:`Detector.score`; the larger a value, the more anomalous.
+
+    Attributes:
+        scores: one score per image, [N].
+        maps: anomaly maps at the model's input size, [N, S, S].
+    """
+
+    scores: NDArray[np.floating[Any]]
+    maps: NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -58,21 +84,86 @@ class Detector:
     bit_depth: int | None = None
     images: ImageScores | None = None
 
+    @classmethod
+    def load(cls, run: str | os.PathLike[str], device: str = "auto", weights: str | None = None) -> Detector:
+        """Load the detector of a finished run.
+
+        Args:
+            run: the run's folder.
+            device: ``auto``, ``cpu`` or ``cuda``.
+            weights: the backbone's weights file, if it has moved since the training.
+
+        Raises:
+            UserError: there is no finished run, a file of it is missing or damaged, or the run was trained with other
+                weights of the backbone; or there is no such device.
+        """
+        if device not in tuple(Device):
+            raise UserError(f"device={device} is not known: choose one of {', '.join(Device)}.")
+        return _load(Path(run), prepare_device(Device(device)), weights)
+
+    def score(self, images: Picture | Sequence[Picture]) -> Scored:
+        """Score images, each by itself, as the run scored its test images.
+
+        Args:
+            images: N images of any sizes, or one; see :data:`Picture`.
+
+        Raises:
+            UserError: there is no image, or one cannot be read, or is an array of another shape or type.
+        """
+        pictures = [images] if isinstance(images, str | os.PathLike | Image.Image | np.ndarray) else list(images)
+        if not pictures:
+            raise UserError("There is no image to score: give at least one.")
+        at_once = self.images_at_once
+        parts = []
+        for first in range(0, len(pictures), at_once):
+            batch = enumerate(pictures[first : first + at_once], start=first + 1)
+            parts.append(
+                self.score_pixels(torch.stack([self._numbered_pixels(number, each) for number, each in batch]))
+            )
+        maps, scores = (torch.cat(values).numpy() for values in zip(*parts, strict=True))
+        return Scored(scores, maps)
+
+    @property
+    def images_at_once(self) -> int:
+        """The number of images of a batch."""
+        return max(1, PIXELS_AT_ONCE // self.size**2)
+
+    def pixels(self, picture: Picture) -> Tensor:
+        """Return an image as the model reads it: RGB, resized as in the training, uint8 [3, S, S].
+
+        Raises:
+            UserError: it is an array of another shape or type.
+            UnreadableError: it cannot be read rightly; or another of :data:`~altub_exp.data.files.INVALID`.
+        """
+        if isinstance(picture, np.ndarray):
+            if picture.dtype != np.uint8 or picture.shape[2:] not in ((), (3,)) or picture.ndim < 2 or not picture.size:
+                raise UserError(
+                    f"An array of shape {picture.shape} and type {picture.dtype} is no image: give uint8 of shape "
+                    "(height, width, 3), RGB, or (height, width)."
+                )
+            rgb = Image.fromarray(picture).convert("RGB")
+        elif isinstance(picture, Image.Image):
+            rgb = as_rgb(picture, self.bit_depth)
+        else:
+            rgb = read_rgb(Path(picture), self.bit_depth)
+        return resize(rgb, self.size, self.interpolation)
+
+    def _numbered_pixels(self, number: int, picture: Picture) -> Tensor:
+        try:
+            return self.pixels(picture)
+        except INVALID as error:
+            name = printable(picture) if isinstance(picture, str | os.PathLike) else f"Image {number}"
+            raise UserError(f"{name} cannot be read as an image ({reason_of(error)}): leave it out.") from error
+
     @torch.no_grad()
-    def scores(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def score_pixels(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return anomaly maps [B, S, S] and scores [B] of uint8 images [B, 3, S, S], on the CPU; high is anomalous."""
         positions = self.scoring.positions(self.density(self.backbone(images.to(self.device))))
         maps = self.scoring.maps(positions, self.size, self.extremes)
         return maps.cpu(), self.scoring.image_scores(positions, maps).cpu()
 
 
-def load_detector(path: Path, device: torch.device, weights: str | None = None) -> Detector:
-    """Load the detector of a finished run.
-
-    Raises:
-        UserError: there is no finished run, a file of it is missing or damaged, or the run was trained with other
-            weights of the backbone.
-    """
+def _load(path: Path, device: torch.device, weights: str | None) -> Detector:
     discover()
     folder = RunFolder(path)
     status = folder.status()
@@ -104,7 +195,7 @@ def load_detector(path: Path, device: torch.device, weights: str | None = None) 
         raise UserError(f"{folder.checkpoint} does not fit the run's configuration: it is another run's.") from error
     return Detector(
         build_backbone(config).to(device),
-        density.to(device).eval(),
+        density.to(device).eval().requires_grad_(False),
         family(config.model.name).scoring(config.model),
         trained.extremes,
         trained.limits,
@@ -133,7 +224,7 @@ def time_inference(detector: Detector, count: int) -> dict[str, float]:
     milliseconds = []
     for _ in range(WARM_UP + count):
         began = time.perf_counter()
-        detector.scores(image)
+        detector.score_pixels(image)
         milliseconds.append(1000 * (time.perf_counter() - began))
     timed = milliseconds[WARM_UP:]
     return {

@@ -24,10 +24,8 @@ from altub_exp.data.files import (
     reading,
     reason_of,
 )
-from altub_exp.data.images import resize
 from altub_exp.detector.inference import Detector
 from altub_exp.errors import UserError
-from altub_exp.features.extraction import PIXELS_AT_ONCE
 from altub_exp.machine.terminal import console
 from altub_exp.runs.pictures import overlay, write_map
 from altub_exp.text import printable
@@ -48,11 +46,11 @@ def score(
     Yields:
         The row of each image.
     """
-    at_once = max(1, PIXELS_AT_ONCE // detector.size**2)
+    at_once = detector.images_at_once
     batches = [items[start : start + at_once] for start in range(0, len(items), at_once)]
     for batch in track(batches, "scoring", console=console, transient=True, disable=not console.is_terminal):
         pixels, errors = _read(batch, detector)
-        scored = zip(*detector.scores(torch.stack(pixels)), strict=True) if pixels else iter(())
+        scored = zip(*detector.score_pixels(torch.stack(pixels)), strict=True) if pixels else iter(())
         for item, error in zip(batch, errors, strict=True):
             row = {"file": str(item.file), "error": error}
             if not error:
@@ -72,7 +70,7 @@ def _read(batch: Sequence[Item], detector: Detector) -> tuple[list[Tensor], list
     errors = []
     for item in batch:
         try:
-            pixels.append(resize(read_rgb(item.file, detector.bit_depth), detector.size, detector.interpolation))
+            pixels.append(detector.pixels(item.file))
             errors.append("")
         except INVALID as error:
             reason = reason_of(error)

@@ -88,19 +88,17 @@ class Backbone(nn.Module):
         """Stay in evaluation mode, whatever the mode of the module around it: batch norm statistics are frozen too."""
         return super().train(False)
 
-    @torch.inference_mode()
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return one float32 map [B, C, H, W] per stage of uint8 images [B, 3, S, S].
 
         Raises:
             UserError: the model does not take images of this size.
         """
-        x = (images.float() / 255 - self.mean) / self.std
+        if torch.compiler.is_compiling():  # an exported graph knows no modes
+            return self._maps(images)
         try:
-            with without_tf32():
-                maps = self.model.forward_intermediates(
-                    x, indices=self.stages, norm=self.final_norm, stop_early=True, intermediates_only=True
-                )
+            with torch.inference_mode(), without_tf32():
+                return self._maps(images)
         except (AssertionError, RuntimeError) as error:
             if "memory" in str(error):
                 raise
@@ -110,7 +108,13 @@ class Backbone(nn.Module):
                 f"{self.name} does not take images of {size} px ({str(error).rstrip('.')}): set "
                 f"dataset.image_size={wanted}."
             ) from error
-        return list(maps)
+
+    def _maps(self, images: Tensor) -> list[Tensor]:
+        x = (images.float() / 255 - self.mean) / self.std
+        maps: list[Tensor] = self.model.forward_intermediates(
+            x, indices=self.stages, norm=self.final_norm, stop_early=True, intermediates_only=True
+        )
+        return maps
 
 
 def create(name: str, *, fetch: bool, seed: int, pad_type: str | None = None) -> nn.Module:

@@ -117,10 +117,11 @@ class CFlow(nn.Module):
         batch, channels, height, width = maps.shape
         fibres = maps.movedim(1, -1).reshape(-1, channels)
         conditions = self.get_buffer(f"positions{scale}").repeat(batch, 1)
-        at_once = len(fibres) if torch.is_grad_enabled() else FIBRES_AT_ONCE
-        parts = [
-            self.scales[scale](x, c=[condition], rev=rev)
-            for x, condition in zip(torch.split(fibres, at_once), torch.split(conditions, at_once), strict=True)
-        ]
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():  # an exported graph takes any size of the batch
+            pieces = [(fibres, conditions)]
+        else:
+            split = (torch.split(rows, FIBRES_AT_ONCE) for rows in (fibres, conditions))
+            pieces = list(zip(*split, strict=True))
+        parts = [self.scales[scale](x, c=[condition], rev=rev) for x, condition in pieces]
         z = torch.cat([part[0] for part in parts]).view(batch, height, width, channels).movedim(-1, 1)
         return Latent(z, torch.cat([part[1] for part in parts]).view(batch, height, width), maps)

@@ -48,6 +48,8 @@ def permuted(x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
     >>> permuted(torch.tensor([[5, 6, 7]]), torch.tensor([1, 2, 0]), torch.tensor([2, 0, 1]))
     tensor([[6, 7, 5]])
     """
+    if torch.compiler.is_compiling():  # an exported graph has no gradient
+        return x.index_select(1, order)
     return cast("Tensor", _Permute.apply(x, order, inverse))
 
 
@@ -219,8 +221,8 @@ class CouplingBlock(AllInOneBlock):  # type: ignore[misc]  # FrEIA has no types
         self, x: Sequence[Tensor], c: Sequence[Tensor] = (), rev: bool = False, jac: bool = True
     ) -> tuple[tuple[Tensor], Tensor]:
         """Map (x,) and (condition,) to (z,) and log|det ∂z/∂x| per item of the batch; ``rev`` inverts."""
-        if rev:
-            return cast("tuple[tuple[Tensor], Tensor]", super().forward(x, c, rev=True, jac=jac))
+        if rev or torch.compiler.is_compiling():  # an exported graph has FrEIA's operations, for any size of the batch
+            return cast("tuple[tuple[Tensor], Tensor]", super().forward(x, c, rev=rev, jac=jac))
         passive, whole = _Halves.apply(x[0], self.splits[0])
         a = self.subnet(torch.cat([passive, *c], dim=1) if c else passive)
         if kernels_for(whole) is None:
@@ -230,6 +232,9 @@ class CouplingBlock(AllInOneBlock):  # type: ignore[misc]  # FrEIA has no types
         z, log_det = _Couple.apply(whole, a, scale, self.global_offset, self.clamp, orders)
         positions = math.prod(whole.shape[2:])
         return (z if orders else self._mix(z, rev),), log_det + positions * torch.sum(torch.log(scale))
+
+    def _affine(self, x: Tensor, a: Tensor, rev: bool = False) -> tuple[Tensor, Tensor]:
+        return cast("tuple[Tensor, Tensor]", super()._affine(x, a.to(x.dtype), rev))  # autocast may have lowered it
 
     def _permute(self, x: Tensor, rev: bool = False) -> tuple[Tensor, Tensor]:
         scale: Tensor = self.global_scale_activation(self.global_scale)

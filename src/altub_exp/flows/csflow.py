@@ -204,7 +204,7 @@ class CSFlow(nn.Module):
         """
         entering = [norm(maps) for norm, maps in zip(self.norms, features, strict=True)]
         z = entering
-        log_dets = [with_norm(x.new_zeros(len(x)), norm) for x, norm in zip(entering, self.norms, strict=True)]
+        log_dets = [with_norm(x.new_zeros(x.shape[0]), norm) for x, norm in zip(entering, self.norms, strict=True)]
         for block in self.blocks:
             z, parts = block(z)
             log_dets = [log_det + part for log_det, part in zip(log_dets, parts, strict=True)]

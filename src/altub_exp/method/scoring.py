@@ -56,8 +56,13 @@ class LikelihoodMap:
         return []
 
     def maps(self, positions: Sequence[Tensor], size: int, extremes: Sequence[float] = ()) -> Tensor:
-        """Return maps [B, size, size], float32, or float64 where needed."""
-        if any(energy.min() < -FLOAT32_EXPONENT for energy in positions):
+        """Return maps [B, size, size], float32, or float64 where needed.
+
+        An exported graph, whose operations cannot depend on values, cuts energies off at −80 instead.
+        """
+        if torch.compiler.is_compiling():
+            positions = [energy.clamp_min(-FLOAT32_EXPONENT) for energy in positions]
+        elif any(energy.min() < -FLOAT32_EXPONENT for energy in positions):
             positions = [energy.double() for energy in positions]
         scales = [
             F.interpolate(-torch.exp(-energy).unsqueeze(1), size=(size, size), mode="bilinear", align_corners=False)
@@ -100,6 +105,8 @@ class FibreProbability:
         total = torch.zeros((), dtype=torch.float64)
         for scale, largest in zip(positions, extremes, strict=True):
             likelihood = torch.exp(scale - largest).unsqueeze(1)
+            if torch.compiler.is_compiling():
+                likelihood = likelihood.float()  # ONNX Runtime resizes no float64
             total = total + F.interpolate(likelihood, size=(size, size), mode="bilinear", align_corners=True)
         return len(positions) - total.squeeze(1)
 

@@ -224,6 +224,23 @@ class Tracker:
             if self._whole:
                 self._remember({"complete": self._end()})
 
+    def log_model(self, folder: Path, name: str) -> str:
+        """Add a saved model to the run in MLflow, and return its URI, ``models:/…``.
+
+        Raises:
+            UserError: the experiment was deleted, or a file of the run is damaged.
+            Exception: any error of MLflow, its database or the network.
+        """
+        client = connect(self.uri)
+        from mlflow.entities import LoggedModelOutput
+
+        run = self._register(client)
+        model = client.create_logged_model(run.info.experiment_id, name, self._run_id, params=dict(run.data.params))
+        client.log_outputs(self._run_id, [LoggedModelOutput(model.model_id, step=0)])
+        client.log_model_artifacts(model.model_id, str(folder))
+        client.finalize_logged_model(model.model_id, "READY")
+        return str(model.model_uri)
+
     def complete(self) -> bool:
         """Return True if the ended run is complete in MLflow according to its folder, without asking the server.
 
