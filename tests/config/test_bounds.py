@@ -91,7 +91,9 @@ def test_texts_in_any_script_are_accepted_and_empty_long_or_unprintable_ones_are
 
     grids = any(isinstance(bound, Grid) for bound in field.bounds)
     if grids:
-        wrong |= GOOD_TEXTS | st.sampled_from(["0x2", "2x0", "17x1", "1x17", "02x2", "2x3x4", "2X3", "x", "-1x2", "٢x3"])
+        wrong |= GOOD_TEXTS | st.sampled_from(
+            ["0x2", "2x0", "17x1", "1x17", "02x2", "2x3x4", "2X3", "x", "-1x2", "٢x3"]
+        )
 
     @PROPERTY
     @given(st.sampled_from(["1x1", "2x3", "16x16"]) if grids else GOOD_TEXTS)
