@@ -9,8 +9,9 @@ from altub_exp.config.schema import DatasetConfig, ElpvConfig, FolderConfig, Syn
 from altub_exp.data import btad, elpv, mvtec, synthetic, visa
 from altub_exp.data.files import reading
 from altub_exp.data.folder import Folders
-from altub_exp.data.images import load_images, load_masks
+from altub_exp.data.images import load_images
 from altub_exp.data.layout import DiskLayout
+from altub_exp.data.masks import load_masks
 from altub_exp.data.samples import ImageSet, Sample
 from altub_exp.errors import UserError
 

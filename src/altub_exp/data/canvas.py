@@ -148,3 +148,8 @@ class Canvas:
 def cropped(canvas: Tensor, box: Box) -> Tensor:
     """Return the part of a canvas [..., H, W] that a box covers, a view."""
     return canvas[..., box.top : box.top + box.height, box.left : box.left + box.width]
+
+
+def as_canvas(canvas: Canvas | int) -> Canvas:
+    """Return a canvas, or the plain one of this side in pixels."""
+    return Canvas(canvas) if isinstance(canvas, int) else canvas

@@ -1,4 +1,4 @@
-"""Images and masks as tensors of the canvas's size, several decoded at once."""
+"""Images as tensors of the canvas's size, several decoded at once."""
 
 from __future__ import annotations
 
@@ -12,22 +12,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from altub_exp.data.canvas import Box, Canvas, cropped
+from altub_exp.data.canvas import Box, Canvas, as_canvas
 from altub_exp.data.decoding import read_mask, read_rgb, read_size
-from altub_exp.data.files import UnreadableError, attempts, complain_about, for_each, named
+from altub_exp.data.files import UnreadableError, attempts, for_each
+from altub_exp.data.masks import without_defect
 from altub_exp.data.samples import ImageSet, Sample
 from altub_exp.errors import UserError
-from altub_exp.machine.terminal import log
 from altub_exp.text import printable
 
 PILLOW = {"antialias": Image.Resampling.BILINEAR, "lanczos": Image.Resampling.LANCZOS}
-
-
-EIGHT = np.ones((3, 3))
-"""The neighbours of a pixel that belong to the same region of a mask."""
-
-NEAR = np.ones((5, 5))
-"""The pixels around one of a resized mask that no feature map tells apart: the finest has a position per 4 pixels."""
 
 
 class Placed(NamedTuple):
@@ -74,7 +67,7 @@ def load_images(
     Raises:
         UserError: some files cannot be read.
     """
-    shape = _canvas(canvas)
+    shape = as_canvas(canvas)
 
     def load(sample: Sample) -> Tensor:
         return place(read_rgb(sample.image, bit_depth), shape, interpolation).pixels
@@ -134,66 +127,6 @@ def rotate(images: Tensor, degrees: Sequence[float]) -> Tensor:
     return torch.stack([_channels_first(pixels) for pixels in rotated])
 
 
-def load_masks(samples: Sequence[Sample], canvas: Canvas | int) -> Tensor:
-    """Return True for defective pixels as :func:`~altub_exp.data.decoding.read_mask` does.
-
-    Masks are resized to the nearest pixel. A region (8-connected) that vanishes thereby keeps the pixels that it
-    touches, which is logged as a warning, unless one of them is near another region's: then it was a fragment of a
-    defect that has not vanished. Without a mask, all pixels of an image are False.
-
-    Args:
-        samples: N images.
-        canvas: as for :func:`load_images`.
-
-    Returns:
-        bool [N, H, W] on the CPU.
-
-    Raises:
-        UserError: a mask cannot be read or differs in size from its image, or no mask marks a defect.
-    """
-    shape = _canvas(canvas)
-
-    def load(sample: Sample) -> tuple[Tensor, bool, bool]:
-        placed = torch.zeros(shape.height, shape.width, dtype=torch.bool)
-        if sample.mask is None:
-            return placed, False, False
-        mask = read_mask(sample)
-        box = shape.box(mask.shape[1], mask.shape[0])
-        small, vanishes = _resized_mask(mask, box.height, box.width)
-        cropped(placed, box).copy_(torch.from_numpy(small))
-        return placed, bool(mask.any()), vanishes
-
-    loaded = for_each(load, samples, lambda sample: sample.mask or sample.image)
-    masked = [row for row, sample in enumerate(samples) if sample.mask is not None]
-    for sentence in _empty([samples[row] for row in masked], [loaded[row][1] for row in masked]):
-        log.warning("%s.", sentence)
-    rows = zip(samples, loaded, strict=True)
-    if thin := [sample.mask for sample, (_, _, vanishes) in rows if vanishes and sample.mask is not None]:
-        log.warning(
-            "Defects of %d masks are thinner than a pixel of the input and keep the pixels they touch: %s.",
-            len(thin),
-            named(thin),
-        )
-    return torch.stack([placed for placed, _, _ in loaded])
-
-
-def _resized_mask(mask: NDArray[np.bool_], height: int, width: int) -> tuple[NDArray[np.bool_], bool]:
-    """Return a mask resized as :func:`load_masks` does, and True if a region would have vanished."""
-    from scipy import ndimage  # here: the analysis imports this package, and needs no regions
-
-    regions, count = ndimage.label(mask, EIGHT)
-    nearest = np.asarray(Image.fromarray(regions.astype(np.int32)).resize((width, height), Image.Resampling.NEAREST))
-    small = nearest > 0
-    lost = np.setdiff1d(np.arange(1, count + 1), nearest)
-    rows, columns = np.nonzero(np.isin(regions, lost))
-    names = regions[rows, columns]
-    rows, columns = rows * height // mask.shape[0], columns * width // mask.shape[1]
-    fragments = names[ndimage.binary_dilation(small, NEAR)[rows, columns]]
-    vanish = ~np.isin(names, fragments)
-    small[rows[vanish], columns[vanish]] = True
-    return small, bool(vanish.any())
-
-
 def load_insides(samples: Sequence[Sample], canvas: Canvas) -> Tensor | None:
     """Return True for the pixels of each canvas that its image covers, bool [N, H, W]; None if images cover all.
 
@@ -233,25 +166,9 @@ def findings(
     marks, failures = attempts(mark, masked, tick)
     refused += [f"{printable(str(masked[row].mask))} cannot be read ({reason})" for row, reason in failures.items()]
     try:
-        return refused, _empty([masked[row] for row in marks], list(marks.values()))
+        return refused, without_defect([masked[row] for row in marks], list(marks.values()))
     except UserError as error:
         return [*refused, str(error)], []
-
-
-def _empty(samples: Sequence[Sample], marks: Sequence[bool]) -> list[str]:
-    """Return a sentence about the masks without a defect, if there are any.
-
-    Args:
-        samples: samples with masks.
-        marks: True for each mask that marks a defect.
-
-    Raises:
-        UserError: none does.
-    """
-    empty = [sample.mask for sample, marked in zip(samples, marks, strict=True) if sample.mask and not marked]
-    if empty and not any(marks):
-        raise complain_about("No mask marks a defect", empty, "Save them with 0 and 255, white where the defect is.")
-    return [f"{len(empty)} masks mark no defect: {named(empty)}"] if empty else []
 
 
 def resize(image: Image.Image, shape: tuple[int, int], interpolation: str) -> Tensor:
@@ -261,10 +178,6 @@ def resize(image: Image.Image, shape: tuple[int, int], interpolation: str) -> Te
     pixels = _channels_first(np.asarray(image)).float().unsqueeze(0)
     resized = F.interpolate(pixels, size=shape, mode="bilinear", align_corners=False)
     return resized.squeeze(0).round().byte()
-
-
-def _canvas(canvas: Canvas | int) -> Canvas:
-    return Canvas(canvas) if isinstance(canvas, int) else canvas
 
 
 def _channels_first(pixels: NDArray[np.uint8]) -> Tensor:

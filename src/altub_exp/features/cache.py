@@ -9,7 +9,7 @@ weights/SOURCE
 RECIPE/recipe.json
     Everything that decides the bits of a map, apart from the image.
 RECIPE/IMAGE.safetensors
-    The maps of the image whose file has this SHA-256.
+    The maps of the image whose file has this SHA-256; of its tile t, if it has several, IMAGE-t.safetensors.
 RECIPE/SET.lock
     Held by the one process that computes the maps of a set of images.
 RECIPE/RUN.lease
