@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from altub_exp.config.compose import conf_dir, register_schema
 from altub_exp.config.schema import Config
+from altub_exp.data.canvas import Canvas
 from altub_exp.detector.assembly import build_backbone, build_density, build_learner, family
 from altub_exp.detector.evaluation import Scores, TestSet, detection, positions, scores_from
 from altub_exp.detector.inference import Detector
@@ -129,7 +130,7 @@ class Trial:
         self.features = self._maps(self.work.train, seed=0)
         defects = masks(self.work.test, self.work.size).numpy()
         self.test = TestSet(
-            self._maps(self.work.test, seed=1), np.asarray(defects.any(axis=(1, 2))), defects, self.work.size
+            self._maps(self.work.test, seed=1), np.asarray(defects.any(axis=(1, 2))), defects, Canvas(self.work.size)
         )
         filled = time.time() - began
         module = {"fastflow": fastflow, "cflow": cflow}[self.work.model]
@@ -164,7 +165,7 @@ class Trial:
         began = now()
         of_test = positions(self.learner.density, self.scoring, self.test.features)
         self.flow_seconds = now() - began
-        return scores_from(of_test, self.scoring, self.scoring.extremes(of_test), self.test.size)
+        return scores_from(of_test, self.scoring, self.scoring.extremes(of_test), self.test.canvas)
 
     def auroc(self, scores: Scores) -> dict[str, float]:
         """Return the exact AUROC of all pixels and of all images."""
@@ -175,7 +176,7 @@ class Trial:
         """Infer the anomaly map of one image in memory."""
         assert isinstance(self.backbone, Backbone)
         parts = (self.backbone, self.learner.density, self.scoring, self._extremes, (0.0, 1.0))
-        Detector(*parts, self.work.size, self.config.dataset.interpolation, self.device).score_pixels(
+        Detector(*parts, Canvas(self.work.size), self.config.dataset.interpolation, self.device).score_pixels(
             images(1, self.work.size, seed=2)
         )
 

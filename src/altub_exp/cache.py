@@ -51,7 +51,7 @@ def _show(options: argparse.Namespace) -> int:
         recipe = json.loads((recipe_folder / "recipe.json").read_text())
         table.add_row(
             str(recipe["backbone"]),
-            f"{recipe['image_size']} px",
+            f"{recipe['image_size']} px" + (f" of {recipe['tiles']}" if "tiles" in recipe else ""),
             str(recipe["processor"]),
             str(len(files)),
             f"{sum(file.size for file in files) / 2**30:.2f}",

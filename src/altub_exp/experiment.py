@@ -15,6 +15,8 @@ from torch import Tensor
 from altub_exp.config.check import check
 from altub_exp.config.schema import Config, EvalConfig, Resume
 from altub_exp.data import ImageSet, Sample, load_images, load_masks, open_category
+from altub_exp.data.canvas import Canvas
+from altub_exp.data.images import load_insides
 from altub_exp.detector.assembly import (
     build_density,
     build_features,
@@ -130,11 +132,11 @@ class RunData:
     """The data of a run's training and evaluation.
 
     Attributes:
-        train: features of the training images.
+        train: features of the tiles of the training images.
         test: features, labels and masks of the test images; if there are none, the training images.
         samples: the samples of these images.
-        good: indices of the normal test images.
-        pictures: the images of the final picture, by their indices, uint8 [3, S, S].
+        good: indices of the tiles of the normal test images.
+        pictures: the images of the final picture, by their indices, uint8 [3, H, W].
     """
 
     train: FeatureMaps
@@ -152,24 +154,26 @@ def load_run_data(config: Config, images: ImageSet, device: torch.device) -> Run
     """
     if config.backbone.weights == "random":
         log.warning("The backbone's weights are random, as requested: its features are untrained.")
-    size, interpolation, bit_depth = config.dataset.image_size, config.dataset.interpolation, config.dataset.bit_depth
+    canvas, interpolation, bit_depth = Canvas.of(config.dataset), config.dataset.interpolation, config.dataset.bit_depth
     if bit_depth is not None:
         log.info("16-bit images are read with dataset.bit_depth=%d: the value %d is white", bit_depth, 2**bit_depth - 1)
     for sentence in images.copies() + images.left_out() + images.without_auroc():
         log.warning("%s.", sentence)
-    masks = load_masks(images.test, size).numpy() if images.has_masks else None
+    masks = load_masks(images.test, canvas).numpy() if images.has_masks else None
     train, test = build_features(config, images, device, weights_fingerprint(config.backbone.weights))
     if config.cache.dir is not None:
         parts = ([] if config.dataset.rotation else [train]) + ([test] if images.test else [])
         cached, total = sum(maps.from_cache for maps in parts), sum(len(maps) for maps in parts)
-        log.info("features of %d of %d images were in the cache %s", cached, total, config.cache.dir)
+        noun = "images" if canvas.tiles == 1 else "tiles"
+        log.info("features of %d of %d %s were in the cache %s", cached, total, noun, config.cache.dir)
     samples = images.test or images.train
     rows = shown_rows(samples)
-    shown = load_images([samples[row] for row in rows], size, interpolation, bit_depth)
+    shown = load_images([samples[row] for row in rows], canvas, interpolation, bit_depth)
     pictures = dict(zip(rows, shown, strict=True))
     defective = np.array([sample.defective for sample in samples])
-    good = torch.from_numpy(np.flatnonzero(~defective if images.test else ~defective[:0]))
-    return RunData(train, TestSet(test, defective, masks, size), samples, good, pictures)
+    good = torch.from_numpy(np.flatnonzero(np.repeat(~defective if images.test else ~defective[:0], canvas.tiles)))
+    tested = TestSet(test, defective, masks, canvas, load_insides(samples, canvas))
+    return RunData(train, tested, samples, good, pictures)
 
 
 @collection_paused()  # the first optimizer imports much of PyTorch
@@ -183,9 +187,10 @@ def prepare_learner(config: Config, data: RunData, device: torch.device) -> Lear
     density = build_density(config, data.train.shapes).to(device)
     learner = build_learner(config, density)
     count, batch_size = len(data.train), config.train.batch_size
+    noun = "training images" if data.test.canvas.tiles == 1 else "tiles of training images"
     if config.train.drop_last and count < batch_size:
         raise UserError(
-            f"{count} training images make no batch of {batch_size}, and incomplete batches are dropped: set "
+            f"{count} {noun} make no batch of {batch_size}, and incomplete batches are dropped: set "
             f"train.batch_size={count} or less, or train.drop_last=false."
         )
     learner.check(data.train.shapes, min(count, batch_size))
@@ -211,7 +216,7 @@ def train(
     tracker = build_tracker(folder, config, images, uri)
     gib = data.train.gib + (data.test.features.gib if images.test else 0.0)
     log.info(
-        f"{run_name(config)}: {len(images.train)} training and {len(images.test)} test images of {data.test.size} px, "
+        f"{run_name(config)}: {len(images.train)} training and {len(images.test)} test images of {data.test.canvas}, "
         f"{gib:.2f} GiB of features {data.train.place}, on {device}, "
         + (f"from epoch {done + 1}" if done else str(folder.path))
     )
@@ -243,8 +248,11 @@ def train(
         require_numbers(scores)
     except Divergence as error:
         return finish(folder, tracker, config.eval, RunState.crashed, reason=f"{error} in epoch {epoch}")
-    map_sheet(data.samples, data.pictures, data.test.masks, scores.maps.cpu(), folder.path / "maps.png")
-    limits = float(scores.maps.min()), float(scores.maps.max())
+    maps, insides = scores.maps.cpu(), data.test.insides
+    shown = maps if insides is None else maps.masked_fill(~insides, torch.nan)
+    map_sheet(data.samples, data.pictures, data.test.masks, shown, folder.path / "maps.png")
+    of_images = data.test.of_images(scores.maps)
+    limits = float(of_images.min()), float(of_images.max())
     labelled = ImageScores(scores.images, torch.from_numpy(data.test.defective), "test" if images.test else "train")
     trained = Trained(scored.state_dict(), data.train.shapes, scores.extremes, limits, labelled)
     save_trained(folder.checkpoint, config.train.epochs, trained, facts(folder))

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _export(options: argparse.Namespace) -> int:
     logging.getLogger("altub_exp").addHandler(logging.NullHandler())
     from altub_exp.config.compose import load_config
-    from altub_exp.detector.export import WRITERS, file_facts, images_of_check, require_modules
+    from altub_exp.detector.export import WRITERS, file_facts, images_of_check, require_modules, require_plain
     from altub_exp.detector.inference import Detector  # after the parser: --help needs no torch
     from altub_exp.detector.served import PROGRAM, save_model
     from altub_exp.runs.folder import RunFolder
@@ -54,6 +54,7 @@ def _export(options: argparse.Namespace) -> int:
     if output is not None and output.exists() and not options.overwrite:
         raise UserError(f"{output} exists: give another file with --output, or --overwrite.")
     detector = Detector.load(options.run, "cpu", options.weights)
+    require_plain(detector)
     folder = RunFolder(options.run)
     tracker = Tracker.from_record(folder) if output is None else None
     if output is None and tracker is None:

@@ -24,9 +24,10 @@ OUTPUT/scores.csv has a row per image: file, score (higher is more anomalous), m
 has a column decision too: defective if the score is above the threshold, otherwise normal. quantile=Q is that quantile
 of the scores of the run's normal test images, or without test images of its training images; f1 is where F1 over its
 test images is largest.
-OUTPUT/maps/ has one map per image at the model's input size: 16-bit PNG on the scale of the run's own test images (0 is
-their smallest value, 65535 their largest; values beyond are cut off; the PNG's texts minimum and maximum name both), or
-TIFF with the values themselves. OUTPUT/overlays/ has the map in colours over the image, on the same scale.
+OUTPUT/maps/ has one map per image at the model's input size, with tiles at that of all of them: 16-bit PNG on the scale
+of the run's own test images (0 is their smallest value, 65535 their largest; values beyond are cut off; the PNG's texts
+minimum and maximum name both), or TIFF with the values themselves. OUTPUT/overlays/ has the map in colours over the
+image, on the same scale.
 A file that cannot be read gets a message in the column error; the others are scored, and the exit status is 1."""
 
 

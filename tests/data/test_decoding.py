@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from altub_exp.data import ImageSet, Sample, load_images, load_masks
+from altub_exp.data.canvas import Canvas
 from altub_exp.data.decoding import read_rgb
 from altub_exp.data.images import findings
 from altub_exp.detector.inference import Detector
@@ -25,7 +26,7 @@ def by_id(cases):
 
 def reader(bits):
     """A detector without its parts, which reads images of 16 px."""
-    return Detector(None, None, None, (), (0.0, 1.0), 16, "bilinear", torch.device("cpu"), bits)
+    return Detector(None, None, None, (), (0.0, 1.0), Canvas(16), "bilinear", torch.device("cpu"), bits)
 
 
 @pytest.mark.parametrize("case", by_id(READ))
@@ -38,7 +39,7 @@ def test_images_are_read_alike_by_all_commands(case, tmp_path):
     (trained,) = load_images([Sample(file, "good")], 16, "bilinear", case.bits)
     (predicted,), errors = _read([Item(file, file)], reader(case.bits))
     assert errors == [""]
-    assert trained.equal(predicted)
+    assert trained.equal(predicted.pixels)
 
 
 @pytest.mark.parametrize("case", by_id(REFUSED))
@@ -131,12 +132,25 @@ def test_a_scratch_of_one_pixel_is_kept_where_resizing_would_drop_it(tmp_path, c
     pixels[100:400, 241] = 255
     Image.fromarray(pixels).save(tmp_path / "m.png")
     (mask,) = load_masks([beside(tmp_path / "m.png")], 64)
-    assert np.argwhere(mask.numpy()).tolist() == [
-        [row, 241 * 64 // 480] for row in range(100 * 64 // 960, 399 * 64 // 960 + 1)
-    ]
+    scratch = [[row, 241 * 64 // 480] for row in range(100 * 64 // 960, 399 * 64 // 960 + 1)]
+    assert np.argwhere(mask.numpy()).tolist() == scratch
     assert "thinner than a pixel" in caplog.text
+
     caplog.clear()
     pixels[500:600, 200:300] = 255
+    Image.fromarray(pixels).save(tmp_path / "m.png")
+    (mask,) = load_masks([beside(tmp_path / "m.png")], 64)
+    expected = np.asarray(Image.fromarray(pixels).resize((64, 64), Image.Resampling.NEAREST)) > 127
+    assert not expected[tuple(np.transpose(scratch))].any()
+    expected[tuple(np.transpose(scratch))] = True
+    assert np.array_equal(mask.numpy(), expected)
+    assert "thinner than a pixel" in caplog.text
+
+
+def test_a_mask_that_loses_no_defect_by_resizing_is_only_resized(tmp_path, caplog):
+    pixels = np.zeros((960, 480), dtype=np.uint8)
+    pixels[500:600, 200:300] = 255
+    pixels[610, 210] = 255  # a fragment beside a defect that stays
     Image.fromarray(pixels).save(tmp_path / "m.png")
     (mask,) = load_masks([beside(tmp_path / "m.png")], 64)
     expected = Image.fromarray(pixels).resize((64, 64), Image.Resampling.NEAREST)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from altub_exp.config.compose import options
+from altub_exp.data.canvas import Canvas
 from altub_exp.detector.assembly import build_backbone, build_density, family
 from altub_exp.detector.export import TOLERANCE, deviation, write_onnx, write_torch
 from altub_exp.detector.graph import graph_facts
@@ -39,7 +40,9 @@ def untrained(compose, backbone, *overrides):
     scoring = family(config.model.name).scoring(config.model)
     with torch.no_grad():
         extremes = scoring.extremes(scoring.positions(density(extractor(images))))
-    return Detector(extractor, density, scoring, extremes, (0, 1), size, "bilinear", torch.device("cpu")), images
+    return Detector(
+        extractor, density, scoring, extremes, (0, 1), Canvas(size), "bilinear", torch.device("cpu")
+    ), images
 
 
 @pytest.mark.parametrize(("backbone", "model", "base"), QUICK)

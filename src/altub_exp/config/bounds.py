@@ -8,6 +8,7 @@ of its own configuration in the same way. :mod:`altub_exp.config.fields` enforce
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Protocol
@@ -132,6 +133,46 @@ class Text:
 
 
 @dataclass(frozen=True)
+class Grid:
+    """Numbers of rows and columns, ``2x3``, each 1 to ``most``.
+
+    >>> Grid().complaint("0x2")
+    'is no grid of tiles: give ROWSxCOLUMNS, each 1 to 16, such as 2x3'
+    """
+
+    most: int = 16
+
+    def complaint(self, value: str) -> str | None:
+        """Return the fault of a text, or None."""
+        if re.fullmatch(r"[1-9][0-9]?x[1-9][0-9]?", value) and max(grid(value)) <= self.most:
+            return None
+        return f"is no grid of tiles: give {self}, such as 2x3"
+
+    def __str__(self) -> str:
+        return f"ROWSxCOLUMNS, each 1 to {self.most}"
+
+
+def grid(text: str) -> tuple[int, int]:
+    """Return the numbers of rows and columns of a text that :class:`Grid` accepts."""
+    rows, columns = text.split("x")
+    return int(rows), int(columns)
+
+
+def tile_overlap(size: int, overlap: float) -> int:
+    """Return the pixels that neighbouring tiles of this size share, at most half a tile, so that no three do."""
+    return min(round(overlap * size), size // 2)
+
+
+def canvas_side(size: int, count: int, overlap: float) -> int:
+    """Return the pixels that a row or column of tiles of this size covers.
+
+    >>> canvas_side(256, 1, 0.125), canvas_side(256, 3, 0.125)
+    (256, 704)
+    """
+    return size + (count - 1) * (size - tile_overlap(size, overlap))
+
+
+@dataclass(frozen=True)
 class PathName:
     """A path, absolute or relative, that a file system can hold.
 
@@ -202,11 +243,12 @@ def _number(value: float | None) -> str:
 
 
 LARGEST = 2**31 - 1
+LARGEST_SIDE = 16_384
 
 Count = Annotated[int, Range(least=1, most=LARGEST)]
 CountOrNone = Annotated[int, Range(least=0, most=LARGEST)]
 Epochs = Annotated[int, Range(least=1, most=1_000_000)]
-Pixels = Annotated[int, Range(least=16, most=16_384)]
+Pixels = Annotated[int, Range(least=16, most=LARGEST_SIDE)]
 LearningRate = Annotated[float, Range(above=0, most=1e6, noun="a learning rate")]
 Decay = Annotated[float, Range(least=0, most=1e6)]
 Fraction = Annotated[float, Range(above=0, most=1)]

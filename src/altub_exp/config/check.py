@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from altub_exp.config.bounds import LARGEST_SIDE, canvas_side, grid
 from altub_exp.config.credentials import refuse_credentials
 from altub_exp.config.fields import enforce, shortened, undeclared
 from altub_exp.config.messages import unknown_key
@@ -38,6 +39,13 @@ def check(config: Config) -> None:
         raise UserError(
             f"dataset.layout={config.dataset.layout} is not a layout of the chosen dataset: choose "
             f"dataset={config.dataset.layout}."
+        )
+    dataset = config.dataset
+    side = canvas_side(dataset.image_size, max(grid(dataset.tiles)), dataset.tile_overlap)
+    if side > LARGEST_SIDE:
+        raise UserError(
+            f"dataset.tiles={dataset.tiles} of dataset.image_size={dataset.image_size} make {side} pixels of a side, "
+            f"and {LARGEST_SIDE} are the most: set fewer or smaller tiles."
         )
     if isinstance(config.model, CFlowConfig) and config.model.feature_norm not in (
         FeatureNorm.none,

@@ -35,7 +35,7 @@ def _sentence(error: Exception) -> str:
     within = re.match(r"In '([^']+)': \w+ raised while composing config:\s*", text)
     file = f"{within[1]}.yaml" if within else None
     cause = str(error.__cause__ or (text[within.end() :] if within else error))
-    key = _first(r"full_key: ([\w.]+)$", f"{cause} {text}")  # under a debugger OmegaConf has no cause
+    key = _first(r"full_key: ([\w.]+)(?:\[\d+\])*$", f"{cause} {text}")  # under a debugger OmegaConf has no cause
     if match := re.search(r"Could not (?:find|load) '([^']+)'", text):
         group, _, option = match[1].rpartition("/")
         return _choose(f"{group}={option} does not exist", option, options(group))

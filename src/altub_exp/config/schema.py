@@ -14,6 +14,7 @@ from altub_exp.config.bounds import (
     Epochs,
     FilePath,
     Fraction,
+    Grid,
     Label,
     LearningRate,
     Length,
@@ -203,6 +204,9 @@ class DatasetConfig:
     category: Name
     categories: Annotated[list[Name], Length(), Distinct()] | None
     image_size: Pixels
+    tiles: Annotated[str, Grid()]
+    tile_overlap: Annotated[float, Range(least=0, most=0.5)]
+    keep_aspect: bool
     interpolation: Interpolation
     bit_depth: Annotated[int, Range(least=8, most=16)] | None
     rotation: Angle
@@ -350,6 +354,12 @@ NEUTRAL = (
 )
 """Keys and groups of keys that change no result of a run, only the place, time and speed of its computation."""
 
-LATER: dict[str, Any] = {"precision": Precision.float32, "dataset.bit_depth": None}
+LATER: dict[str, Any] = {
+    "precision": Precision.float32,
+    "dataset.bit_depth": None,
+    "dataset.tiles": "1x1",
+    "dataset.tile_overlap": 0.125,
+    "dataset.keep_aspect": False,
+}
 """Keys that runs of earlier versions do not have, with the value of these runs: a run with it keeps its identity, and
 the configuration of an earlier run is completed by it."""

@@ -44,6 +44,17 @@ def read_rgb(file: Path | BinaryIO, bit_depth: int | None = None) -> Image.Image
         return as_rgb(image, bit_depth)
 
 
+def read_size(file: Path) -> tuple[int, int]:
+    """Return the width and height of an image, turned upright, without decoding it.
+
+    Raises:
+        UnreadableError: the file is not one image; the text is the reason.
+        OSError: or another of :data:`~altub_exp.data.files.INVALID`: the file is damaged or cannot be read.
+    """
+    with _opened(file) as image:
+        return _upright_size(image)
+
+
 def as_rgb(image: Image.Image, bit_depth: int | None = None) -> Image.Image:
     """Convert an image to 8-bit RGB, turned upright according to its EXIF data, and over black where it is transparent.
 
@@ -87,8 +98,8 @@ def read_mask(sample: Sample) -> NDArray[np.bool_]:
     """
     assert sample.mask is not None
     size = None
-    with contextlib.suppress(*INVALID), _opened(sample.image) as image:  # an image that fails is refused as an image
-        size = _upright_size(image)
+    with contextlib.suppress(*INVALID):  # an image that fails is refused as an image
+        size = read_size(sample.image)
     with _opened(sample.mask) as mask:
         if size is not None and mask.size != size:
             raise UserError(

@@ -1,8 +1,9 @@
-"""Images and masks as tensors of the input size, several decoded at once."""
+"""Images and masks as tensors of the canvas's size, several decoded at once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from altub_exp.data.decoding import read_mask, read_rgb
+from altub_exp.data.canvas import Box, Canvas, cropped
+from altub_exp.data.decoding import read_mask, read_rgb, read_size
 from altub_exp.data.files import UnreadableError, attempts, complain_about, for_each, named
 from altub_exp.data.samples import ImageSet, Sample
 from altub_exp.errors import UserError
@@ -21,53 +23,99 @@ from altub_exp.text import printable
 PILLOW = {"antialias": Image.Resampling.BILINEAR, "lanczos": Image.Resampling.LANCZOS}
 
 
+EIGHT = np.ones((3, 3))
+"""The neighbours of a pixel that belong to the same region of a mask."""
+
+NEAR = np.ones((5, 5))
+"""The pixels around one of a resized mask that no feature map tells apart: the finest has a position per 4 pixels."""
+
+
+class Placed(NamedTuple):
+    """An image on its canvas.
+
+    Attributes:
+        pixels: uint8 [3, H, W].
+        box: the part of the canvas that the image covers.
+    """
+
+    pixels: Tensor
+    box: Box
+
+
+def place(image: Image.Image, canvas: Canvas, interpolation: str) -> Placed:
+    """Resize an RGB image to its box of the canvas; around it, the image's outermost pixels are repeated.
+
+    A border of one colour would be an edge, which a backbone sees far into the image.
+    """
+    box = canvas.box(*image.size)
+    pixels = resize(image, (box.height, box.width), interpolation)
+    below, right = canvas.height - box.top - box.height, canvas.width - box.left - box.width
+    if (box.top, box.left, below, right) != (0, 0, 0, 0):
+        around = ((0, 0), (box.top, below), (box.left, right))
+        pixels = torch.from_numpy(np.pad(pixels.numpy(), around, mode="edge"))
+    return Placed(pixels, box)
+
+
 def load_images(
-    samples: Sequence[Sample], size: int, interpolation: str = "bilinear", bit_depth: int | None = None
+    samples: Sequence[Sample], canvas: Canvas | int, interpolation: str = "bilinear", bit_depth: int | None = None
 ) -> Tensor:
-    """Return images resized to a square, whatever their aspect ratio.
+    """Return images resized to a canvas.
 
     Args:
         samples: N images.
-        size: side S in pixels.
+        canvas: the canvas, or the side of a square in pixels, to which images are stretched.
         interpolation: ``bilinear`` with two taps (as in OpenCV and anomalib 0.3, without antialiasing), or Pillow's
             ``antialias`` or ``lanczos``.
         bit_depth: as for :func:`~altub_exp.data.decoding.read_rgb`.
 
     Returns:
-        uint8 [N, 3, S, S] on the CPU.
+        uint8 [N, 3, H, W] on the CPU.
 
     Raises:
         UserError: some files cannot be read.
     """
+    shape = _canvas(canvas)
 
     def load(sample: Sample) -> Tensor:
-        return resize(read_rgb(sample.image, bit_depth), size, interpolation)
+        return place(read_rgb(sample.image, bit_depth), shape, interpolation).pixels
 
     return torch.stack(for_each(load, samples, lambda sample: sample.image))
 
 
 class ImageFiles:
-    """Images that :func:`load_images` decodes when they are asked for."""
+    """The tiles of images, which are decoded when tiles of them are asked for; tile t of image n has the row n·T + t.
 
-    def __init__(self, samples: Sequence[Sample], size: int, interpolation: str, bit_depth: int | None) -> None:
-        self._samples, self._size, self._interpolation, self._bit_depth = samples, size, interpolation, bit_depth
+    Args:
+        samples: N images.
+        canvas: their canvas, of T tiles.
+        interpolation: as for :func:`load_images`.
+        bit_depth: as for :func:`~altub_exp.data.decoding.read_rgb`.
+    """
+
+    def __init__(self, samples: Sequence[Sample], canvas: Canvas, interpolation: str, bit_depth: int | None) -> None:
+        self._samples, self._canvas, self._interpolation, self._bit_depth = samples, canvas, interpolation, bit_depth
         self._decoded: dict[int, Tensor] = {}
 
     def __len__(self) -> int:
-        return len(self._samples)
+        return len(self._samples) * self._canvas.tiles
 
     def decode(self, rows: Sequence[int]) -> None:
-        """Decode images now and keep them until they are asked for.
+        """Decode tiles now, each image once, and keep them until they are asked for.
 
         Raises:
             UserError: some files cannot be read.
         """
         if rows:
-            pixels = load_images([self._samples[row] for row in rows], self._size, self._interpolation, self._bit_depth)
-            self._decoded |= dict(zip(rows, pixels, strict=True))
+            images = list(dict.fromkeys(row // self._canvas.tiles for row in rows))
+            samples = [self._samples[image] for image in images]
+            pixels = load_images(samples, self._canvas, self._interpolation, self._bit_depth)
+            canvases = dict(zip(images, pixels, strict=True))
+            for row in rows:
+                image, number = divmod(row, self._canvas.tiles)
+                self._decoded[row] = self._canvas.tile(canvases[image], number)
 
     def __getitem__(self, rows: Tensor) -> Tensor:
-        """Return the images ``rows`` [B] as uint8 [B, 3, S, S]."""
+        """Return the tiles ``rows`` [B] as uint8 [B, 3, S, S]."""
         wanted = rows.tolist()
         self.decode([row for row in wanted if row not in self._decoded])
         return torch.stack([self._decoded.pop(row) for row in wanted])
@@ -86,30 +134,34 @@ def rotate(images: Tensor, degrees: Sequence[float]) -> Tensor:
     return torch.stack([_channels_first(pixels) for pixels in rotated])
 
 
-def load_masks(samples: Sequence[Sample], size: int) -> Tensor:
+def load_masks(samples: Sequence[Sample], canvas: Canvas | int) -> Tensor:
     """Return True for defective pixels as :func:`~altub_exp.data.decoding.read_mask` does.
 
-    Masks are resized to the nearest pixel. A defect that vanishes thereby keeps the pixels that it touches, which is
-    logged as a warning. Without a mask, all pixels of an image are False.
+    Masks are resized to the nearest pixel. A region (8-connected) that vanishes thereby keeps the pixels that it
+    touches, which is logged as a warning, unless one of them is near another region's: then it was a fragment of a
+    defect that has not vanished. Without a mask, all pixels of an image are False.
+
+    Args:
+        samples: N images.
+        canvas: as for :func:`load_images`.
 
     Returns:
-        bool [N, S, S] on the CPU.
+        bool [N, H, W] on the CPU.
 
     Raises:
         UserError: a mask cannot be read or differs in size from its image, or no mask marks a defect.
     """
+    shape = _canvas(canvas)
 
-    def load(sample: Sample) -> tuple[NDArray[np.bool_], bool, bool]:
+    def load(sample: Sample) -> tuple[Tensor, bool, bool]:
+        placed = torch.zeros(shape.height, shape.width, dtype=torch.bool)
         if sample.mask is None:
-            return np.zeros((size, size), dtype=np.bool_), False, False
+            return placed, False, False
         mask = read_mask(sample)
-        small = np.asarray(Image.fromarray(mask.astype(np.uint8)).resize((size, size), Image.Resampling.NEAREST)) > 0
-        rows, columns = np.nonzero(mask)
-        vanishes = len(rows) > 0 and not small.any()
-        if vanishes:
-            small = np.zeros_like(small)
-            small[rows * size // mask.shape[0], columns * size // mask.shape[1]] = True
-        return small, len(rows) > 0, vanishes
+        box = shape.box(mask.shape[1], mask.shape[0])
+        small, vanishes = _resized_mask(mask, box.height, box.width)
+        cropped(placed, box).copy_(torch.from_numpy(small))
+        return placed, bool(mask.any()), vanishes
 
     loaded = for_each(load, samples, lambda sample: sample.mask or sample.image)
     masked = [row for row, sample in enumerate(samples) if sample.mask is not None]
@@ -118,11 +170,43 @@ def load_masks(samples: Sequence[Sample], size: int) -> Tensor:
     rows = zip(samples, loaded, strict=True)
     if thin := [sample.mask for sample, (_, _, vanishes) in rows if vanishes and sample.mask is not None]:
         log.warning(
-            "The defects of %d masks are thinner than a pixel of the input and keep the pixels they touch: %s.",
+            "Defects of %d masks are thinner than a pixel of the input and keep the pixels they touch: %s.",
             len(thin),
             named(thin),
         )
-    return torch.stack([torch.from_numpy(small) for small, _, _ in loaded])
+    return torch.stack([placed for placed, _, _ in loaded])
+
+
+def _resized_mask(mask: NDArray[np.bool_], height: int, width: int) -> tuple[NDArray[np.bool_], bool]:
+    """Return a mask resized as :func:`load_masks` does, and True if a region would have vanished."""
+    from scipy import ndimage  # here: the analysis imports this package, and needs no regions
+
+    regions, count = ndimage.label(mask, EIGHT)
+    nearest = np.asarray(Image.fromarray(regions.astype(np.int32)).resize((width, height), Image.Resampling.NEAREST))
+    small = nearest > 0
+    lost = np.setdiff1d(np.arange(1, count + 1), nearest)
+    rows, columns = np.nonzero(np.isin(regions, lost))
+    names = regions[rows, columns]
+    rows, columns = rows * height // mask.shape[0], columns * width // mask.shape[1]
+    fragments = names[ndimage.binary_dilation(small, NEAR)[rows, columns]]
+    vanish = ~np.isin(names, fragments)
+    small[rows[vanish], columns[vanish]] = True
+    return small, bool(vanish.any())
+
+
+def load_insides(samples: Sequence[Sample], canvas: Canvas) -> Tensor | None:
+    """Return True for the pixels of each canvas that its image covers, bool [N, H, W]; None if images cover all.
+
+    Raises:
+        UserError: some files cannot be read.
+    """
+    if not canvas.keep_aspect:
+        return None
+
+    def load(sample: Sample) -> Tensor:
+        return canvas.inside(canvas.box(*read_size(sample.image)))
+
+    return torch.stack(for_each(load, samples, lambda sample: sample.image))
 
 
 def findings(
@@ -170,13 +254,17 @@ def _empty(samples: Sequence[Sample], marks: Sequence[bool]) -> list[str]:
     return [f"{len(empty)} masks mark no defect: {named(empty)}"] if empty else []
 
 
-def resize(image: Image.Image, size: int, interpolation: str) -> Tensor:
-    """Resize an RGB image to uint8 [3, S, S]."""
+def resize(image: Image.Image, shape: tuple[int, int], interpolation: str) -> Tensor:
+    """Resize an RGB image to uint8 [3, H, W], the shape (H, W)."""
     if interpolation in PILLOW:
-        return _channels_first(np.asarray(image.resize((size, size), PILLOW[interpolation])))
+        return _channels_first(np.asarray(image.resize(shape[::-1], PILLOW[interpolation])))
     pixels = _channels_first(np.asarray(image)).float().unsqueeze(0)
-    resized = F.interpolate(pixels, size=(size, size), mode="bilinear", align_corners=False)
+    resized = F.interpolate(pixels, size=shape, mode="bilinear", align_corners=False)
     return resized.squeeze(0).round().byte()
+
+
+def _canvas(canvas: Canvas | int) -> Canvas:
+    return Canvas(canvas) if isinstance(canvas, int) else canvas
 
 
 def _channels_first(pixels: NDArray[np.uint8]) -> Tensor:

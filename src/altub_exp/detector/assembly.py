@@ -26,6 +26,7 @@ from altub_exp.config.schema import (
     Precision,
 )
 from altub_exp.data import ImageSet
+from altub_exp.data.canvas import Canvas
 from altub_exp.data.images import ImageFiles
 from altub_exp.errors import UserError
 from altub_exp.features.backbone import Backbone
@@ -154,7 +155,9 @@ def build_backbone(config: Config) -> Backbone:
 def build_features(
     config: Config, images: ImageSet, device: torch.device, weights_sha256: str | None
 ) -> tuple[FeatureMaps, FeatureMaps]:
-    """Make the feature maps of the training and test images; the backbone is built only if the cache lacks one.
+    """Make the feature maps of the tiles of training and test images.
+
+    The backbone is built only if the cache lacks a map.
 
     Without test images the second ones are the first.
 
@@ -162,16 +165,16 @@ def build_features(
         UserError: weights or images cannot be read, or do not fit.
     """
     backbone = LateBackbone(lambda: build_backbone(config).to(device))
-    size, interpolation = config.dataset.image_size, config.dataset.interpolation
+    canvas = Canvas.of(config.dataset)
     cache = None if config.cache.dir is None else open_cache(config, backbone, device, weights_sha256)
     parts = []
     sets = [(images.train, config.dataset.rotation), *([(images.test, 0.0)] if images.test else [])]
     for samples, rotation in sets:
-        files = ImageFiles(samples, size, interpolation, config.dataset.bit_depth)
-        digests = [] if cache is None else [images.digests[sample.image] for sample in samples]
-        files.decode([row for row in range(len(samples)) if rotation or cache is None or not cache.has(digests[row])])
-        parts.append((files, rotation, None if cache is None else functools.partial(cache.lease, digests)))
-    kept = sum(len(files) for files, rotation, _ in parts if not rotation) or len(images.train)
+        files = ImageFiles(samples, canvas, config.dataset.interpolation, config.dataset.bit_depth)
+        names = [] if cache is None else tile_names([images.digests[sample.image] for sample in samples], canvas)
+        files.decode([row for row in range(len(files)) if rotation or cache is None or not cache.has(names[row])])
+        parts.append((files, rotation, None if cache is None else functools.partial(cache.lease, names)))
+    kept = sum(len(files) for files, rotation, _ in parts if not rotation) or len(parts[0][0])
     feature_maps = [
         FeatureMaps(
             backbone,
@@ -187,6 +190,17 @@ def build_features(
     return feature_maps[0], feature_maps[-1]
 
 
+def tile_names(digests: Sequence[str], canvas: Canvas) -> list[str]:
+    """Return the names of the tiles of images, which are named by the SHA-256 of their files, in the feature cache.
+
+    >>> tile_names(["0a", "1b"], Canvas(32)), tile_names(["0a"], Canvas(32, columns=2))
+    (['0a', '1b'], ['0a-0', '0a-1'])
+    """
+    if canvas.tiles == 1:
+        return list(digests)
+    return [f"{digest}-{number}" for digest in digests for number in range(canvas.tiles)]
+
+
 def open_cache(
     config: Config, backbone: LateBackbone, device: torch.device, weights_sha256: str | None
 ) -> RecipeCache | None:
@@ -196,9 +210,9 @@ def open_cache(
     weights = WeightsSource(config.backbone.weights, config.seed, config.backbone.name, weights_sha256)
     assert config.cache.dir is not None
     cache = FeatureCache(Path(config.cache.dir).expanduser(), config.cache.max_gb)
-    preprocessing = image_facts(config.dataset.image_size, config.dataset.interpolation, config.dataset.bit_depth)
+    facts = image_facts(config.dataset.image_size, config.dataset.interpolation, config.dataset.bit_depth)
     try:
-        return open_recipe(cache, model, preprocessing, weights, backbone)
+        return open_recipe(cache, model, facts | Canvas.of(config.dataset).facts(), weights, backbone)
     except OSError as error:
         log.warning("The feature cache cannot be used (%s): continuing without it.", error)
         return None

@@ -12,13 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from altub_exp.data.canvas import Canvas
 from altub_exp.errors import Divergence
 from altub_exp.features.maps import FeatureMaps, room_on_device
 from altub_exp.flows.flow import Shape
 from altub_exp.machine.cuda_graphs import CudaGraphs
 from altub_exp.method.base import LearnedNormal, Moments
 from altub_exp.method.density import Density
-from altub_exp.method.scoring import Scoring
+from altub_exp.method.scoring import Scoring, canvas_scores
 from altub_exp.metrics import on_gpu as on_device
 from altub_exp.metrics.aupro import aupro
 from altub_exp.metrics.auroc import auroc
@@ -26,7 +27,7 @@ from altub_exp.metrics.kolmogorov import channel_ks
 from altub_exp.metrics.normality import UnitNormality
 from altub_exp.metrics.precision_recall import precision_recall
 
-IMAGES_AT_ONCE = 32  # images whose maps are resized at a time
+TILES_AT_ONCE = 32  # tiles whose maps are resized at a time
 
 
 @dataclass
@@ -34,16 +35,18 @@ class TestSet:
     """The test images; if there are none, the training images, all of them normal.
 
     Attributes:
-        features: feature maps of the images.
+        features: feature maps of the N·T tiles of the images.
         defective: True for defective images, bool [N].
-        masks: defective pixels, bool [N, S, S], or None without masks.
-        size: side S of the anomaly maps in pixels.
+        masks: defective pixels, bool [N, H, W], or None without masks.
+        canvas: the canvas of the images and anomaly maps, H×W pixels in T tiles.
+        insides: True for the pixels of the canvases that images cover, bool [N, H, W]; None if they cover all.
     """
 
     features: FeatureMaps
     defective: NDArray[np.bool_]
     masks: NDArray[np.bool_] | None
-    size: int
+    canvas: Canvas
+    insides: Tensor | None = None
 
     __test__ = False  # not a test class
 
@@ -52,12 +55,16 @@ class TestSet:
         """True if there are normal and defective images, without which there is no AUROC."""
         return bool(self.defective.any()) and not self.defective.all()
 
+    def of_images(self, pixels: Tensor) -> Tensor:
+        """Return the values of the pixels [N, H, W] that images cover: all, or in one row."""
+        return pixels if self.insides is None else pixels[self.insides.to(pixels.device)]
+
 
 class Scores(NamedTuple):
     """Anomaly scores of N images.
 
     Attributes:
-        maps: one score per pixel, [N, S, S], on the density's device.
+        maps: one score per pixel, [N, H, W], on the density's device.
         images: one score per image, [N], on the CPU.
         extremes: reference values of both, see :class:`~altub_exp.method.scoring.Scoring`.
     """
@@ -71,7 +78,7 @@ class Scores(NamedTuple):
 def positions(
     density: Density, scoring: Scoring, features: FeatureMaps, graphs: CudaGraphs | None = None
 ) -> list[Tensor]:
-    """Return the numbers per position from which all images are scored, [N, H, W] per scale, on the device."""
+    """Return the numbers per position from which all tiles are scored, [N·T, H, W] per scale, on the device."""
 
     def work(*maps: Tensor) -> list[Tensor]:
         return scoring.positions(density(maps))
@@ -110,21 +117,30 @@ def anomaly_scores(
     of_test = positions(density, scoring, test.features, graphs)
     reference = positions(density, scoring, train, graphs) if scoring.reference == "train" else of_test
     extremes = scoring.extremes(reference)
-    return scores_from(of_test, scoring, extremes, test.size)
+    return scores_from(of_test, scoring, extremes, test.canvas, test.insides)
 
 
-def scores_from(positions: Sequence[Tensor], scoring: Scoring, extremes: list[float], size: int) -> Scores:
-    """Compute the scores of N images of ``size`` pixels from their numbers per position, [N, H, W] per scale."""
-    maps = torch.empty(len(positions[0]), size, size, device=positions[0].device)
+def scores_from(
+    positions: Sequence[Tensor],
+    scoring: Scoring,
+    extremes: list[float],
+    canvas: Canvas,
+    insides: Tensor | None = None,
+) -> Scores:
+    """Compute the scores of N images from the numbers per position of their tiles, [N·T, H, W] per scale."""
+    device, tiles = positions[0].device, canvas.tiles
+    maps = torch.empty(len(positions[0]) // tiles, canvas.height, canvas.width, device=device)
     images = []
-    for first in range(0, len(maps), IMAGES_AT_ONCE):
-        rows = slice(first, first + IMAGES_AT_ONCE)
-        chunk = [scale[rows] for scale in positions]
-        chunk_maps = scoring.maps(chunk, size, extremes)
+    at_once = max(1, TILES_AT_ONCE // tiles)
+    for first in range(0, len(maps), at_once):
+        rows = slice(first, first + at_once)
+        chunk = [scale[first * tiles : (first + at_once) * tiles] for scale in positions]
+        inside = None if insides is None else insides[rows].to(device)
+        chunk_maps, chunk_scores = canvas_scores(scoring, chunk, extremes, canvas, inside)
         if chunk_maps.dtype != maps.dtype:
             maps = maps.to(torch.promote_types(maps.dtype, chunk_maps.dtype))
         maps[rows] = chunk_maps
-        images.append(scoring.image_scores(chunk, chunk_maps).cpu())
+        images.append(chunk_scores.cpu())
     return Scores(maps, torch.cat(images), extremes)
 
 
@@ -144,10 +160,11 @@ def detection(scores: Scores, test: TestSet) -> Iterator[tuple[str, float]]:
     """
     require_numbers(scores)
     if test.masks is not None:
-        if scores.maps.device.type == "cpu":
-            yield "pixel_auroc", auroc(scores.maps.numpy(), test.masks, threads=torch.get_num_threads())
+        pixels, defective = test.of_images(scores.maps), test.of_images(torch.from_numpy(test.masks))
+        if pixels.device.type == "cpu":
+            yield "pixel_auroc", auroc(pixels.numpy(), defective.numpy(), threads=torch.get_num_threads())
         else:
-            yield "pixel_auroc", on_device.auroc(scores.maps, torch.from_numpy(test.masks).to(scores.maps.device))
+            yield "pixel_auroc", on_device.auroc(pixels, defective.to(pixels.device))
     yield "image_auroc", auroc(scores.images.numpy(), test.defective)
 
 
@@ -162,9 +179,10 @@ def end_metrics(scores: Scores, test: TestSet) -> dict[str, float]:
     found: dict[str, float] = {}
     threads = torch.get_num_threads()
     if test.masks is not None:
-        maps = scores.maps.cpu().numpy()
-        pixels = precision_recall(maps, test.masks, threads=threads)
-        found["pixel_aupro"] = aupro(maps, test.masks, threads=threads)
+        maps, masks = scores.maps.cpu(), torch.from_numpy(test.masks)
+        inside = None if test.insides is None else test.insides.numpy()
+        pixels = precision_recall(test.of_images(maps).numpy(), test.of_images(masks).numpy(), threads=threads)
+        found["pixel_aupro"] = aupro(maps.numpy(), test.masks, inside=inside, threads=threads)
         found |= {"pixel_ap": pixels.average, "pixel_f1_max": pixels.f1_max}
     images = precision_recall(scores.images.numpy(), test.defective)
     return found | {"image_ap": images.average, "image_f1_max": images.f1_max}

@@ -56,6 +56,15 @@ class Deviation(NamedTuple):
     scores: float
 
 
+def require_plain(detector: Detector) -> None:
+    """Raise a UserError if a detector's image is more than one stretched square, which is all that a graph takes."""
+    if not detector.canvas.is_plain:
+        raise UserError(
+            f"The run has dataset.{'keep_aspect=true' if detector.canvas.tiles == 1 else 'tiles'}, and an exported "
+            "graph takes one square image: score images with altub_exp.predict or altub_exp.Detector."
+        )
+
+
 def require_modules(format: str) -> None:
     """Raise a UserError if a module that a format needs is not installed."""
     missing = [module for module in NEEDED.get(format, ()) if importlib.util.find_spec(module) is None]

@@ -45,7 +45,7 @@ def traced(detector: Detector) -> ExportedProgram:
     Raises:
         Exception: any error of PyTorch's export, for an operation that depends on values.
     """
-    example = torch.zeros(2, 3, detector.size, detector.size, dtype=torch.uint8)
+    example = torch.zeros(2, 3, detector.canvas.size, detector.canvas.size, dtype=torch.uint8)
     with torch.no_grad():
         program = torch.export.export(DetectorGraph(detector).eval(), (example,), dynamic_shapes=({0: Dim("batch")},))
     for node in program.graph.nodes:
@@ -55,7 +55,7 @@ def traced(detector: Detector) -> ExportedProgram:
 
 def graph_facts(detector: Detector) -> dict[str, object]:
     """Return the facts that a user of the graph needs: its input, its output, and the preparation of images."""
-    size = detector.size
+    size = detector.canvas.size
     statistics = (detector.backbone.mean, detector.backbone.std)
     mean, std = ([round(value, 6) for value in values.flatten().tolist()] for values in statistics)
     return {

@@ -19,9 +19,10 @@ from torch import Tensor
 from altub_exp.config.compose import load_config
 from altub_exp.config.plugins import discover
 from altub_exp.config.schema import Device, Precision
+from altub_exp.data.canvas import Box, Canvas
 from altub_exp.data.decoding import as_rgb, read_rgb
 from altub_exp.data.files import INVALID, reason_of
-from altub_exp.data.images import resize
+from altub_exp.data.images import Placed, place
 from altub_exp.detector.assembly import build_backbone, build_density, family
 from altub_exp.errors import UserError
 from altub_exp.features.backbone import Backbone
@@ -30,7 +31,7 @@ from altub_exp.features.packaged import weights_package
 from altub_exp.machine.device import prepare_device
 from altub_exp.machine.precision import allow_tf32
 from altub_exp.method.density import Density
-from altub_exp.method.scoring import Scoring
+from altub_exp.method.scoring import Scoring, canvas_scores
 from altub_exp.runs.checkpoint import ImageScores, load_trained
 from altub_exp.runs.folder import RunFolder
 from altub_exp.runs.identity import weights_fingerprint
@@ -49,7 +50,7 @@ class Scored(NamedTuple):
 
     Attributes:
         scores: one score per image, [N].
-        maps: anomaly maps at the model's input size, [N, S, S].
+        maps: anomaly maps of the size of the canvas, [N, H, W]; with ``dataset.keep_aspect`` NaN outside of the image.
     """
 
     scores: NDArray[np.floating[Any]]
@@ -66,8 +67,8 @@ class Detector:
         scoring: the scoring of the model.
         extremes: reference values of the maps, see :class:`~altub_exp.method.scoring.Scoring`.
         limits: smallest and largest value of the anomaly maps of the run's own test images.
-        size: side S of the input images, in pixels.
-        interpolation: the resizing of images to S.
+        canvas: the size H×W to which images are resized, and the tiles that the model sees.
+        interpolation: the resizing of images to the canvas.
         device: the device that computes.
         bit_depth: the bits that 16-bit images use, see :func:`~altub_exp.data.decoding.read_rgb`.
         images: image scores of the run's own images; None if an earlier version has recorded the run.
@@ -78,7 +79,7 @@ class Detector:
     scoring: Scoring
     extremes: Sequence[float]
     limits: tuple[float, float]
-    size: int
+    canvas: Canvas
     interpolation: str
     device: torch.device
     bit_depth: int | None = None
@@ -117,19 +118,21 @@ class Detector:
         parts = []
         for first in range(0, len(pictures), at_once):
             batch = enumerate(pictures[first : first + at_once], start=first + 1)
-            parts.append(
-                self.score_pixels(torch.stack([self._numbered_pixels(number, each) for number, each in batch]))
-            )
+            parts.append(self.score_placed([self._numbered(number, each) for number, each in batch]))
         maps, scores = (torch.cat(values).numpy() for values in zip(*parts, strict=True))
         return Scored(scores, maps)
 
     @property
     def images_at_once(self) -> int:
         """The number of images of a batch."""
-        return max(1, PIXELS_AT_ONCE // self.size**2)
+        return max(1, PIXELS_AT_ONCE // (self.canvas.height * self.canvas.width))
 
     def pixels(self, picture: Picture) -> Tensor:
-        """Return an image as the model reads it: RGB, resized as in the training, uint8 [3, S, S].
+        """Return the pixels of :meth:`placed`, uint8 [3, H, W]."""
+        return self.placed(picture).pixels
+
+    def placed(self, picture: Picture) -> Placed:
+        """Return an image as the model reads it: RGB, resized as in the training.
 
         Raises:
             UserError: it is an array of another shape or type.
@@ -146,21 +149,43 @@ class Detector:
             rgb = as_rgb(picture, self.bit_depth)
         else:
             rgb = read_rgb(Path(picture), self.bit_depth)
-        return resize(rgb, self.size, self.interpolation)
+        return place(rgb, self.canvas, self.interpolation)
 
-    def _numbered_pixels(self, number: int, picture: Picture) -> Tensor:
+    def _numbered(self, number: int, picture: Picture) -> Placed:
         try:
-            return self.pixels(picture)
+            return self.placed(picture)
         except INVALID as error:
             name = printable(picture) if isinstance(picture, str | os.PathLike) else f"Image {number}"
             raise UserError(f"{name} cannot be read as an image ({reason_of(error)}): leave it out.") from error
 
+    def score_placed(self, images: Sequence[Placed]) -> tuple[Tensor, Tensor]:
+        """Return maps [B, H, W], NaN outside of the images, and scores [B] of images on their canvases."""
+        pixels, boxes = zip(*images, strict=True)
+        return self.score_pixels(torch.stack(pixels), boxes if self.canvas.keep_aspect else None)
+
     @torch.no_grad()
-    def score_pixels(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return anomaly maps [B, S, S] and scores [B] of uint8 images [B, 3, S, S], on the CPU; high is anomalous."""
-        positions = self.scoring.positions(self.density(self.backbone(images.to(self.device))))
-        maps = self.scoring.maps(positions, self.size, self.extremes)
-        return maps.cpu(), self.scoring.image_scores(positions, maps).cpu()
+    def score_pixels(self, images: Tensor, boxes: Sequence[Box] | None = None) -> tuple[Tensor, Tensor]:
+        """Score images on their canvases, the larger, the more anomalous.
+
+        Args:
+            images: uint8 [B, 3, H, W].
+            boxes: the parts of the canvases that count; None: all.
+
+        Returns:
+            Anomaly maps [B, H, W], NaN outside of the boxes, and scores [B], on the CPU.
+        """
+        tiles = self.canvas.cut(images)
+        at_once = max(1, PIXELS_AT_ONCE // self.canvas.size**2)
+        # split only where a batch may be too large: the number of images is not known in an exported graph
+        parts = [tiles] if self.canvas.tiles == 1 else torch.split(tiles, at_once)
+        found = [self.scoring.positions(self.density(self.backbone(part.to(self.device)))) for part in parts]
+        positions = found[0] if len(found) == 1 else [torch.cat(scale) for scale in zip(*found, strict=True)]
+        if boxes is None:
+            maps, scores = canvas_scores(self.scoring, positions, self.extremes, self.canvas)
+            return maps.cpu(), scores.cpu()
+        insides = torch.stack([self.canvas.inside(box) for box in boxes]).to(self.device)
+        maps, scores = canvas_scores(self.scoring, positions, self.extremes, self.canvas, insides)
+        return maps.masked_fill(~insides, torch.nan).cpu(), scores.cpu()
 
 
 def _load(path: Path, device: torch.device, weights: str | None) -> Detector:
@@ -199,7 +224,7 @@ def _load(path: Path, device: torch.device, weights: str | None) -> Detector:
         family(config.model.name).scoring(config.model),
         trained.extremes,
         trained.limits,
-        config.dataset.image_size,
+        Canvas.of(config.dataset),
         config.dataset.interpolation,
         device,
         config.dataset.bit_depth,
@@ -220,7 +245,8 @@ def time_inference(detector: Detector, count: int) -> dict[str, float]:
         ``inference_ms``, the mean in milliseconds, and ``inference_ms_std``, the standard deviation over the images.
     """
     generator = torch.Generator().manual_seed(0)
-    image = torch.randint(256, (1, 3, detector.size, detector.size), dtype=torch.uint8, generator=generator)
+    shape = (1, 3, detector.canvas.height, detector.canvas.width)
+    image = torch.randint(256, shape, dtype=torch.uint8, generator=generator)
     milliseconds = []
     for _ in range(WARM_UP + count):
         began = time.perf_counter()

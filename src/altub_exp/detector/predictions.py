@@ -8,10 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from rich.progress import track
-from torch import Tensor
 
+from altub_exp.data.canvas import cropped
 from altub_exp.data.decoding import read_rgb
 from altub_exp.data.files import (
     DAMAGED,
@@ -24,6 +23,7 @@ from altub_exp.data.files import (
     reading,
     reason_of,
 )
+from altub_exp.data.images import Placed
 from altub_exp.detector.inference import Detector
 from altub_exp.errors import UserError
 from altub_exp.machine.terminal import console
@@ -49,12 +49,13 @@ def score(
     at_once = detector.images_at_once
     batches = [items[start : start + at_once] for start in range(0, len(items), at_once)]
     for batch in track(batches, "scoring", console=console, transient=True, disable=not console.is_terminal):
-        pixels, errors = _read(batch, detector)
-        scored = zip(*detector.score_pixels(torch.stack(pixels)), strict=True) if pixels else iter(())
+        images, errors = _read(batch, detector)
+        scored = zip(images, *detector.score_placed(images), strict=True) if images else iter(())
         for item, error in zip(batch, errors, strict=True):
             row = {"file": str(item.file), "error": error}
             if not error:
-                values, image_score = next(scored)
+                placed, canvas_map, image_score = next(scored)
+                values = cropped(canvas_map, placed.box)
                 row["score"] = repr(float(image_score))
                 if maps != "none":
                     row["map"] = str(write_map(values, output / "maps" / item.name, maps, detector.limits))
@@ -64,18 +65,18 @@ def score(
             yield row
 
 
-def _read(batch: Sequence[Item], detector: Detector) -> tuple[list[Tensor], list[str]]:
+def _read(batch: Sequence[Item], detector: Detector) -> tuple[list[Placed], list[str]]:
     """Return the readable images of a batch, and for every image an error or an empty string."""
-    pixels: list[Tensor] = []
+    images: list[Placed] = []
     errors = []
     for item in batch:
         try:
-            pixels.append(detector.pixels(item.file))
+            images.append(detector.placed(item.file))
             errors.append("")
         except INVALID as error:
             reason = reason_of(error)
             errors.append("cannot be read as an image" + ("" if reason == DAMAGED else f" ({reason})"))
-    return pixels, errors
+    return images, errors
 
 
 def left_out(places: Sequence[Path]) -> list[str]:

@@ -79,7 +79,7 @@ class ServedDetector:
             raise MlflowException.invalid_parameter_value(
                 f"Image {number + 1} cannot be read as an image ({reason_of(error)})."
             ) from error
-        return resize(rgb, self._facts["size"], self._facts["interpolation"])
+        return resize(rgb, 2 * (self._facts["size"],), self._facts["interpolation"])
 
 
 def _load_pyfunc(data_path: str) -> ServedDetector:

@@ -21,6 +21,7 @@ def aupro(
     maps: NDArray[np.floating],
     masks: NDArray[np.bool_],
     *,
+    inside: NDArray[np.bool_] | None = None,
     largest_rate: float = LARGEST_RATE,
     threads: int = 1,
 ) -> float:
@@ -33,6 +34,7 @@ def aupro(
     Args:
         maps: one score per pixel, [N, H, W]; higher means defective.
         masks: defective pixels, bool [N, H, W].
+        inside: the pixels that count, bool [N, H, W], among them all defective ones; None: all.
         largest_rate: above 0, at most 1.
         threads: the normal pixels are counted in this many parts at once; the result does not depend on it.
 
@@ -51,7 +53,7 @@ def aupro(
     if maps.shape != masks.shape:
         raise ValueError(f"maps have shape {maps.shape}, masks {masks.shape}")
     marked = masks.any(axis=(1, 2))
-    if not marked.any() or masks.all():
+    if not marked.any() or masks.all() or (inside is not None and masks[inside].all()):
         raise ValueError("AUPRO needs defective and normal pixels")
     regions = ndimage.label(masks[marked], NEIGHBOURS)[0][masks[marked]] - 1
     sizes = np.bincount(regions)
@@ -59,7 +61,7 @@ def aupro(
     order = np.argsort(scores)
     scores, shares = scores[order], (1 / (len(sizes) * sizes))[regions[order]]
     first = np.flatnonzero(np.r_[True, scores[1:] != scores[:-1]])  # of each distinct score
-    normal = maps[~masks]
+    normal = maps[~masks if inside is None else inside & ~masks]
     below, not_above = ranks(scores[first], normal, threads)
     overlaps = np.cumsum(np.add.reduceat(shares, first)[::-1])
     # the points before and after each distinct score of the regions, from the largest on

@@ -106,13 +106,13 @@ def map_sheet(
 
     Args:
         samples: samples of the test set.
-        images: the images of :func:`shown_rows`, by their indices, uint8 [3, S, S].
-        masks: bool [N, S, S], or None.
-        maps: anomaly maps [N, S, S].
+        images: the images of :func:`shown_rows`, by their indices, uint8 [3, H, W].
+        masks: bool [N, H, W], or None.
+        maps: anomaly maps [N, H, W]; NaN where there is none.
         path: the PNG to write.
     """
     chosen = [(printable(samples[row].kind), printable(samples[row].image.name), row) for row in shown_rows(samples)]
-    low, high = np.percentile(maps.numpy(), [1, 99.9])
+    low, high = np.nanpercentile(maps.numpy(), [1, 99.9])
     figure, grid = plt.subplots(
         len(chosen), 3, figsize=(7, 2.3 * len(chosen)), dpi=DPI, squeeze=False, layout="constrained"
     )
@@ -195,7 +195,7 @@ def write_map(values: Tensor, path: Path, kind: str, limits: tuple[float, float]
     """Write one anomaly map.
 
     Args:
-        values: the map [S, S].
+        values: the map [H, W].
         path: the file without its suffix.
         kind: ``png`` has 16 bits: 0 and 65535 are the limits, at which values are cut off, and the file's texts
             ``minimum`` and ``maximum`` name them. ``tiff`` has the values in 32-bit floating point.
@@ -224,7 +224,7 @@ def overlay(picture: Image.Image, values: Tensor, limits: tuple[float, float], p
 
     Args:
         picture: the image, RGB.
-        values: the map [S, S].
+        values: the map [H, W].
         limits: smallest and largest value of the scale of colours.
         path: the file without its suffix.
 

@@ -37,15 +37,18 @@ def _listed(counts: Counter[JobState]) -> str:
     return f"{counts.total()} runs: {each}"
 
 
-def kind(job: Job) -> tuple[str, str, str, int]:
+Kind = tuple[str, str, str, int, str]
+
+
+def kind(job: Job) -> Kind:
     """Return the kind of a run; runs of one kind take about the same time per epoch and image."""
-    config = job.config
-    return config.dataset.name, config.model.name, backbone_label(config.backbone), config.dataset.image_size
+    dataset, model, backbone = job.config.dataset, job.config.model, job.config.backbone
+    return dataset.name, model.name, backbone_label(backbone), dataset.image_size, dataset.tiles
 
 
-def seconds_per_epoch(jobs: Sequence[Job]) -> dict[tuple[str, str, str, int], float]:
+def seconds_per_epoch(jobs: Sequence[Job]) -> dict[Kind, float]:
     """Return the median duration of an epoch by kind of run, over the runs that have begun."""
-    seconds: dict[tuple[str, str, str, int], list[float]] = {}
+    seconds: dict[Kind, list[float]] = {}
     for job in jobs:
         rows = job.folder.journal.rows()
         seconds.setdefault(kind(job), []).extend(row["seconds"] for row in rows if "seconds" in row)
