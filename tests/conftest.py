@@ -1,6 +1,7 @@
 """Fixtures of several tests: the composed configuration, and the folder of real images."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from altub_exp.config.compose import conf_dir, register_schema
 
 collect_ignore = ["interrupted"]
 """Its sitecustomize.py is for other processes."""
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # commands must obey it; a shell's background jobs ignore it
 
 
 @pytest.fixture

@@ -126,6 +126,7 @@ def test_metadata_name_the_run_the_preparation_and_no_folder_of_this_machine(tra
     assert facts["run_uid"] == RunFolder(folder).run_uid()
     assert (facts["size"], facts["interpolation"], facts["bit_depth"]) == ("32", "bilinear", "null")
     assert json.loads(facts["mean"]) == [0.485, 0.456, 0.406]
+    assert json.loads(facts["thresholds"]).keys() == {"quantile=0.95", "quantile=0.99", "f1"}
     low, high = json.loads(facts["limits"])
     assert low < high
     rgb = np.array(Image.open(sorted((trained[0] / TEST).glob("*/*.png"))[0]).convert("RGB"))

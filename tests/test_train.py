@@ -272,7 +272,6 @@ def test_interrupted_by_the_keyboard_is_said_recorded_and_resumable(undisturbed,
         env=environment(),
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )
     try:
         for line in process.stderr:

@@ -1,7 +1,6 @@
 """``python -m altub_exp.data get`` through the command line, against a server on 127.0.0.1 that fails in many ways."""
 
 import contextlib
-import functools
 import hashlib
 import io
 import os
@@ -303,8 +302,7 @@ def test_interrupted_it_keeps_the_part_and_the_same_command_continues(tmp_path, 
     arguments = table(tmp_path, f"{server.host}/toothbrush.tar.xz", toothbrush)
     words = command(*arguments, "--accept-licence", module="altub_exp.data")
     streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-    obey = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background ignores it
-    process = subprocess.Popen(words, cwd=tmp_path, env=environment(), text=True, preexec_fn=obey, **streams)
+    process = subprocess.Popen(words, cwd=tmp_path, env=environment(), text=True, **streams)
     assert server.stalled.wait(60)
     part = tmp_path / "data/.mvtec.download/toothbrush.tar.xz.part"
     wait_until(lambda: part.is_file() and f"bytes={part.stat().st_size}-" == half(toothbrush))

@@ -23,6 +23,7 @@ from altub_exp.data.painting import CATEGORIES, DEFECTS
 from altub_exp.data.synthetic import image
 from altub_exp.detector.graph import FACTS, INPUT, OUTPUTS, graph_facts, traced
 from altub_exp.detector.inference import Detector
+from altub_exp.detector.threshold import usual_thresholds
 from altub_exp.errors import UserError, was_interrupted
 from altub_exp.flows.flow import AutocastFlow
 from altub_exp.machine.disk import replacing
@@ -179,6 +180,7 @@ def file_facts(folder: RunFolder, config: Config, detector: Detector) -> dict[st
     """Return the facts that are written into a file: those of the graph, of the run and of the program."""
     status = folder.status() or {}
     return graph_facts(detector) | {
+        "thresholds": usual_thresholds(detector.images),
         "model": config.model.name,
         "backbone": config.backbone.name,
         "altub": config.altub.name,

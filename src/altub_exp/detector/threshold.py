@@ -103,3 +103,11 @@ def find_threshold(rule: Rule, images: ImageScores | None) -> Threshold:
     if len(lower):
         value = min(value, (best.threshold + lower.max()) / 2)  # the middle may be rounded to the score itself
     return Threshold(float(value), f"F1 of {best.f1_max:.4f}, the largest, on {len(scores)} test images")
+
+
+def usual_thresholds(images: ImageScores | None) -> dict[str, float]:
+    """Return the thresholds of two quantiles, and of ``f1`` where there are defective test images, by their rules."""
+    if images is None:
+        return {}
+    rules = ["quantile=0.95", "quantile=0.99", *(["f1"] if images.defective.any() else [])]
+    return {rule: find_threshold(parse_rule(rule), images).value for rule in rules}
