@@ -10,7 +10,8 @@ from PIL import Image, ImageDraw
 from sklearn.metrics import roc_auc_score
 
 from altub_exp.data.canvas import Canvas
-from altub_exp.method.scoring import CrossScaleEnergy, LikelihoodMap, canvas_scores
+from altub_exp.detector.tiled import canvas_scores
+from altub_exp.method.scoring import CrossScaleEnergy, LikelihoodMap
 from altub_exp.metrics.aupro import aupro
 from altub_exp.runs.checkpoint import load_trained
 from tests.commandline import folders, journal, run

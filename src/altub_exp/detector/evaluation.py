@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from altub_exp.data.canvas import Canvas
+from altub_exp.detector.tiled import canvas_scores
 from altub_exp.errors import Divergence
 from altub_exp.features.maps import FeatureMaps, room_on_device
 from altub_exp.flows.flow import Shape
 from altub_exp.machine.cuda_graphs import CudaGraphs
 from altub_exp.method.base import LearnedNormal, Moments
 from altub_exp.method.density import Density
-from altub_exp.method.scoring import Scoring, canvas_scores
+from altub_exp.method.scoring import Scoring
 from altub_exp.metrics import on_gpu as on_device
 from altub_exp.metrics.aupro import aupro
 from altub_exp.metrics.auroc import auroc

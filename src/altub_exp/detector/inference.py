@@ -24,6 +24,7 @@ from altub_exp.data.decoding import as_rgb, read_rgb
 from altub_exp.data.files import INVALID, reason_of
 from altub_exp.data.images import Placed, place
 from altub_exp.detector.assembly import build_backbone, build_density, family
+from altub_exp.detector.tiled import canvas_scores
 from altub_exp.errors import UserError
 from altub_exp.features.backbone import Backbone
 from altub_exp.features.extraction import PIXELS_AT_ONCE
@@ -31,7 +32,7 @@ from altub_exp.features.packaged import weights_package
 from altub_exp.machine.device import prepare_device
 from altub_exp.machine.precision import allow_tf32
 from altub_exp.method.density import Density
-from altub_exp.method.scoring import Scoring, canvas_scores
+from altub_exp.method.scoring import Scoring
 from altub_exp.runs.checkpoint import ImageScores, load_trained
 from altub_exp.runs.folder import RunFolder
 from altub_exp.runs.identity import weights_fingerprint
