@@ -17,9 +17,9 @@ from altub_exp.method.base import Standardized
 SIZES = {"deit": 384, "cait": 448}
 """Sizes of backbones that take no other; the others are tried at 64 px."""
 
-QUICK = [
-    ("r18", "model=csflow", "altub=cnn"),
-    ("mobilenetv2", "model=fastflow", "altub=split_prior"),
+COMBINATIONS = [
+    pytest.param("r18", "model=csflow", "altub=cnn", marks=pytest.mark.slow),
+    pytest.param("mobilenetv2", "model=fastflow", "altub=split_prior", marks=pytest.mark.slow),
     ("r18", "model=fastflow", "altub=channelwise"),
 ]
 """Backbone, model and base distribution: those that the runs of other tests do not have."""
@@ -45,7 +45,7 @@ def untrained(compose, backbone, *overrides):
     ), images
 
 
-@pytest.mark.parametrize(("backbone", "model", "base"), QUICK)
+@pytest.mark.parametrize(("backbone", "model", "base"), COMBINATIONS)
 def test_onnx_gives_the_numbers_of_the_detector(compose, tmp_path, backbone, model, base):
     detector, images = untrained(compose, backbone, model, base)
     found = write_onnx(tmp_path / "one.onnx", detector, graph_facts(detector), images)

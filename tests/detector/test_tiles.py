@@ -43,6 +43,7 @@ def predicted(cwd, folder):
     return {name: float(row["score"]) for name, row in rows.items()}, maps
 
 
+@pytest.mark.slow
 def test_a_scratch_in_a_large_image_is_found_with_tiles_and_lost_without(tmp_path):
     random = np.random.default_rng(0)
 
@@ -90,8 +91,8 @@ def test_a_scratch_in_a_large_image_is_found_with_tiles_and_lost_without(tmp_pat
     ("tiles", "model"),
     [
         ("1x1", ["model=fastflow"]),
-        ("1x2", ["model=cflow", "model.fibre_batch=16", "train.cycle=1"]),
-        ("2x2", ["model=csflow", "model.hidden_channels=8"]),
+        pytest.param("1x2", ["model=cflow", "model.fibre_batch=16", "train.cycle=1"], marks=pytest.mark.slow),
+        pytest.param("2x2", ["model=csflow", "model.hidden_channels=8"], marks=pytest.mark.slow),
     ],
 )
 def test_the_border_of_an_image_that_keeps_its_aspect_counts_nowhere(tmp_path, tiles, model):
