@@ -131,7 +131,7 @@ def test_metadata_name_the_run_the_preparation_and_no_folder_of_this_machine(tra
     assert low < high
     rgb = np.array(Image.open(sorted((trained[0] / TEST).glob("*/*.png"))[0]).convert("RGB"))
     resized = eval(facts["resize"], {"torch": torch, "rgb": rgb})[0]
-    assert torch.equal(resized, altub_exp.Detector.load(folder, "cpu").pixels(rgb))
+    assert torch.equal(resized, altub_exp.Detector.load(folder, "cpu").placed(rgb).pixels)
     assert [(entry.name, entry.shape) for entry in [*session.get_inputs(), *session.get_outputs()]] == [
         ("images", ["batch", 3, 32, 32]),
         ("map", ["batch", 32, 32]),
@@ -146,7 +146,7 @@ def test_pytorch_alone_gives_the_numbers_of_predict(trained, exported, tmp_path)
     exported(trained[1]["cflow"], "--format", "torch", "--output", tmp_path / "detector.pt2")
     wanted = predicted(trained, "cflow", tmp_path / "own")
     detector = altub_exp.Detector.load(trained[1]["cflow"], "cpu")
-    np.save(tmp_path / "pixels.npy", np.stack([detector.pixels(trained[0] / file).numpy() for file in wanted]))
+    np.save(tmp_path / "pixels.npy", np.stack([detector.placed(trained[0] / file).pixels.numpy() for file in wanted]))
     more = "import numpy as np\noutputs = program(torch.from_numpy(np.load('pixels.npy')))\n"
     more += "np.savez('outputs.npz', map=outputs['map'].numpy(), score=outputs['score'].numpy())"
     alone(PROGRAM + more, cwd=tmp_path)

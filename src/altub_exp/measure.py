@@ -59,9 +59,8 @@ def measure(folder: RunFolder, options: argparse.Namespace) -> str:
     from altub_exp.detector.inference import Detector, time_inference  # after the parser: --help needs no torch
     from altub_exp.tracking.lifecycle import add_to_summary
 
-    detector = Detector.load(
-        folder.path, options.device, options.weights
-    )  # before the lock, which would create the folder
+    # before the lock, which would create the folder
+    detector = Detector.load(folder.path, options.device, options.weights)
     report: list[str] = []
     measured: dict[str, float] = {}
     with folder.lock():

@@ -36,7 +36,7 @@ def test_images_are_read_alike_by_all_commands(case, tmp_path):
     assert read.shape == case.pixels.shape
     assert np.abs(read.astype(int) - case.pixels).max() <= case.within
     assert findings(set_of(Sample(file, "good")), case.bits) == ([], [])
-    (trained,) = load_images([Sample(file, "good")], 16, "bilinear", case.bits)
+    (trained,) = load_images([Sample(file, "good")], Canvas(16), "bilinear", case.bits)
     (predicted,), errors = _read([Item(file, file)], reader(case.bits))
     assert errors == [""]
     assert trained.equal(predicted.pixels)
@@ -50,7 +50,7 @@ def test_images_are_refused_alike_by_all_commands_in_one_sentence(case, tmp_path
     assert case.words in reason
     assert notes == []
     with pytest.raises(UserError) as refused:
-        load_images([Sample(file, "good")], 16, "bilinear", case.bits)
+        load_images([Sample(file, "good")], Canvas(16), "bilinear", case.bits)
     text = str(refused.value)
     assert text.startswith(f"1 image files cannot be read ({reason}): {printable(file)}. ")
     assert text.isprintable()
@@ -77,13 +77,13 @@ def test_masks_are_read_or_refused_alike_by_check_and_train(case, tmp_path):
     assert notes == []
     if case.pixels is not None:
         assert refused == []
-        (marked,) = load_masks([sample], S)
+        (marked,) = load_masks([sample], Canvas(S))
         assert np.array_equal(marked.view(torch.uint8).numpy(), M.astype(np.uint8))  # the bytes of True are 1
         return
     (finding,) = refused
     assert case.words in finding
     with pytest.raises(UserError, match=r"^1 image files cannot be read") as caught:
-        load_masks([sample], S)
+        load_masks([sample], Canvas(S))
     assert case.words in str(caught.value)
     assert str(sample.mask) in str(caught.value)
 
@@ -99,7 +99,7 @@ def test_images_that_fail_for_several_reasons_are_one_sentence(tmp_path):
         (tmp_path / str(number)).mkdir()
         samples.append(Sample(REFUSED[name].write(tmp_path / str(number)), "good"))
     with pytest.raises(UserError) as refused:
-        load_images(samples, 8)
+        load_images(samples, Canvas(8))
     text = str(refused.value)
     assert text.startswith(
         "5 image files cannot be read (damaged or truncated; NaN or infinite values; no such file or directory): "
@@ -121,17 +121,17 @@ def test_empty_masks_are_a_warning_among_others_and_an_error_by_themselves(kind,
         assert refused.startswith(error)
         assert notes == []
     else:
-        assert load_masks(samples, 4).sum((1, 2)).tolist() == [16, 0]
+        assert load_masks(samples, Canvas(4)).sum((1, 2)).tolist() == [16, 0]
         assert note in caplog.text
         with pytest.raises(UserError, match=r"^No mask marks a defect: .*m\.png"):
-            load_masks(samples[1:], 4)
+            load_masks(samples[1:], Canvas(4))
 
 
 def test_a_scratch_of_one_pixel_is_kept_where_resizing_would_drop_it(tmp_path, caplog):
     pixels = np.zeros((960, 480), dtype=np.uint8)
     pixels[100:400, 241] = 255
     Image.fromarray(pixels).save(tmp_path / "m.png")
-    (mask,) = load_masks([beside(tmp_path / "m.png")], 64)
+    (mask,) = load_masks([beside(tmp_path / "m.png")], Canvas(64))
     scratch = [[row, 241 * 64 // 480] for row in range(100 * 64 // 960, 399 * 64 // 960 + 1)]
     assert np.argwhere(mask.numpy()).tolist() == scratch
     assert "thinner than a pixel" in caplog.text
@@ -139,7 +139,7 @@ def test_a_scratch_of_one_pixel_is_kept_where_resizing_would_drop_it(tmp_path, c
     caplog.clear()
     pixels[500:600, 200:300] = 255
     Image.fromarray(pixels).save(tmp_path / "m.png")
-    (mask,) = load_masks([beside(tmp_path / "m.png")], 64)
+    (mask,) = load_masks([beside(tmp_path / "m.png")], Canvas(64))
     expected = np.asarray(Image.fromarray(pixels).resize((64, 64), Image.Resampling.NEAREST)) > 127
     assert not expected[tuple(np.transpose(scratch))].any()
     expected[tuple(np.transpose(scratch))] = True
@@ -152,7 +152,7 @@ def test_a_mask_that_loses_no_defect_by_resizing_is_only_resized(tmp_path, caplo
     pixels[500:600, 200:300] = 255
     pixels[610, 210] = 255  # a fragment beside a defect that stays
     Image.fromarray(pixels).save(tmp_path / "m.png")
-    (mask,) = load_masks([beside(tmp_path / "m.png")], 64)
+    (mask,) = load_masks([beside(tmp_path / "m.png")], Canvas(64))
     expected = Image.fromarray(pixels).resize((64, 64), Image.Resampling.NEAREST)
     assert np.array_equal(mask.numpy(), np.asarray(expected) > 127)
     assert caplog.text == ""
@@ -176,4 +176,4 @@ def test_the_mask_of_a_turned_image_fits_it_as_it_is_seen(tmp_path):
     for form in ("png", "tif"):
         Image.fromarray(colours(S, 16)).save(tmp_path / f"i.{form}", exif=exif)
         Image.fromarray(np.full((16, S), 255, dtype=np.uint8)).save(tmp_path / "m.png")
-        assert load_masks([Sample(tmp_path / f"i.{form}", "hole", tmp_path / "m.png")], 8).all()
+        assert load_masks([Sample(tmp_path / f"i.{form}", "hole", tmp_path / "m.png")], Canvas(8)).all()

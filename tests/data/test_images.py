@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from altub_exp.data import Sample, load_images, load_masks
+from altub_exp.data.canvas import Canvas
 from altub_exp.data.images import rotate
 from altub_exp.errors import UserError
 
@@ -16,7 +17,7 @@ def picture(height=37, width=53):
 
 
 def one(file, size=16, interpolation="bilinear"):
-    return load_images([Sample(file, "good")], size, interpolation)[0]
+    return load_images([Sample(file, "good")], Canvas(size), interpolation)[0]
 
 
 def two_taps(pixels, size):
@@ -79,7 +80,7 @@ def test_order_is_kept(tmp_path):
     for value in range(20):
         Image.new("L", (8, 8), value).save(tmp_path / f"{value}.png")
         samples.append(Sample(tmp_path / f"{value}.png", "good"))
-    assert load_images(samples, 8)[:, 0, 0, 0].tolist() == list(range(20))
+    assert load_images(samples, Canvas(8))[:, 0, 0, 0].tolist() == list(range(20))
 
 
 def test_all_damaged_files_are_named_in_one_sentence(tmp_path):
@@ -91,7 +92,7 @@ def test_all_damaged_files_are_named_in_one_sentence(tmp_path):
             file.write_bytes(file.read_bytes()[: 1000 if number > 1 else 0])
         samples.append(Sample(file, "good"))
     with pytest.raises(UserError) as caught:
-        load_images(samples, 16)
+        load_images(samples, Canvas(16))
     text = str(caught.value)
     assert text.startswith("5 image files cannot be read")
     assert "1.png" in text
@@ -103,7 +104,7 @@ def mask_of(tmp_path, values, size, image_size=None):
     values = np.asarray(values, dtype=np.uint8)
     Image.fromarray(values).save(tmp_path / "m.png")
     Image.new("L", image_size or values.shape[::-1]).save(tmp_path / "i.png")
-    return load_masks([Sample(tmp_path / "i.png", "hole", tmp_path / "m.png")], size)[0]
+    return load_masks([Sample(tmp_path / "i.png", "hole", tmp_path / "m.png")], Canvas(size))[0]
 
 
 def test_more_than_half_is_defect(tmp_path):
@@ -134,7 +135,7 @@ def test_of_class_ids_all_but_0_are_defects(tmp_path, encode):
     encode(np.array([[0, 1], [2, 3]], dtype=np.uint8)).save(tmp_path / "m.png")
     Image.new("L", (2, 2)).save(tmp_path / "i.png")
     sample = Sample(tmp_path / "i.png", "anomaly", tmp_path / "m.png", class_ids=True)
-    assert load_masks([sample], 2)[0].tolist() == [[False, True], [True, True]]
+    assert load_masks([sample], Canvas(2))[0].tolist() == [[False, True], [True, True]]
 
 
 def test_masks_are_resized_by_the_nearest_pixel(tmp_path):
@@ -145,7 +146,7 @@ def test_masks_are_resized_by_the_nearest_pixel(tmp_path):
 
 
 def test_good_images_have_empty_masks(tmp_path):
-    assert not load_masks([Sample(tmp_path / "never-opened.png", "good")], 4).any()
+    assert not load_masks([Sample(tmp_path / "never-opened.png", "good")], Canvas(4)).any()
 
 
 def test_a_mask_of_another_size_than_its_image_is_refused(tmp_path):
@@ -158,7 +159,7 @@ def test_a_truncated_mask_is_named(tmp_path):
     (tmp_path / "m.png").write_bytes((tmp_path / "m.png").read_bytes()[:500])
     Image.new("L", (100, 100)).save(tmp_path / "i.png")
     with pytest.raises(UserError, match=r"cannot be read .*m\.png"):
-        load_masks([Sample(tmp_path / "i.png", "hole", tmp_path / "m.png")], 4)
+        load_masks([Sample(tmp_path / "i.png", "hole", tmp_path / "m.png")], Canvas(4))
 
 
 def test_the_real_hazelnuts_one_of_them_not_square(shared):
@@ -166,8 +167,8 @@ def test_the_real_hazelnuts_one_of_them_not_square(shared):
 
     found = mvtec.LAYOUT.read(shared / "data/other", "hazelnut_toy")
     assert {Image.open(sample.image).size for sample in found.train} > {(512, 512)}
-    assert load_images(found.train, 64).shape == (28, 3, 64, 64)
-    assert 0.001 < load_masks(found.test, 64).float().mean() < 0.5
+    assert load_images(found.train, Canvas(64)).shape == (28, 3, 64, 64)
+    assert 0.001 < load_masks(found.test, Canvas(64)).float().mean() < 0.5
 
 
 def test_rotation_is_torchvisions_default():

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from altub_exp.data import ImageSet, btad, list_categories, load_masks, mvtec, open_category, visa
+from altub_exp.data.canvas import Canvas
 from altub_exp.data.folder import Folders
 from altub_exp.errors import UserError
 
@@ -134,7 +135,7 @@ def test_btad_layout(btad_root, category, image, mask):
         *[("ko", f"{n:04}.{image}", f"{n:04}.{mask}") for n in range(4)],
         *[("good", f"{n:04}.{image}", None) for n in range(3)],
     ]
-    covered = load_masks(found.test, 36).float().mean((1, 2))
+    covered = load_masks(found.test, Canvas(36)).float().mean((1, 2))
     assert (covered[:3] > 0.03).all()
     assert (covered[3] > 0) == (category != "03")  # empty in 03
     assert not covered[4:].any()
@@ -181,7 +182,7 @@ def test_visa_layout(visa_root):
         *[("anomaly", f"{n:03}.JPG", f"{n:03}.png") for n in range(4)],
     ]
     assert all(s.image.parent.parent.parent.parent.name == "candle" for s in found.train + found.test)
-    covered = load_masks(found.test, 36).float().mean((1, 2))
+    covered = load_masks(found.test, Canvas(36)).float().mean((1, 2))
     assert not covered[:3].any()
     assert (covered[3:] > 0.03).all()
 

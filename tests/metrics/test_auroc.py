@@ -3,20 +3,16 @@
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from sklearn.metrics import roc_auc_score
 
 from altub_exp.metrics.auroc import auroc
+from tests.metrics.rankings import many_pixels, with_ties
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.data())
-def test_equals_scikit_learn_with_ties(data):
-    n = data.draw(st.integers(2, 60))
-    scores = data.draw(arrays(np.float32, n, elements=st.sampled_from([-1.0, -0.5, -0.0, 0.0, 0.25, 1e-30, 3.0])))
-    labels = data.draw(arrays(np.bool_, n))
-    labels[0], labels[1] = True, False
+@given(with_ties())
+def test_equals_scikit_learn_with_ties(drawn):
+    scores, labels = drawn
     assert auroc(scores, labels) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
 
 
@@ -24,10 +20,7 @@ def test_equals_scikit_learn_with_ties(data):
 @pytest.mark.parametrize("decimals", [2, 4, None])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_equals_scikit_learn_on_many_pixels(share, decimals, dtype):
-    random = np.random.default_rng(0)
-    labels = random.random((3, 200, 200)) < share
-    scores = random.normal(size=labels.shape) + labels
-    scores = (scores if decimals is None else scores.round(decimals)).astype(dtype)
+    scores, labels = many_pixels(share, decimals, dtype)
     assert auroc(scores, labels) == pytest.approx(roc_auc_score(labels.ravel(), scores.ravel()), abs=1e-12)
 
 

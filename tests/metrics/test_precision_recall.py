@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from sklearn.metrics import average_precision_score, f1_score, precision_recall_curve
 
 from altub_exp.metrics.precision_recall import precision_recall
+from tests.metrics.rankings import many_pixels, with_ties
 
 
 def f1_of_scikit_learn(labels, scores):
@@ -16,12 +15,9 @@ def f1_of_scikit_learn(labels, scores):
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.data())
-def test_equals_scikit_learn_with_ties(data):
-    n = data.draw(st.integers(2, 60))
-    scores = data.draw(arrays(np.float32, n, elements=st.sampled_from([-1.0, -0.5, -0.0, 0.0, 0.25, 1e-30, 3.0])))
-    labels = data.draw(arrays(np.bool_, n))
-    labels[0], labels[1] = True, False
+@given(with_ties())
+def test_equals_scikit_learn_with_ties(drawn):
+    scores, labels = drawn
     ours = precision_recall(scores, labels)
     assert ours.average == pytest.approx(average_precision_score(labels, scores), abs=1e-12)
     assert ours.f1_max == pytest.approx(f1_of_scikit_learn(labels, scores), abs=1e-12)
@@ -32,10 +28,7 @@ def test_equals_scikit_learn_with_ties(data):
 @pytest.mark.parametrize("decimals", [2, None])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_equals_scikit_learn_on_many_pixels(share, decimals, dtype):
-    random = np.random.default_rng(0)
-    labels = random.random((3, 200, 200)) < share
-    scores = random.normal(size=labels.shape) + labels
-    scores = (scores if decimals is None else scores.round(decimals)).astype(dtype)
+    scores, labels = many_pixels(share, decimals, dtype)
     before = scores.copy()
     ours = precision_recall(scores, labels, threads=3)
     assert np.array_equal(scores, before)

@@ -79,7 +79,7 @@ class Canvas:
             return {}
         return {"tiles": f"{self.rows}x{self.columns}", "tile_overlap": self.overlap, "keep_aspect": self.keep_aspect}
 
-    @property
+    @functools.cached_property
     def corners(self) -> list[tuple[int, int]]:
         """The upper left pixels (top, left) of the tiles, row by row."""
         step = self.size - tile_overlap(self.size, self.overlap)
@@ -148,8 +148,3 @@ class Canvas:
 def cropped(canvas: Tensor, box: Box) -> Tensor:
     """Return the part of a canvas [..., H, W] that a box covers, a view."""
     return canvas[..., box.top : box.top + box.height, box.left : box.left + box.width]
-
-
-def as_canvas(canvas: Canvas | int) -> Canvas:
-    """Return a canvas, or the plain one of this side in pixels."""
-    return Canvas(canvas) if isinstance(canvas, int) else canvas

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from altub_exp.data.canvas import Box, Canvas, as_canvas
+from altub_exp.data.canvas import Box, Canvas
 from altub_exp.data.decoding import read_mask, read_rgb, read_size
 from altub_exp.data.files import UnreadableError, attempts, for_each
 from altub_exp.data.masks import without_defect
@@ -50,13 +50,13 @@ def place(image: Image.Image, canvas: Canvas, interpolation: str) -> Placed:
 
 
 def load_images(
-    samples: Sequence[Sample], canvas: Canvas | int, interpolation: str = "bilinear", bit_depth: int | None = None
+    samples: Sequence[Sample], canvas: Canvas, interpolation: str = "bilinear", bit_depth: int | None = None
 ) -> Tensor:
     """Return images resized to a canvas.
 
     Args:
         samples: N images.
-        canvas: the canvas, or the side of a square in pixels, to which images are stretched.
+        canvas: the canvas.
         interpolation: ``bilinear`` with two taps (as in OpenCV and anomalib 0.3, without antialiasing), or Pillow's
             ``antialias`` or ``lanczos``.
         bit_depth: as for :func:`~altub_exp.data.decoding.read_rgb`.
@@ -67,10 +67,9 @@ def load_images(
     Raises:
         UserError: some files cannot be read.
     """
-    shape = as_canvas(canvas)
 
     def load(sample: Sample) -> Tensor:
-        return place(read_rgb(sample.image, bit_depth), shape, interpolation).pixels
+        return place(read_rgb(sample.image, bit_depth), canvas, interpolation).pixels
 
     return torch.stack(for_each(load, samples, lambda sample: sample.image))
 

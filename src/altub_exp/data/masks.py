@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from altub_exp.data.canvas import Canvas, as_canvas, cropped
+from altub_exp.data.canvas import Canvas, cropped
 from altub_exp.data.decoding import read_mask
 from altub_exp.data.files import complain_about, for_each, named
 from altub_exp.data.samples import Sample
@@ -23,7 +23,7 @@ NEAR = np.ones((5, 5))
 """The pixels around one of a resized mask that no feature map tells apart: the finest has a position per 4 pixels."""
 
 
-def load_masks(samples: Sequence[Sample], canvas: Canvas | int) -> Tensor:
+def load_masks(samples: Sequence[Sample], canvas: Canvas) -> Tensor:
     """Return True for defective pixels as :func:`~altub_exp.data.decoding.read_mask` does.
 
     Masks are resized to the nearest pixel. A region (8-connected) that vanishes thereby keeps the pixels that it
@@ -32,7 +32,7 @@ def load_masks(samples: Sequence[Sample], canvas: Canvas | int) -> Tensor:
 
     Args:
         samples: N images.
-        canvas: as for :func:`~altub_exp.data.images.load_images`.
+        canvas: the canvas of their images.
 
     Returns:
         bool [N, H, W] on the CPU.
@@ -40,14 +40,13 @@ def load_masks(samples: Sequence[Sample], canvas: Canvas | int) -> Tensor:
     Raises:
         UserError: a mask cannot be read or differs in size from its image, or no mask marks a defect.
     """
-    shape = as_canvas(canvas)
 
     def load(sample: Sample) -> tuple[Tensor, bool, bool]:
-        placed = torch.zeros(shape.height, shape.width, dtype=torch.bool)
+        placed = torch.zeros(canvas.height, canvas.width, dtype=torch.bool)
         if sample.mask is None:
             return placed, False, False
         mask = read_mask(sample)
-        box = shape.box(mask.shape[1], mask.shape[0])
+        box = canvas.box(mask.shape[1], mask.shape[0])
         small, vanishes = _resized_mask(mask, box.height, box.width)
         cropped(placed, box).copy_(torch.from_numpy(small))
         return placed, bool(mask.any()), vanishes

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from altub_exp.config.schema import Config, SyntheticConfig
 from altub_exp.data import load_images, open_category
+from altub_exp.data.canvas import Canvas
 from altub_exp.data.painting import CATEGORIES, DEFECTS
 from altub_exp.data.synthetic import image
 from altub_exp.detector.graph import FACTS, INPUT, OUTPUTS, graph_facts, traced
@@ -169,7 +170,9 @@ def images_of_check(config: Config) -> tuple[Tensor, str]:
             images = open_category(dataset)
             own = images.test or images.train
             chosen = [own[round(row)] for row in np.linspace(0, len(own) - 1, CHECKED)]
-            return load_images(chosen, size, dataset.interpolation, dataset.bit_depth), "images of the run"
+            return load_images(
+                chosen, Canvas.of(dataset), dataset.interpolation, dataset.bit_depth
+            ), "images of the run"
     random = np.random.default_rng(0)
     kinds = [(category, kind) for category in CATEGORIES for kind in DEFECTS[category]]
     drawn = [image(category, kind, max(size, 32), random)[0][:size, :size] for category, kind in kinds]

@@ -128,10 +128,6 @@ class Detector:
         """The number of images of a batch."""
         return max(1, PIXELS_AT_ONCE // (self.canvas.height * self.canvas.width))
 
-    def pixels(self, picture: Picture) -> Tensor:
-        """Return the pixels of :meth:`placed`, uint8 [3, H, W]."""
-        return self.placed(picture).pixels
-
     def placed(self, picture: Picture) -> Placed:
         """Return an image as the model reads it: RGB, resized as in the training.
 
