@@ -83,7 +83,7 @@ coverage: setup ## measure branch coverage of the quick tests and their processe
 test-slow: setup ## run the tests that take minutes, with the real data set if it is present
 	$(BIN)/python -m pytest -q -m slow -rs
 
-test-crash: setup ## kill runs and sweeps at each of their operations on the disk (needs a C compiler; hours); optional: CRASH_STRIDE=n
+test-crash: setup ## kill runs and sweeps at each of their operations on the disk (needs a C compiler; two hours); optional: CRASH_STRIDE=n
 	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) -m crash -rs
 
 test-slurm: setup ## run the tests on a real Slurm cluster; installs Debian's Slurm if it is missing (root)

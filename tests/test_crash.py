@@ -1,5 +1,6 @@
 """Runs and sweeps that are killed at every operation on the disk in turn, and the same command again.
 
+What a kill leaves is copied before each operation of one command (tests.snapshots); equal states are tried once.
 `make test-crash` takes every CRASH_STRIDE-th operation (1 by default), beginning with CRASH_FIRST.
 """
 
@@ -16,7 +17,7 @@ import pytest
 import torch
 
 from tests.commandline import TINY, folders, journal, run, status
-from tests.killing import COMPILER, killed
+from tests.snapshots import COMPILER, snapshots, state
 from tests.stores import place_store
 
 pytestmark = [pytest.mark.crash, pytest.mark.skipif(COMPILER is None, reason="no C compiler for the layer that kills")]
@@ -77,21 +78,24 @@ def assert_as_undisturbed(cwd: Path, undisturbed: Path) -> None:
 @pytest.mark.parametrize("arguments", [SHORT, SWEEP], ids=["run", "sweep"])
 def test_killed_at_every_operation_and_given_again(layer, arguments, flow, tmp_path):
     words = [*arguments, *flow]
-    undisturbed, cwd = tmp_path / "undisturbed", tmp_path / "killed"
-    undisturbed.mkdir()
-    place_store(undisturbed)
-    total = killed(layer, undisturbed, *words, at=0)
-    failures = []
+    undisturbed, cwd, copies = (tmp_path / name for name in ("undisturbed", "killed", "copies"))
+    for folder in (cwd, copies):
+        folder.mkdir()
+    place_store(cwd)
+    total = snapshots(layer, cwd, *words, into=copies)
+    cwd.rename(undisturbed)
+    given, failures = {state(undisturbed)}, []
     strikes = range(FIRST, total + 1, STRIDE)
     for at in strikes:
-        shutil.rmtree(cwd, ignore_errors=True)
-        cwd.mkdir()
-        place_store(cwd)
-        killed(layer, cwd, *words, at=at)
-        try:
-            run(cwd, *words)
-            assert_as_undisturbed(cwd, undisturbed)
-        except AssertionError as failure:
-            failures.append(f"operation {at} of {total}: {failure}")
-    print(f"{flow[0]}: killed at {len(strikes)} of {total} operations")
-    assert not failures, f"{len(failures)} of {len(strikes)}:\n" + "\n\n".join(failures)
+        (copies / str(at)).rename(cwd)  # at its own path
+        if (left := state(cwd)) not in given:
+            given.add(left)
+            try:
+                run(cwd, *words)
+                assert_as_undisturbed(cwd, undisturbed)
+            except AssertionError as failure:
+                failures.append(f"operation {at} of {total}: {failure}")
+        shutil.rmtree(cwd)
+    print(f"{flow[0]}: {total} operations, killed at {len(strikes)}, which left {len(given) - 1} states")
+    assert len(given) > 1
+    assert not failures, f"{len(failures)} of {len(given) - 1}:\n" + "\n\n".join(failures)

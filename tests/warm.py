@@ -25,10 +25,12 @@ from typing import Any
 
 LIBRARIES = (
     "FrEIA.framework",
+    "IPython",
     "hydra",
     "matplotlib.pyplot",
     "mlflow.store.tracking.sqlalchemy_store",
     "pandas",
+    "rich.progress",
     "scipy.stats",
     "timm",
     "torch",
@@ -159,8 +161,8 @@ def _become(request: dict[str, Any]) -> None:
     places = request["env"].get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:1] = [os.getcwd(), *(place for place in places if place and place not in sys.path)]
     importlib.invalidate_caches()
-    if "KILLED_AT" in request["env"]:
-        from tests.killing import begin
+    if "SNAPSHOTS" in request["env"]:
+        from tests.snapshots import begin
 
         begin()
     runpy.run_module(module, run_name="__main__", alter_sys=True)
