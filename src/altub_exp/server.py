@@ -5,9 +5,12 @@ from __future__ import annotations
 import importlib.util
 import os
 import secrets
+import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -138,11 +141,30 @@ def first_page(address: str, store: str) -> str:
     return f"{address}/#/{page}?workflowType=machine_learning"
 
 
+def serve(words: Sequence[str], values: Mapping[str, str]) -> int:
+    """Run the server until it ends, and return its exit status, 0 after SIGTERM and SIGHUP.
+
+    Args:
+        words: its command line.
+        values: its environment.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(0))  # as asked for
+    # in a process group of its own, since it answers a terminal's Ctrl-C by a traceback
+    server = subprocess.Popen(words, env=values, process_group=0)
+    try:
+        return server.wait()
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Replace this process by ``mlflow server``.
+    """Run ``mlflow server`` until it ends.
 
     Returns:
-        1 if the server cannot start, after one sentence on stderr; otherwise it does not return.
+        Its exit status, 0 if SIGTERM ended it; 1 after one sentence on stderr if it cannot start; 130 after Ctrl-C.
     """
     parser = command_parser("server", "Starts an MLflow server that many runs can write to at once.", EPILOG)
     parser.add_argument(
@@ -163,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         values = prepare(store, options.app_name, os.environ)
         if database(store):
             say(f"Runs: {first_page(f'http://{options.host}:{options.port}', store)}")
-        os.execve(sys.executable, command(options.host, options.port, *more), values)
+        return serve(command(options.host, options.port, *more), values)
 
     return run_command(start)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -99,4 +101,18 @@ def test_a_server_that_asks_for_a_password(tmp_path, monkeypatch, caplog):
         assert run.data.metrics == {"loss": 1.5}
         assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["auroc.png"]
     finally:
-        server.kill()
+        server.process.terminate()
+        assert server.process.wait(timeout=60) == 0
+    assert not server.answers()
+
+
+def test_ctrl_c_ends_a_server_with_one_line(tmp_path):
+    server = Server(tmp_path)
+    server.command = [sys.executable, "-m", "altub_exp.server", "--port", str(server.port)]
+    server.start()
+    os.killpg(server.process.pid, signal.SIGINT)
+    assert server.process.wait(timeout=60) == 130
+    log = (tmp_path / "server.log").read_text()
+    assert log.splitlines()[-1] == "interrupted"
+    assert "Traceback" not in log
+    assert not server.answers()
