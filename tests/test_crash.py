@@ -22,7 +22,8 @@ from tests.stores import place_store
 
 pytestmark = [pytest.mark.crash, pytest.mark.skipif(COMPILER is None, reason="no C compiler for the layer that kills")]
 
-SHORT = [*TINY, "train.epochs=2", "eval.every=1", "eval.ks_every=2", "dataset.train_images=6"]
+IMAGES = ["dataset.train_images=4", "dataset.good_images=1", "dataset.defect_images=1"]
+SHORT = [*TINY, *IMAGES, "train.epochs=2", "eval.every=1", "eval.ks_every=2"]
 SWEEP = ["-m", *SHORT, "altub=none,alternating", "tracking.sweep=night"]
 CFLOW = ["model=cflow", "dataset.image_size=64", "model.fibre_batch=16", "train.cycle=1", "train.warmup_epochs=1"]
 STRIDE = int(os.environ.get("CRASH_STRIDE", "1"))
