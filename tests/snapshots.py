@@ -24,6 +24,7 @@ from tests.commandline import command, environment
 from tests.warm import Warm
 
 SOURCE = Path(__file__).with_name("snapshots.c")
+PROGRAM = ("altub_exp.experiment", "altub_exp.sweep.run", "hydra._internal.config_loader_impl")
 STORE = ("mlflow.db", "mlflow.db-journal")
 COMPILER = shutil.which("cc") or shutil.which("gcc")
 
@@ -34,26 +35,26 @@ def _warm(layer: Path) -> Warm:
     library = layer / "snapshots.so"
     words = [COMPILER, "-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-o", library, SOURCE, "-ldl", "-lpthread"]
     subprocess.run(words, check=True)
-    return Warm(environment(LD_PRELOAD=str(library)))
+    return Warm(environment(LD_PRELOAD=str(library)), PROGRAM)
 
 
-def snapshots(layer: Path, cwd: Path, *arguments: str, into: Path, module: str = "altub_exp.train") -> int:
-    """Run a command, and copy its folder before each of its operations to ``into``/1, ``into``/2, …
+def train(layer: Path, cwd: Path, *arguments: str, into: Path | None = None) -> int:
+    """Train with the layer, and copy the folder before each of its operations to ``into``/1, ``into``/2, …
 
     Args:
         layer: a folder for the compiled layer.
         cwd: where the command runs; the operations below it count.
         arguments: the command's.
-        into: an existing folder that is not below cwd.
-        module: the command.
+        into: an existing folder that is not below cwd; None copies nothing.
 
     Returns:
-        The number of operations.
+        The number of copies.
     """
-    env = environment(LD_PRELOAD=str(layer / "snapshots.so"), SNAPSHOTS=str(into))
-    done = _warm(layer).run(command(*arguments, module=module), cwd=cwd, env=env, seconds=600)
+    copies = {} if into is None else {"SNAPSHOTS": str(into)}
+    env = environment(LD_PRELOAD=str(layer / "snapshots.so"), **copies)
+    done = _warm(layer).run(command(*arguments), cwd=cwd, env=env, seconds=600)
     assert done.returncode == 0, done.stderr
-    return len(list(into.iterdir()))
+    return 0 if into is None else len(list(into.iterdir()))
 
 
 def begin() -> None:

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.commandline import TINY, folders, journal, run, status
-from tests.snapshots import COMPILER, snapshots, state
+from tests.commandline import TINY, folders, journal, status
+from tests.snapshots import COMPILER, state, train
 from tests.stores import place_store
 
 pytestmark = [pytest.mark.crash, pytest.mark.skipif(COMPILER is None, reason="no C compiler for the layer that kills")]
@@ -76,14 +76,14 @@ def assert_as_undisturbed(cwd: Path, undisturbed: Path) -> None:
 
 
 @pytest.mark.parametrize("flow", [["model=fastflow"], CFLOW], ids=["fastflow", "cflow"])
-@pytest.mark.parametrize("arguments", [SHORT, SWEEP], ids=["run", "sweep"])
+@pytest.mark.parametrize("arguments", [[*SHORT, "hydra.mode=RUN"], SWEEP], ids=["run", "sweep"])
 def test_killed_at_every_operation_and_given_again(layer, arguments, flow, tmp_path):
     words = [*arguments, *flow]
     undisturbed, cwd, copies = (tmp_path / name for name in ("undisturbed", "killed", "copies"))
     for folder in (cwd, copies):
         folder.mkdir()
     place_store(cwd)
-    total = snapshots(layer, cwd, *words, into=copies)
+    total = train(layer, cwd, *words, into=copies)
     cwd.rename(undisturbed)
     given, failures = {state(undisturbed)}, []
     strikes = range(FIRST, total + 1, STRIDE)
@@ -92,7 +92,7 @@ def test_killed_at_every_operation_and_given_again(layer, arguments, flow, tmp_p
         if (left := state(cwd)) not in given:
             given.add(left)
             try:
-                run(cwd, *words)
+                train(layer, cwd, *words)
                 assert_as_undisturbed(cwd, undisturbed)
             except AssertionError as failure:
                 failures.append(f"operation {at} of {total}: {failure}")

@@ -45,10 +45,11 @@ class Warm:
 
     Args:
         env: its environment, and that of the commands.
+        modules: further modules that it imports.
     """
 
-    def __init__(self, env: Mapping[str, str]) -> None:
-        self._env, self._lock = dict(env), threading.Lock()
+    def __init__(self, env: Mapping[str, str], modules: Sequence[str] = ()) -> None:
+        self._env, self._modules, self._lock = dict(env), modules, threading.Lock()
         self._process: subprocess.Popen[str] | None = None
 
     def serves(self, env: Mapping[str, str]) -> bool:
@@ -99,7 +100,7 @@ class Warm:
     def _ask(self, request: str | None = None) -> str:
         """Send a line, if one is given, and return the next answer."""
         if self._process is None:
-            words, pipe = [sys.executable, "-m", "tests.warm"], subprocess.PIPE
+            words, pipe = [sys.executable, "-m", "tests.warm", *self._modules], subprocess.PIPE
             self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  nobody would empty a pipe
             self._process = subprocess.Popen(
                 words, env=self._env, stdin=pipe, stdout=pipe, stderr=self._errors, text=True
@@ -129,8 +130,8 @@ class Warm:
 def main() -> None:
     """Serve requests; in a fork, run the command."""
     atexit.register(_silence)
-    for library in LIBRARIES:
-        importlib.import_module(library)
+    for module in (*LIBRARIES, *sys.argv[1:]):
+        importlib.import_module(module)
     gc.freeze()  # a fork's collector would copy every page that it looks at
     for line in sys.stdin:
         child = os.fork()
