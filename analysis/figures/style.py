@@ -87,8 +87,11 @@ MODELS = {"fastflow": "FastFlow", "cflow": "CFLOW-AD", "csflow": "CS-Flow"}
 BACKBONES = {"r18": "ResNet-18", "wrn50": "WRN-50-2", "wrn50_tv": "WRN-50-2 (tv)", "deit": "DeiT", "cait": "CaiT"}
 DATASETS = {
     "mvtec": "MVTec AD",
+    "mvtec2": "MVTec AD 2",
+    "loco": "MVTec LOCO AD",
     "btad": "BTAD",
     "visa": "VisA",
+    "realiad": "Real-IAD",
     "elpv": "ELPV",
     "synthetic": "built-in images",
     "folder": "own images",

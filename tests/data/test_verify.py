@@ -73,6 +73,25 @@ def test_visa_against_the_published_counts(visa_root):
     assert "cannot be read" not in out
 
 
+def test_mvtec2_loco_and_realiad_against_the_published_counts(mvtec2_root, loco_root, realiad_root):
+    out = verify(mvtec2_root, "--layout", "mvtec2", status=1)
+    assert row(out, "vial").split() == ["vial", "6", "3", "4", "bad", "4", "4", "3", "findings"]
+    assert "can: 4 defective test images, MVTec AD 2 has 90" in out
+    assert "missing from MVTec AD 2: fabric, fruit_jelly, rice," in out
+    out = verify(loco_root, "--layout", "loco", status=1)
+    kinds = ["logical_anomalies", "2,", "structural_anomalies", "2"]
+    assert row(out, "pushpins").split() == ["pushpins", "6", "3", "4", *kinds, "4", "3", "findings"]
+    assert "pushpins: 4 defective test images, MVTec LOCO AD has 172" in out
+    out = verify(realiad_root, "--layout", "realiad", status=1)
+    assert row(out, "toy").split() == ["toy", "10", "7", "8", "HS", "4,", "ZW", "4", "8", "3", "findings"]
+    assert "usb: 10 training images, Real-IAD has 1230" in out
+    (realiad_root / "realiad_jsons").rename(realiad_root / "realiad_jsons_sv")
+    out = verify(realiad_root, "--layout", "realiad", "--split-dir", "realiad_jsons_sv", status=0)
+    assert "no problems found" in out
+    out = verify(realiad_root, "--layout", "realiad", "--split-dir", "realiad_jsons_sv", "--image-dir", "x", status=1)
+    assert "has no folder x of Real-IAD" in out
+
+
 @pytest.mark.parametrize(
     ("layout", "mask"), [("btad", "01/ground_truth/ko/0001.png"), ("visa", "candle/Data/Masks/Anomaly/001.png")]
 )
@@ -88,7 +107,13 @@ def test_damaged_and_missing_masks_of_other_layouts(request, layout, mask):
     assert file.stem in out
 
 
-@pytest.mark.parametrize(("given", "layout"), [("mvtec", "btad"), ("mvtec", "visa"), ("visa", "btad")])
+@pytest.mark.parametrize(
+    ("given", "layout"),
+    [
+        *[("mvtec", "btad"), ("mvtec", "visa"), ("visa", "btad"), ("mvtec", "mvtec2"), ("mvtec2", "loco")],
+        *[("mvtec", "realiad"), ("loco", "mvtec2"), ("realiad", "visa")],
+    ],
+)
 def test_another_layout_than_the_one_named(request, given, layout):
     out = verify(request.getfixturevalue(f"{layout}_root"), "--layout", given, status=1)
     assert f"is not laid out as {given} but as {layout}: add --layout {layout}." in out
