@@ -73,23 +73,35 @@ def test_visa_against_the_published_counts(visa_root):
     assert "cannot be read" not in out
 
 
-def test_mvtec2_loco_and_realiad_against_the_published_counts(mvtec2_root, loco_root, realiad_root):
-    out = verify(mvtec2_root, "--layout", "mvtec2", status=1)
-    assert row(out, "vial").split() == ["vial", "6", "3", "4", "bad", "4", "4", "3", "findings"]
-    assert "can: 4 defective test images, MVTec AD 2 has 90" in out
-    assert "missing from MVTec AD 2: fabric, fruit_jelly, rice," in out
-    out = verify(loco_root, "--layout", "loco", status=1)
-    kinds = ["logical_anomalies", "2,", "structural_anomalies", "2"]
-    assert row(out, "pushpins").split() == ["pushpins", "6", "3", "4", *kinds, "4", "3", "findings"]
-    assert "pushpins: 4 defective test images, MVTec LOCO AD has 172" in out
-    out = verify(realiad_root, "--layout", "realiad", status=1)
-    assert row(out, "toy").split() == ["toy", "10", "7", "8", "HS", "4,", "ZW", "4", "8", "3", "findings"]
-    assert "usb: 10 training images, Real-IAD has 1230" in out
+@pytest.mark.parametrize(
+    ("layout", "line", "words"),
+    [
+        (
+            "mvtec2",
+            "vial 6 3 4 bad 4 4 3 findings",
+            ["can: 4 defective test images, MVTec AD 2 has 90", "fabric, fruit_jelly"],
+        ),
+        (
+            "loco",
+            "pushpins 6 3 4 logical_anomalies 2, structural_anomalies 2 4 3 findings",
+            ["pushpins: 4 defective test images, MVTec LOCO AD has 172", "missing from MVTec LOCO AD: breakfast_box,"],
+        ),
+        ("realiad", "toy 10 7 8 HS 4, ZW 4 8 3 findings", ["usb: 10 training images, Real-IAD has 1230"]),
+    ],
+)
+def test_later_layouts_against_the_published_counts(request, layout, line, words):
+    out = verify(request.getfixturevalue(f"{layout}_root"), "--layout", layout, status=1)
+    assert row(out, line.split()[0]).split() == line.split()
+    assert all(word in out for word in words)
+    assert "cannot be read" not in out
+
+
+def test_folders_of_realiad_can_be_named(realiad_root):
     (realiad_root / "realiad_jsons").rename(realiad_root / "realiad_jsons_sv")
-    out = verify(realiad_root, "--layout", "realiad", "--split-dir", "realiad_jsons_sv", status=0)
-    assert "no problems found" in out
-    out = verify(realiad_root, "--layout", "realiad", "--split-dir", "realiad_jsons_sv", "--image-dir", "x", status=1)
-    assert "has no folder x of Real-IAD" in out
+    (realiad_root / "realiad_1024").rename(realiad_root / "realiad_256")
+    named = ("--layout", "realiad", "--split-dir", "realiad_jsons_sv", "--image-dir")
+    assert "no problems found" in verify(realiad_root, *named, "realiad_256", status=0)
+    assert "has no folder realiad_512 of Real-IAD" in verify(realiad_root, *named, "realiad_512", status=1)
 
 
 @pytest.mark.parametrize(
