@@ -39,7 +39,7 @@ def checked(images: ImageSet, table: Path, published: Published) -> ImageSet:
         UserError: a listed file is missing; an anomalous image is listed for training, or without a mask.
     """
     source = f"{published.title} ({published.source})"
-    remedy = f"Use the {'table' if table.suffix == '.csv' else 'file'} that comes with {source}."
+    remedy = f"Use the one that comes with {source}."
     if anomalous := [sample.image for sample in images.train if sample.defective]:
         raise complain_about(f"{table} trains on anomalies", anomalous, remedy)
     if bare := [sample.image for sample in images.test if sample.defective and sample.mask is None]:

@@ -1,4 +1,7 @@
-"""A tree of folders named by split and kind, CATEGORY/{train/NORMAL, test/KIND, ground_truth/KIND}: MVTec AD, BTAD."""
+"""A tree of folders named by split and kind, CATEGORY/{train/NORMAL, test/KIND, ground_truth/KIND}.
+
+Those of MVTec AD, MVTec AD 2, MVTec LOCO AD and BTAD are such.
+"""
 
 from __future__ import annotations
 
