@@ -75,7 +75,7 @@ def test_the_wheel_brings_the_table_of_downloads(installed, tmp_path):
     table = "from altub_exp.data.downloads import TABLE, read_downloads; print(TABLE, *read_downloads())"
     where, *names = run(installed, tmp_path, "-c", table).split()
     assert Path(where).is_relative_to(installed)
-    assert names == ["mvtec", "btad", "visa"]
+    assert names == ["mvtec", "btad", "visa", "mvtec2", "loco"]
 
 
 def test_the_wheel_brings_the_launcher_into_a_namespace_that_it_shares(installed, tmp_path):

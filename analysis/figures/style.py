@@ -84,11 +84,24 @@ DIFFERENCES = LinearSegmentedColormap.from_list("differences", ["#B35806", "#F5F
 """Colours from worse over no difference to better."""
 
 MODELS = {"fastflow": "FastFlow", "cflow": "CFLOW-AD", "csflow": "CS-Flow"}
-BACKBONES = {"r18": "ResNet-18", "wrn50": "WRN-50-2", "wrn50_tv": "WRN-50-2 (tv)", "deit": "DeiT", "cait": "CaiT"}
+BACKBONES = {
+    "r18": "ResNet-18",
+    "wrn50": "WRN-50-2",
+    "wrn50_tv": "WRN-50-2 (tv)",
+    "deit": "DeiT",
+    "cait": "CaiT",
+    "dinov2_s": "DINOv2-S",
+    "dinov2_b": "DINOv2-B",
+    "dinov3_s": "DINOv3-S",
+    "dinov3_b": "DINOv3-B",
+}
 DATASETS = {
     "mvtec": "MVTec AD",
+    "mvtec2": "MVTec AD 2",
+    "loco": "MVTec LOCO AD",
     "btad": "BTAD",
     "visa": "VisA",
+    "realiad": "Real-IAD",
     "elpv": "ELPV",
     "synthetic": "built-in images",
     "folder": "own images",

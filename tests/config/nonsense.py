@@ -2,11 +2,19 @@
 
 from altub_exp.config.bounds import Length, PathComponent, PathName, Range, Text
 from altub_exp.config.fields import all_fields
-from altub_exp.config.schema import CFlowConfig, Config, CSFlowConfig, ElpvConfig, FastFlowConfig, FolderConfig
+from altub_exp.config.schema import (
+    CFlowConfig,
+    Config,
+    CSFlowConfig,
+    ElpvConfig,
+    FastFlowConfig,
+    FolderConfig,
+    RealIadConfig,
+)
 
 PARTS = {
     "model": {"cflow": CFlowConfig, "csflow": CSFlowConfig, "fastflow": FastFlowConfig},
-    "dataset": {"elpv": ElpvConfig, "folder": FolderConfig, "synthetic": None},
+    "dataset": {"elpv": ElpvConfig, "folder": FolderConfig, "realiad": RealIadConfig, "synthetic": None},
 }
 
 

@@ -417,6 +417,40 @@ def test_btad_is_the_folder_within_its_archive(tmp_path, serve):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "title", "place", "test", "masks", "mask"),
+    [
+        ("mvtec2", "MVTec AD 2", "mvtec_ad_2", "test_public", "test_public/ground_truth/bad", "{:04}_mask.png"),
+        ("loco", "MVTec LOCO AD", ".", "test", "ground_truth/bad", "{:04}/000.png"),
+    ],
+)
+def test_all_images_of_the_published_numbers_are_complete(tmp_path, serve, name, title, place, test, masks, mask):
+    drawn, number_of = tmp_path / "drawn", LAYOUTS[name].published.counts
+    save(tmp_path / "image.png", np.full((4, 4, 3), 90, np.uint8))
+    save(tmp_path / "mask.png", np.full((4, 4), 255, np.uint8))
+    for category, counts in number_of.items():
+        for part, count, file in zip(
+            ("train/good", f"{test}/good", f"{test}/bad", masks),
+            (*counts, counts[2]),
+            (*3 * ["{:04}.png"], mask),
+            strict=True,
+        ):
+            content = (tmp_path / ("mask.png" if part == masks else "image.png")).read_bytes()
+            for number in range(count):
+                target = drawn / place / category / part / file.format(number)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(content)
+    archive = packed(drawn, "tar")
+    arguments = table(tmp_path, f"{serve(archive).host}/{name}.tar", archive, name=name, category=None)
+    out = get(tmp_path, *arguments)
+    assert f"missing from {title}: none, all {len(number_of)} are present" in out
+    assert "no problems found" in out
+    first = next(iter(number_of))
+    assert f"Next: python -m altub_exp.train dataset={name} dataset.category={first}" in out
+    assert f"data/{name} already holds {title}: all {len(number_of)} categories, complete." in get(tmp_path, *arguments)
+
+
+@pytest.mark.slow
 def test_visa_with_fewer_images_than_published_fails_the_verification(tmp_path, serve):
     drawn = tmp_path / "drawn"
     draw_visa(drawn, "candle", "pcb1")
@@ -517,7 +551,15 @@ def test_a_run_without_its_data_set_names_the_command(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["get", "mvtecs"], "'mvtecs' cannot be downloaded (did you mean mvtec?): choose one of mvtec, btad, visa."),
+        (
+            ["get", "mvtecs"],
+            "'mvtecs' cannot be downloaded (did you mean mvtec?): choose one of mvtec, btad, visa, mvtec2, loco.",
+        ),
+        (
+            ["get", "realiad"],
+            "Real-IAD cannot be downloaded by a command: get it from https://realiad4ad.github.io/Real-IAD (after its "
+            "authors have approved a request; CC BY-NC-SA 4.0, non-commercial).",
+        ),
         (["get", "btad", "--category", "01"], "btad is published as one archive only: leave out --category."),
         (["get", "mvtec", "--category", "scew"], "mvtec has no category 'scew' (did you mean screw?): choose one of"),
         (["get", "mvtec", "--downloads", "absent.toml"], "absent.toml cannot be read as a table of downloads"),

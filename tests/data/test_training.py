@@ -1,4 +1,4 @@
-"""Training on BTAD's and VisA's layouts through the real command line."""
+"""Training on the layouts of published data sets through the real command line."""
 
 import json
 
@@ -24,11 +24,20 @@ def train(cwd, *arguments, status=0):
     return said
 
 
-@pytest.mark.parametrize(("dataset", "category"), [("btad", "01"), ("visa", "candle")])
-def test_a_run_has_a_pixel_auroc(request, tmp_path, dataset, category):
+@pytest.mark.parametrize(
+    ("dataset", "category", "counts"),
+    [
+        ("btad", "01", (6, 7)),
+        ("visa", "candle", (6, 7)),
+        ("mvtec2", "vial", (6, 7)),
+        ("loco", "pushpins", (6, 7)),
+        ("realiad", "toy", (10, 15)),
+    ],
+)
+def test_a_run_has_a_pixel_auroc(request, tmp_path, dataset, category, counts):
     root = request.getfixturevalue(f"{dataset}_root")
     said = train(tmp_path, f"dataset={dataset}", f"dataset.root={root}", f"dataset.category={category}")
-    assert "6 training and 7 test images" in said
+    assert "{} training and {} test images".format(*counts) in said
     (folder,) = (tmp_path / "runs" / dataset / category / "fastflow-r18/alternating").iterdir()
     (row,) = (json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines())
     assert 0 < row["pixel_auroc"] < 1

@@ -74,6 +74,37 @@ def test_visa_against_the_published_counts(visa_root):
 
 
 @pytest.mark.parametrize(
+    ("layout", "line", "words"),
+    [
+        (
+            "mvtec2",
+            "vial 6 3 4 bad 4 4 3 findings",
+            ["can: 4 defective test images, MVTec AD 2 has 90", "fabric, fruit_jelly"],
+        ),
+        (
+            "loco",
+            "pushpins 6 3 4 logical_anomalies 2, structural_anomalies 2 4 3 findings",
+            ["pushpins: 4 defective test images, MVTec LOCO AD has 172", "missing from MVTec LOCO AD: breakfast_box,"],
+        ),
+        ("realiad", "toy 10 7 8 HS 4, ZW 4 8 3 findings", ["usb: 10 training images, Real-IAD has 1230"]),
+    ],
+)
+def test_later_layouts_against_the_published_counts(request, layout, line, words):
+    out = verify(request.getfixturevalue(f"{layout}_root"), "--layout", layout, status=1)
+    assert row(out, line.split()[0]).split() == line.split()
+    assert all(word in out for word in words)
+    assert "cannot be read" not in out
+
+
+def test_folders_of_realiad_can_be_named(realiad_root):
+    (realiad_root / "realiad_jsons").rename(realiad_root / "realiad_jsons_sv")
+    (realiad_root / "realiad_1024").rename(realiad_root / "realiad_256")
+    named = ("--layout", "realiad", "--split-dir", "realiad_jsons_sv", "--image-dir")
+    assert "no problems found" in verify(realiad_root, *named, "realiad_256", status=0)
+    assert "has no folder realiad_512 of Real-IAD" in verify(realiad_root, *named, "realiad_512", status=1)
+
+
+@pytest.mark.parametrize(
     ("layout", "mask"), [("btad", "01/ground_truth/ko/0001.png"), ("visa", "candle/Data/Masks/Anomaly/001.png")]
 )
 def test_damaged_and_missing_masks_of_other_layouts(request, layout, mask):
@@ -88,7 +119,13 @@ def test_damaged_and_missing_masks_of_other_layouts(request, layout, mask):
     assert file.stem in out
 
 
-@pytest.mark.parametrize(("given", "layout"), [("mvtec", "btad"), ("mvtec", "visa"), ("visa", "btad")])
+@pytest.mark.parametrize(
+    ("given", "layout"),
+    [
+        *[("mvtec", "btad"), ("mvtec", "visa"), ("visa", "btad"), ("mvtec", "mvtec2"), ("mvtec2", "loco")],
+        *[("mvtec", "realiad"), ("loco", "mvtec2"), ("realiad", "visa")],
+    ],
+)
 def test_another_layout_than_the_one_named(request, given, layout):
     out = verify(request.getfixturevalue(f"{layout}_root"), "--layout", given, status=1)
     assert f"is not laid out as {given} but as {layout}: add --layout {layout}." in out

@@ -14,7 +14,7 @@ from altub_exp.errors import UserError
 from altub_exp.machine.device import seed_everything
 from altub_exp.method.base import Standardized
 
-SIZES = {"deit": 384, "cait": 448}
+SIZES = {"deit": 384, "cait": 448, "dinov2_s": 518, "dinov2_b": 518}
 """Sizes of backbones that take no other; the others are tried at 64 px."""
 
 COMBINATIONS = [

@@ -9,6 +9,8 @@ import timm
 import torch
 from safetensors.torch import save
 
+from altub_exp.errors import UserError
+from altub_exp.features.backbone import create, licence, print_own_terms
 from tests.commandline import TINY, run
 
 FILE = "/timm/resnet18.tv_in1k/resolve/main/model.safetensors"
@@ -66,6 +68,8 @@ def test_weights_that_were_fetched_beforehand_are_those_that_a_run_without_netwo
     home = {"HF_HOME": str(tmp_path / "hub")}
     out, _ = fetch(tmp_path, "r18", HF_ENDPOINT=address, **home)
     assert f"r18: resnet18.tv_in1k, 47 MB in {tmp_path}/hub/hub/models--timm--resnet18.tv_in1k" in out
+    assert "models--timm--resnet18.tv_in1k, licence bsd-3-clause\n" in out
+    assert "DINOv3" not in out
     assert f"Compute nodes without network find them with HF_HOME={tmp_path}/hub HF_HUB_OFFLINE=1" in out
     assert requests.count("GET") == 1
     out, _ = fetch(tmp_path, "r18", HF_ENDPOINT=address, **home)
@@ -84,6 +88,45 @@ def test_a_hub_that_cannot_be_reached_is_one_sentence(tmp_path):
         "error: The pretrained weights of resnet18.tv_in1k could not be fetched from the Hugging Face"
     )
     assert err.count("\n") == 1
+
+
+def test_only_weights_with_terms_of_their_own_print_them_once_and_only_if_they_are_fetched(monkeypatch, capsys):
+    def unreachable(*arguments, **options):
+        raise OSError("no network")
+
+    print_own_terms.cache_clear()
+    for name in ("vit_small_patch16_dinov3.lvd1689m", "vit_small_patch16_dinov3.lvd1689m", "resnet18.tv_in1k"):
+        monkeypatch.setattr("timm.create_model", lambda *arguments, **options: torch.nn.Identity())
+        create(name, fetch=False, seed=0)
+        assert capsys.readouterr().err == ""
+        monkeypatch.setattr("timm.create_model", unreachable)
+        with pytest.raises(UserError, match="could not be fetched"):
+            create(name, fetch=True, seed=0)
+        printed = capsys.readouterr().err
+        assert ("Meta's DINOv3 License" in printed) == (
+            name != "resnet18.tv_in1k" and print_own_terms.cache_info().hits == 0
+        )
+
+
+@pytest.mark.slow
+def test_the_licence_of_dinov3_is_printed_before_its_weights_are_fetched(tmp_path):
+    unreachable = {"HF_ENDPOINT": "http://hub.invalid", "HF_HOME": str(tmp_path / "hub")}
+    _, err = fetch(tmp_path, "dinov3_s", expect=1, **unreachable)
+    terms, error = err.splitlines()
+    assert terms == (
+        "The weights of vit_small_patch16_dinov3.lvd1689m are under Meta's DINOv3 License "
+        "(https://ai.meta.com/resources/models-and-libraries/dinov3-license), which has terms of its own for use and "
+        "redistribution"
+    )
+    assert error.startswith("error: The pretrained weights of vit_small_patch16_dinov3.lvd1689m could not be fetched")
+
+
+@pytest.mark.parametrize(
+    ("key", "name"), [("dinov2_s", "apache-2.0"), ("dinov3_b", "dinov3-license"), ("r18", "bsd-3-clause")]
+)
+def test_licences_of_weights_are_those_of_timm(compose, key, name):
+    assert licence(compose(f"backbone={key}", "dataset.category=any").backbone.name) == name
+    assert licence("no_such_model") == "unknown"
 
 
 def test_an_unknown_backbone_is_one_sentence_before_anything_is_fetched(tmp_path):

@@ -72,7 +72,7 @@ FreezingUnit = StrEnum("FreezingUnit", "epoch cycle")
 PsiLoss = StrEnum("PsiLoss", "objective nats")
 """The loss of the ψ-only epochs: that of the joint epochs, or −log p in nats."""
 
-Layout = StrEnum("Layout", "mvtec btad visa elpv folder synthetic")
+Layout = StrEnum("Layout", "mvtec mvtec2 loco btad visa realiad elpv folder synthetic")
 """Directory layout of a dataset."""
 
 Interpolation = StrEnum("Interpolation", "bilinear antialias lanczos")
@@ -230,6 +230,14 @@ class ElpvConfig(DatasetConfig):
 
 
 @dataclass
+class RealIadConfig(DatasetConfig):
+    """Real-IAD: the folders below the root of its images, in one of the published sizes, and of its split files."""
+
+    image_dir: FilePath
+    split_dir: FilePath
+
+
+@dataclass
 class SyntheticConfig(DatasetConfig):
     """The built-in images: their number, size and seed."""
 
@@ -334,6 +342,7 @@ DATASETS: dict[str, type[DatasetConfig]] = {
     "dataset": DatasetConfig,
     "elpv": ElpvConfig,
     "folder": FolderConfig,
+    "realiad": RealIadConfig,
     "synthetic": SyntheticConfig,
 }
 

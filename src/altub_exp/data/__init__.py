@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from altub_exp.config.schema import DatasetConfig, ElpvConfig, FolderConfig, SyntheticConfig
-from altub_exp.data import btad, elpv, mvtec, synthetic, visa
+from altub_exp.config.schema import DatasetConfig, ElpvConfig, FolderConfig, RealIadConfig, SyntheticConfig
+from altub_exp.data import btad, elpv, loco, mvtec, mvtec2, realiad, synthetic, visa
 from altub_exp.data.files import reading
 from altub_exp.data.folder import Folders
 from altub_exp.data.images import load_images
@@ -19,10 +19,13 @@ __all__ = ["ImageSet", "Sample", "list_categories", "load_images", "load_masks",
 
 
 LAYOUTS: dict[str, DiskLayout] = {
+    "loco": loco.LAYOUT,  # before mvtec, whose folders it has too
     "mvtec": mvtec.LAYOUT,
     "btad": btad.LAYOUT,
     "visa": visa.LAYOUT,
     "elpv": elpv.Cells(elpv.PROBABILITIES),
+    "mvtec2": mvtec2.LAYOUT,
+    "realiad": realiad.SplitJson("realiad_1024", realiad.SPLIT),
 }
 
 
@@ -81,4 +84,6 @@ def _layout(dataset: DatasetConfig) -> DiskLayout:
         return Folders(dataset.train_dir, dataset.normal_dir, dataset.defect_dir, dataset.mask_dir)
     if isinstance(dataset, ElpvConfig):
         return elpv.Cells(tuple(dataset.probabilities))
+    if isinstance(dataset, RealIadConfig):
+        return realiad.SplitJson(dataset.image_dir, dataset.split_dir)
     return mvtec.LAYOUT if isinstance(dataset, SyntheticConfig) else LAYOUTS[dataset.layout]

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from altub_exp.data import LAYOUTS, elpv
+from altub_exp.data import LAYOUTS, elpv, realiad
 from altub_exp.data.downloads import TABLE, read_downloads
 from altub_exp.data.files import reading
 from altub_exp.data.folder import Folders
@@ -36,6 +36,7 @@ VERIFY = """examples:
   python -m altub_exp.data data/mvtec
   python -m altub_exp.data data/mvtec --category screw
   python -m altub_exp.data data/btad --layout btad
+  python -m altub_exp.data data/realiad --layout realiad --image-dir realiad_256
   python -m altub_exp.data --layout elpv                  # the installed package
   python -m altub_exp.data ~/images --layout folder --defect-dir test/broken
 
@@ -66,6 +67,11 @@ def _get(options: argparse.Namespace) -> int:
     from altub_exp.data.get import get  # here: pooch and requests take a while, and the other commands need neither
 
     downloads = {name: each for name, each in read_downloads(options.downloads).items() if name in LAYOUTS}
+    published = LAYOUTS[options.name].published if options.name in LAYOUTS else None
+    if published is not None and published.terms is not None:
+        raise UserError(
+            f"{published.title} cannot be downloaded by a command: get it from {published.source} ({published.terms})."
+        )
     if options.name not in downloads:
         meant, known = did_you_mean(options.name, downloads), ", ".join(downloads) or "none"
         raise UserError(f"{options.name!r} cannot be downloaded{meant}: choose one of {known}.")
@@ -81,14 +87,18 @@ def _get(options: argparse.Namespace) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     """Verify a folder."""
-    folders = Folders(options.train_dir, options.normal_dir, options.defect_dir, options.mask_dir)
+    layouts = {
+        **LAYOUTS,
+        "folder": Folders(options.train_dir, options.normal_dir, options.defect_dir, options.mask_dir),
+        "realiad": realiad.SplitJson(options.image_dir, options.split_dir),
+    }
     if options.layout == "elpv":
         elpv.print_licence()
     elif options.root is None:
         raise UserError("Name the folder to verify: python -m altub_exp.data DIR.")
     root = options.root.expanduser() if options.root else elpv.package_data()
     with reading():
-        layout = choose_layout(root, options.layout, folders)
+        layout = choose_layout(root, options.layout, layouts)
         return int(bool(report(root, layout, options.category, options.bit_depth)))
 
 
@@ -115,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
 
     get = command("get", "download a published data set, unpack and verify it", GET)
     get.set_defaults(run=_get)
-    get.add_argument("name", help="mvtec (MVTec AD), btad (BTAD) or visa (VisA)")
+    get.add_argument("name", help="mvtec (MVTec AD), mvtec2 (MVTec AD 2), loco (MVTec LOCO AD), btad or visa")
     get.add_argument("--root", type=Path, help="the folder for it (default: data/NAME)")
     get.add_argument("--category", help="download this category only (mvtec)")
     get.add_argument("--accept-licence", action="store_true", help="accept the licence, which is printed")
@@ -145,6 +155,8 @@ def _parser() -> argparse.ArgumentParser:
             default=default,
             help=f"for --layout folder{'' if name == 'train' else '; null: none'} (default: %(default)s)",
         )
+    verify.add_argument("--image-dir", default="realiad_1024", help="for --layout realiad (default: %(default)s)")
+    verify.add_argument("--split-dir", default=realiad.SPLIT, help="for --layout realiad (default: %(default)s)")
     weights = command("weights", "fetch pretrained weights of backbones before the runs", WEIGHTS)
     weights.set_defaults(run=_weights)
     weights.add_argument("keys", nargs="*", metavar="KEY", help=f"a backbone (default: {' '.join(PAPER_BACKBONES)})")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from altub_exp.data.files import INVALID, UnreadableError, require_regular
+from altub_exp.data.files import INVALID, UnreadableError, reason_of, require_regular
 from altub_exp.data.samples import Sample
 from altub_exp.errors import UserError
 from altub_exp.text import printable
@@ -85,7 +85,7 @@ def as_rgb(image: Image.Image, bit_depth: int | None = None) -> Image.Image:
 
 
 def read_mask(sample: Sample) -> NDArray[np.bool_]:
-    """Return True for the defective pixels of a sample's mask, bool [H, W].
+    """Return True for the defective pixels of a sample's mask, bool [H, W]; those of any part, if it has several.
 
     In masks of class ids (``sample.class_ids``) these are all but 0; in a palette the index counts. In other masks they
     are those above half the range (127 of 255, 32767 of 65535, 0.5 of 1), or all but 0 if none is. Of a colour the
@@ -100,10 +100,25 @@ def read_mask(sample: Sample) -> NDArray[np.bool_]:
     size = None
     with contextlib.suppress(*INVALID):  # an image that fails is refused as an image
         size = read_size(sample.image)
-    with _opened(sample.mask) as mask:
+    marked = None
+    for file in sample.mask_files():
+        try:
+            part = _read_mask_file(file, sample, size)
+            marked = part if marked is None else marked | part
+        except INVALID as error:
+            if not sample.parts:
+                raise
+            raise UnreadableError(f"{printable(file.name)}: {reason_of(error)}") from error
+    assert marked is not None
+    return marked
+
+
+def _read_mask_file(file: Path, sample: Sample, size: tuple[int, int] | None) -> NDArray[np.bool_]:
+    """Return True for the defective pixels of one file of a sample's mask; ``size`` is that of its image, if known."""
+    with _opened(file) as mask:
         if size is not None and mask.size != size:
             raise UserError(
-                f"{printable(sample.mask)} has {mask.width}×{mask.height} pixels, its image {printable(sample.image)} "
+                f"{printable(file)} has {mask.width}×{mask.height} pixels, its image {printable(sample.image)} "
                 f"has {size[0]}×{size[1]}: a mask must fit its image."
             )
         is_deep, is_lossy = _is_deep(mask), mask.format in ("JPEG", "WEBP")

@@ -21,6 +21,7 @@ class Published:
         landmark: a path that exists below the root once the data set is unpacked.
         counts: per category, the numbers of training images, normal and defective test images.
         download: its name for ``python -m altub_exp.data get``; None if that does not know it.
+        terms: conditions and licence of a data set that is given on request only, as a part of a sentence.
     """
 
     title: str
@@ -28,13 +29,14 @@ class Published:
     landmark: str
     counts: dict[str, tuple[int, int, int]]
     download: str | None = None
+    terms: str | None = None
 
     def remedy(self, root: Path, category: str) -> str:
         """Return how to get the data set, or a category that is missing from its root, as a part of a sentence."""
         download = None if self.download is None else read_downloads()[self.download]
         single = download is not None and category in download.categories
         if download is None or (root.is_dir() and not single):  # `get` overwrites nothing
-            return f"get it from {self.source} and unpack it there"
+            return f"get it from {self.source}{f' ({self.terms})' if self.terms else ''} and unpack it there"
         where = "" if root == Path("data") / download.name else f" --root {root}"
         command = f"python -m altub_exp.data get {download.name}{where}"
         if root.is_dir():

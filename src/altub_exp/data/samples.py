@@ -34,23 +34,29 @@ class Sample:
     Attributes:
         image: its file.
         kind: ``good``, or the name of its kind of defect.
-        mask: the file of its mask; None if it has none.
+        mask: the file of its mask, or the folder of ``parts``; None if it has none.
         class_ids: True if the mask certainly holds ids of kinds of defect (0: none), False if its values decide.
+        parts: the files of a mask that consists of several: a pixel is defective if one of them marks it.
     """
 
     image: Path
     kind: str
     mask: Path | None = None
     class_ids: bool = False
+    parts: tuple[Path, ...] = ()
 
     @property
     def defective(self) -> bool:
         """True if the image shows a defect."""
         return self.kind != GOOD
 
+    def mask_files(self) -> list[Path]:
+        """Return the files of its mask; [] if it has none."""
+        return list(self.parts) or ([] if self.mask is None else [self.mask])
+
     def files(self) -> list[Path]:
-        """Return the image and, if there is one, its mask."""
-        return [self.image] if self.mask is None else [self.image, self.mask]
+        """Return the image and the files of its mask."""
+        return [self.image, *self.mask_files()]
 
 
 @dataclass(frozen=True)
@@ -169,5 +175,6 @@ class ImageSet:
     def left_out(self) -> list[str]:
         """Return a sentence about files in the folders of images that are no part of the set, if there are any."""
         used = set(self.files())
-        files = [file for folder in self.folders for file in files_below(folder) if file not in used]
+        below = dict.fromkeys(file for folder in self.folders for file in files_below(folder))  # one may lie in another
+        files = [file for file in below if file not in used]
         return [f"{len(files)} files are not used: {named(files)}"] if files else []

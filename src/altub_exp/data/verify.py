@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich import box
@@ -10,9 +11,7 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from altub_exp.data import LAYOUTS
 from altub_exp.data.files import reading
-from altub_exp.data.folder import Folders
 from altub_exp.data.images import findings
 from altub_exp.data.layout import DiskLayout
 from altub_exp.data.samples import ImageSet
@@ -54,15 +53,14 @@ def report(root: Path, layout: DiskLayout, category: str | None, bit_depth: int 
     return findings
 
 
-def choose_layout(root: Path, name: str, folders: Folders) -> DiskLayout:
-    """Return the layout of this name; ``folders`` is the layout "folder".
+def choose_layout(root: Path, name: str, layouts: Mapping[str, DiskLayout]) -> DiskLayout:
+    """Return the layout of this name.
 
     Raises:
         UserError: there is no such root, or it evidently has another layout.
     """
     if not root.is_dir():
         raise UserError(f"There is no folder {root}: name the one that holds a folder per category.")
-    layouts = {**LAYOUTS, "folder": folders}
     fitting = [key for key, layout in layouts.items() if layout.fits(root)]
     if fitting and name not in fitting:
         raise UserError(f"{root} is not laid out as {name} but as {fitting[0]}: add --layout {fitting[0]}.")

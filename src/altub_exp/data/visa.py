@@ -6,8 +6,8 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-from altub_exp.data.files import complain_about, natural
 from altub_exp.data.layout import Published
+from altub_exp.data.listing import checked, image_set
 from altub_exp.data.samples import GOOD, ImageSet, Sample
 from altub_exp.errors import UserError
 
@@ -69,13 +69,13 @@ class SplitFile:
         present = self.categories(root)
         if category not in present:
             raise self.published.lacks(root, category, present)
-        parts: dict[str, list[Sample]] = {"train": [], "test": []}
-        rows = [row for row in self._rows(root) if row["object"] == category]
-        for row in sorted(rows, key=lambda row: (row["label"] == "anomaly", natural(Path(row["image"])), row["image"])):
-            kind = GOOD if row["label"] == "normal" else row["label"]
-            mask = root / row["mask"] if row["mask"] and kind != GOOD else None
-            parts[row["split"]].append(Sample(root / row["image"], kind, mask, class_ids=True))
-        return ImageSet(dataset or self.name, category, root / category, tuple(parts["train"]), tuple(parts["test"]))
+        rows = []
+        for row in self._rows(root):
+            if row["object"] == category:
+                kind = GOOD if row["label"] == "normal" else row["label"]
+                mask = root / row["mask"] if row["mask"] and kind != GOOD else None
+                rows.append((row["split"], Sample(root / row["image"], kind, mask, class_ids=True)))
+        return image_set(dataset or self.name, category, root / category, rows)
 
     def read(self, root: Path, category: str, dataset: str | None = None) -> ImageSet:
         """Return the images of one object.
@@ -84,18 +84,7 @@ class SplitFile:
             UserError: the root, the table, the object or a listed file is missing; the table lists an anomalous image
                 for training, or one without a mask.
         """
-        images, table = self.listed(root, category, dataset), root / self.published.landmark
-        source = f"{self.published.title} ({self.published.source})"
-        if anomalous := [sample.image for sample in images.train if sample.defective]:
-            raise complain_about(f"{table} trains on anomalies", anomalous, f"Use the table that comes with {source}.")
-        if bare := [sample.image for sample in images.test if sample.defective and sample.mask is None]:
-            raise complain_about(f"{table} names no mask for", bare, f"Use the table that comes with {source}.")
-        files = [file for sample in images.train + images.test for file in (sample.image, sample.mask)]
-        if missing := [file for file in files if file is not None and not file.is_file()]:
-            raise complain_about(
-                f"{len(missing)} files that {table} names are missing", missing, f"Unpack {source} again."
-            )
-        return images.checked()
+        return checked(self.listed(root, category, dataset), root / self.published.landmark, self.published)
 
     def _rows(self, root: Path) -> list[dict[str, str]]:
         table = root / self.published.landmark

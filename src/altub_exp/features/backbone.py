@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from altub_exp.errors import UserError, did_you_mean
 from altub_exp.features.packaged import renamed, weights_file, weights_package
 from altub_exp.machine.memory import collection_paused
 from altub_exp.machine.precision import without_tf32
+from altub_exp.machine.terminal import console
 
 StateDict = Mapping[str, Tensor]
 
@@ -117,10 +119,34 @@ class Backbone(nn.Module):
         return maps
 
 
+OWN_TERMS = {
+    "dinov3-license": "Meta's DINOv3 License (https://ai.meta.com/resources/models-and-libraries/dinov3-license)",
+}
+"""Licences of weights, by timm's names, that are written for one family of models."""
+
+
+@functools.cache
+def print_own_terms(name: str) -> None:
+    """Print the licence of a model's weights, once in a process, if it is one of :data:`OWN_TERMS`."""
+    if (terms := OWN_TERMS.get(licence(name))) is not None:
+        text = f"The weights of {name} are under {terms}, which has terms of its own for use and redistribution"
+        console.print(text, highlight=False, soft_wrap=True)
+
+
+def licence(name: str) -> str:
+    """Return timm's name of the licence of a model's weights; ``unknown`` if timm has none."""
+    import timm
+
+    config = timm.get_pretrained_cfg(name)
+    return getattr(config, "license", None) or "unknown"
+
+
 def create(name: str, *, fetch: bool, seed: int, pad_type: str | None = None) -> nn.Module:
     """Return the timm model without its classifier, with weights fetched or drawn from ``seed``."""
     import timm
 
+    if fetch:
+        print_own_terms(name)
     options: dict[str, Any] = {} if pad_type is None else {"pad_type": pad_type}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from altub_exp.config.compose import conf_dir, options, register_schema
 from altub_exp.config.plugins import discover
 from altub_exp.errors import UserError, did_you_mean
-from altub_exp.features.backbone import create
+from altub_exp.features.backbone import create, licence
 from altub_exp.text import say
 
 
@@ -43,7 +43,7 @@ def fetch_weights(keys: Sequence[str]) -> None:
         model: Any = create(backbone.name, fetch=True, seed=0)
         folder = cache_folder(model.pretrained_cfg["hf_hub_id"])
         size = sum(file.stat().st_size for file in (folder / "blobs").glob("*"))
-        say(f"{key}: {backbone.name}, {size / 1e6:.0f} MB in {folder}")
+        say(f"{key}: {backbone.name}, {size / 1e6:.0f} MB in {folder}, licence {licence(backbone.name)}")
     say(f"Compute nodes without network find them with HF_HOME={constants.HF_HOME} HF_HUB_OFFLINE=1")
 
 
