@@ -2,10 +2,23 @@
 
 from altub_exp.config.bounds import Length, PathComponent, PathName, Range, Text
 from altub_exp.config.fields import all_fields
-from altub_exp.config.schema import CFlowConfig, Config, CSFlowConfig, ElpvConfig, FastFlowConfig, FolderConfig
+from altub_exp.config.schema import (
+    CFlowConfig,
+    Config,
+    CSFlowConfig,
+    DifferNetConfig,
+    ElpvConfig,
+    FastFlowConfig,
+    FolderConfig,
+)
 
 PARTS = {
-    "model": {"cflow": CFlowConfig, "csflow": CSFlowConfig, "fastflow": FastFlowConfig},
+    "model": {
+        "cflow": CFlowConfig,
+        "csflow": CSFlowConfig,
+        "differnet": DifferNetConfig,
+        "fastflow": FastFlowConfig,
+    },
     "dataset": {"elpv": ElpvConfig, "folder": FolderConfig, "synthetic": None},
 }
 
