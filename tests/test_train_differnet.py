@@ -143,3 +143,15 @@ def test_losses_of_the_tiny_runs_do_not_drift(undisturbed, base):
     """The losses were first computed with torch 2.15 on a CPU; optimisations must keep them."""
     (folder,) = (f for f in folders(undisturbed) if f.parent.name == base)
     assert [row["loss"] for row in journal(folder)] == pytest.approx(LOSSES[base], abs=1e-3)
+
+
+@pytest.mark.slow
+def test_tiles_and_a_kept_aspect_score_as_the_largest_of_the_tiles(tmp_path):
+    run(tmp_path, *DIFFERNET, "altub=none", "dataset.tiles=1x2", "dataset.keep_aspect=true", "train.epochs=2")
+    (folder,) = folders(tmp_path)
+    run(tmp_path, str(folder), TEST, "--device", "cpu", module="altub_exp.predict")
+    images = load_trained(folder / "checkpoint.pt").images
+    with (tmp_path / "predictions/scores.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["score"]) for row in rows] == pytest.approx(sorted_as(rows, images), rel=1e-5)
+    assert not any(row["map"] for row in rows)
