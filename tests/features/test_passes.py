@@ -73,7 +73,7 @@ def test_a_batch_holds_all_rotations_and_training_draws_some(pooled):
         assert torch.stack(of_scales).all(dim=0).sum() == 1  # the same rotation in all scales, of the right image
 
 
-def test_random_angles_take_the_place_of_the_fixed_ones_in_training_alone(pooled):
+def test_random_angles_take_the_place_of_the_fixed_ones_only_in_training(pooled):
     images, rows = pixels(3), torch.tensor([2, 0])
     maps = features(pooled, images, rotation=180.0)
     angles = (2 * torch.rand(6, generator=torch.Generator().manual_seed(1)) - 1) * 180

@@ -152,11 +152,11 @@ class ImageEnergy:
     r"""DifferNet's score (https://arxiv.org/abs/2008.12577), with the learned base distribution as in Eq. 6.
 
     It is the mean of :math:`q^2 + 2 \ln\sigma` over all units and over V rotations of the image, without
-    log-determinant: with ln σ = 0 the published mean of z². The publication has no anomaly maps but gradients, which it
-    shows and does not measure; the map here is the score at every pixel.
+    log-determinant: with ln σ = 0 the published mean of z². The publication shows gradients as maps, and does not
+    measure them; the map here is the score at every pixel.
 
     Args:
-        rotations: V, rows of the latents in a row that belong to one image.
+        rotations: V; that many consecutive latents are of one image.
     """
 
     reference: str | None = None
