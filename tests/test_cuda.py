@@ -24,7 +24,7 @@ pytestmark = [
 ]
 SHAPES = [(8, 16, 16), (16, 8, 8)]
 ON_GPU = [*TINY, "device=cuda"]
-MODELS = ["fastflow", "cflow", "csflow"]
+MODELS = ["fastflow", "cflow", "csflow", "differnet"]
 
 
 def learner_on(device, compose, *overrides, shapes=SHAPES):
@@ -59,7 +59,11 @@ def float32():
 
 
 def small(model):
-    few = {"csflow": ["model.hidden_channels=8"], "cflow": ["model.fibre_batch=16"]}
+    few = {
+        "csflow": ["model.hidden_channels=8"],
+        "cflow": ["model.fibre_batch=16"],
+        "differnet": ["model.hidden_features=16", "model.rotations=4"],
+    }
     return [f"model={model}", *few.get(model, []), "eval.every=1"]
 
 

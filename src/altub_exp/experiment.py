@@ -46,7 +46,7 @@ from altub_exp.machine.terminal import EpochProgress, log, logging_to
 from altub_exp.method.density import Density
 from altub_exp.method.learner import Learner
 from altub_exp.method.learning_rate import TrainingStep
-from altub_exp.method.scoring import Scoring
+from altub_exp.method.scoring import Scoring, localises
 from altub_exp.runs.checkpoint import ImageScores, Trained, load_checkpoint, save_checkpoint, save_trained
 from altub_exp.runs.folder import RunFolder
 from altub_exp.runs.identity import run_name, run_path, weights_fingerprint
@@ -159,7 +159,10 @@ def load_run_data(config: Config, images: ImageSet, device: torch.device) -> Run
         log.info("16-bit images are read with dataset.bit_depth=%d: the value %d is white", bit_depth, 2**bit_depth - 1)
     for sentence in images.copies() + images.left_out() + images.without_auroc():
         log.warning("%s.", sentence)
-    masks = load_masks(images.test, canvas).numpy() if images.has_masks else None
+    located = localises(family(config.model.name).scoring(config.model))
+    if not located:
+        log.info("model=%s scores images as a whole: there is no pixel AUROC and no anomaly map", config.model.name)
+    masks = load_masks(images.test, canvas).numpy() if images.has_masks and located else None
     train, test = build_features(config, images, device, weights_fingerprint(config.backbone.weights))
     if config.cache.dir is not None:
         parts = ([] if config.dataset.rotation else [train]) + ([test] if images.test else [])
@@ -249,8 +252,9 @@ def train(
     except Divergence as error:
         return finish(folder, tracker, config.eval, RunState.crashed, reason=f"{error} in epoch {epoch}")
     maps, insides = scores.maps.cpu(), data.test.insides
-    shown = maps if insides is None else maps.masked_fill(~insides, torch.nan)
-    map_sheet(data.samples, data.pictures, data.test.masks, shown, folder.path / "maps.png")
+    if localises(scoring):
+        shown = maps if insides is None else maps.masked_fill(~insides, torch.nan)
+        map_sheet(data.samples, data.pictures, data.test.masks, shown, folder.path / "maps.png")
     of_images = data.test.of_images(scores.maps)
     limits = float(of_images.min()), float(of_images.max())
     labelled = ImageScores(scores.images, torch.from_numpy(data.test.defective), "test" if images.test else "train")

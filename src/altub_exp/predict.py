@@ -42,6 +42,7 @@ def _predict(options: argparse.Namespace) -> int:
     from altub_exp.detector.inference import Detector  # after the parser: --help needs no torch
     from altub_exp.detector.predictions import find_images, left_out, score
     from altub_exp.detector.threshold import DEFECTIVE, NORMAL, find_threshold, parse_rule
+    from altub_exp.method.scoring import localises
 
     rule = None if options.threshold is None else parse_rule(options.threshold)
     table = options.output / "scores.csv"
@@ -51,6 +52,9 @@ def _predict(options: argparse.Namespace) -> int:
     if table.exists() and not options.overwrite:
         raise UserError(f"{table} exists: give another folder with --output, or --overwrite.")
     detector = Detector.load(options.run, options.device, options.weights)
+    if not localises(detector.scoring):
+        say("note: the run's model scores images as a whole: there are no maps and overlays", error=True)
+        options.maps, options.overlays = "none", False
     threshold = None if rule is None else find_threshold(rule, detector.images)
     columns = ["file", "score", *(["decision"] if threshold else []), "map", "overlay", "error"]
     options.output.mkdir(parents=True, exist_ok=True)

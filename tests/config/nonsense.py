@@ -6,6 +6,7 @@ from altub_exp.config.schema import (
     CFlowConfig,
     Config,
     CSFlowConfig,
+    DifferNetConfig,
     ElpvConfig,
     FastFlowConfig,
     FolderConfig,
@@ -13,7 +14,12 @@ from altub_exp.config.schema import (
 )
 
 PARTS = {
-    "model": {"cflow": CFlowConfig, "csflow": CSFlowConfig, "fastflow": FastFlowConfig},
+    "model": {
+        "cflow": CFlowConfig,
+        "csflow": CSFlowConfig,
+        "differnet": DifferNetConfig,
+        "fastflow": FastFlowConfig,
+    },
     "dataset": {"elpv": ElpvConfig, "folder": FolderConfig, "realiad": RealIadConfig, "synthetic": None},
 }
 

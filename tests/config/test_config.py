@@ -49,6 +49,8 @@ def test_defaults_are_the_contracts(compose):
         ("mobilenetv2", 256, 8, True, 1.0, FeatureNorm.trainable),
         ("lite0", 256, 8, True, 1.0, FeatureNorm.trainable),
         ("lite2", 256, 8, True, 1.0, FeatureNorm.trainable),
+        ("alexnet", 448, 8, True, 1.0, FeatureNorm.trainable),
+        ("b5", 768, 8, True, 1.0, FeatureNorm.trainable),
     ],
 )
 def test_fastflow_takes_its_row_of_the_table_from_the_backbone(compose, backbone, size, steps, only3x3, ratio, norm):
@@ -93,6 +95,40 @@ def test_protocol_of_csflow(compose):
     assert (config.altub.idle_epochs, config.altub.clip, config.altub.max_lr) == (0, "value", 0.05)
     assert (config.dataset.image_size, config.dataset.interpolation, config.dataset.rotation) == (256, "antialias", 0.0)
     assert config.backbone.stages == [2, 3, 4]
+
+
+def test_csflow_on_its_own_backbone_keeps_the_protocol(compose):
+    """The recipe changes nothing but the features: block 35 of EfficientNet-B5 at 768, 384 and 192 px."""
+    config, plain = (
+        compose("experiment=csflow-b5", "dataset.category=bottle"),
+        compose("model=csflow", "dataset.category=bottle"),
+    )
+    check(config)
+    assert (config.model, config.train, config.altub, config.eval) == (
+        plain.model,
+        plain.train,
+        plain.altub,
+        plain.eval,
+    )
+    backbone = config.backbone
+    assert (backbone.name, backbone.stages, backbone.extra_blocks) == ("tf_efficientnet_b5.in1k", [6], True)
+    assert (config.dataset.image_size, backbone.input_divisors, plain.backbone.input_divisors) == (768, [1, 2, 4], [1])
+
+
+def test_protocol_of_differnet(compose):
+    """DifferNet's values of the authors' config.py, train.py and utils.py."""
+    config = compose("experiment=differnet-alexnet", "dataset.category=bottle")
+    check(config)
+    model, train = config.model, config.train
+    assert (model.steps, model.hidden_features, model.affine_clamping, model.feature_norm) == (8, 2048, 3.0, "none")
+    assert (model.rotations, model.train_rotations) == (64, 4)
+    assert (train.epochs, train.cycle, train.batch_size, train.drop_last) == (24 * 8, 8, 24, False)
+    assert (train.lr, train.final_lr, train.warmup_epochs, train.weight_decay) == (2e-4, 1.0, 0, 1e-5)
+    assert (train.betas, train.eps, train.grad_norm) == ([0.8, 0.8], 1e-4, None)
+    assert (config.eval.first_epoch, config.eval.last_epoch, config.eval.every) == (64, 192, 8)
+    assert (config.altub.idle_epochs, config.altub.clip, config.altub.max_lr) == (0, "value", 0.05)
+    assert (config.dataset.image_size, config.dataset.interpolation, config.dataset.rotation) == (448, "antialias", 0.0)
+    assert (config.backbone.name, config.backbone.input_divisors) == ("alexnet.tv_in1k", [1, 2, 4])
 
 
 def test_input_sizes_of_cflow(compose):
@@ -218,7 +254,7 @@ def test_parts_that_do_not_fit_each_other_are_refused(compose, overrides, senten
 
 def test_the_loss_of_psi_only_epochs_is_the_models(compose):
     losses = {}
-    for model in ("fastflow", "cflow", "csflow"):
+    for model in ("fastflow", "cflow", "csflow", "differnet"):
         config = compose(f"model={model}", "dataset.category=screw")
         losses[model] = str(config.altub.psi_loss)
         other = "nats" if losses[model] == "objective" else "objective"
@@ -228,7 +264,7 @@ def test_the_loss_of_psi_only_epochs_is_the_models(compose):
                 given.model.steps, given.train.lr = 1, 1e-3
                 learner = build_learner(given, build_density(given, [(4, 4, 4), (4, 2, 2), (4, 1, 1)]))
                 assert learner._psi_loss == given.altub.psi_loss
-    assert losses == {"fastflow": "nats", "cflow": "objective", "csflow": "nats"}
+    assert losses == {"fastflow": "nats", "cflow": "objective", "csflow": "nats", "differnet": "nats"}
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from altub_exp.errors import UserError
 from altub_exp.machine.device import seed_everything
 from altub_exp.method.base import Standardized
 
-SIZES = {"deit": 384, "cait": 448, "dinov2_s": 518, "dinov2_b": 518}
-"""Sizes of backbones that take no other; the others are tried at 64 px."""
+SIZES = {"deit": 384, "cait": 448, "dinov2_s": 518, "dinov2_b": 518, "alexnet": 256, "b5": 128}
+"""Sizes of backbones that take no other or no smaller; the others are tried at 64 px."""
 
 COMBINATIONS = [
     pytest.param("r18", "model=csflow", "altub=cnn", marks=pytest.mark.slow),
@@ -53,7 +53,7 @@ def test_onnx_gives_the_numbers_of_the_detector(compose, tmp_path, backbone, mod
     assert (tmp_path / "one.onnx").stat().st_size > 1e6
 
 
-OTHERS = [("wrn50_tv", "cflow"), ("lite0", "cflow"), ("deit", "cflow"), ("lite0", "csflow")]
+OTHERS = [("wrn50_tv", "cflow"), ("lite0", "cflow"), ("deit", "cflow"), ("lite0", "csflow"), ("b5", "csflow")]
 
 
 @pytest.mark.slow

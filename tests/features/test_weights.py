@@ -8,6 +8,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save
+from torchvision.models import AlexNet
 
 from altub_exp.errors import UserError
 from altub_exp.features.backbone import create, licence, print_own_terms
@@ -131,4 +132,20 @@ def test_licences_of_weights_are_those_of_timm(compose, key, name):
 
 def test_an_unknown_backbone_is_one_sentence_before_anything_is_fetched(tmp_path):
     _, err = fetch(tmp_path, "wrn50", "r81", expect=1)
-    assert err.startswith("error: There is no backbone 'r81' (did you mean r18?): choose one of cait, deit, ")
+    assert err.startswith(
+        "error: There is no backbone 'r81' (did you mean r18?): choose one of alexnet, b5, cait, deit, "
+    )
+
+
+def test_alexnets_weights_are_torchvisions_and_lie_in_its_cache(tmp_path):
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    nowhere = {"https_proxy": "http://127.0.0.1:9", "TORCH_HOME": str(tmp_path)}
+    _, err = fetch(tmp_path, "alexnet", expect=1, **nowhere)
+    assert err.startswith(
+        "error: The pretrained weights of alexnet.tv_in1k could not be fetched from download.pytorch.org"
+    )
+    state = AlexNet().features.state_dict(prefix="features.") | {"classifier.1.weight": torch.zeros(2)}
+    torch.save(state, folder / "alexnet-owt-7be5be79.pth")
+    out, _ = fetch(tmp_path, "alexnet", **nowhere)
+    assert f"alexnet: alexnet.tv_in1k, 10 MB in {folder}" in out

@@ -23,10 +23,11 @@ def density_of(compose, *overrides):
     return build_density(config, SHAPES)
 
 
-@pytest.mark.parametrize("model", ["fastflow", "cflow", "csflow"])
+@pytest.mark.parametrize("model", ["fastflow", "cflow", "csflow", "differnet"])
 @pytest.mark.parametrize("altub", ["none", "alternating", "cnn"])
 def test_bf16_rounds_the_subnets_alone(compose, model, altub):
     options = [f"model={model}", f"altub={altub}"] + ["model.hidden_channels=8"] * (model == "csflow")
+    options += ["model.hidden_features=16"] * (model == "differnet")
     generator = torch.Generator().manual_seed(2)
     features = [torch.randn(3, *shape, generator=generator) for shape in SHAPES]
     results = []

@@ -87,6 +87,7 @@ def load_config(file: Path) -> Config:
         written = OmegaConf.load(file)
         schema = OmegaConf.structured(Config)
         schema.model = OmegaConf.structured(MODELS[written.model.name])
+        schema.backbone = OmegaConf.structured(BackboneConfig)
         schema.dataset = OmegaConf.structured(DATASETS.get(written.dataset.layout, DatasetConfig))
         for name, value in LATER.items():
             OmegaConf.update(schema, name, value)

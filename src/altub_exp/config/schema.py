@@ -36,6 +36,8 @@ KernelSize = Annotated[int, Range(least=1, most=255)]
 Channels = Annotated[int, Range(least=1, most=65_536)]
 Angle = Annotated[float, Range(least=0, most=180)]
 Stages = Annotated[list[int], Length(), Distinct()]
+Divisors = Annotated[list[Annotated[int, Range(least=1, most=64)]], Length(), Distinct()]
+Rotations = Annotated[int, Range(least=1, most=360)]
 Seed = Annotated[int, Range(least=0, most=2**32 - 1)]
 NO_CACHE = PathName(off=("", "false", "none", "off"), otherwise=", or cache.dir=null for no cache")
 
@@ -164,6 +166,17 @@ class CSFlowConfig(ModelConfig):
 
 
 @dataclass
+class DifferNetConfig(ModelConfig):
+    """DifferNet: coupling blocks over the pooled features of a whole image, of several rotations of it."""
+
+    steps: Steps
+    hidden_features: Channels
+    affine_clamping: Clamping
+    rotations: Rotations
+    train_rotations: Rotations
+
+
+@dataclass
 class FastFlowRow:
     """Defaults that a backbone sets for FastFlow, see ``conf/backbone/``."""
 
@@ -189,7 +202,9 @@ class BackboneConfig:
     name: Name
     stages: Stages
     levels: LevelsTable
+    extra_blocks: bool
     image_size: Pixels
+    input_divisors: Divisors
     weights: FilePath
     fastflow: FastFlowRow
 
@@ -337,7 +352,12 @@ class Config:
     checkpoint_seconds: Annotated[float, Range(least=0, finite=False)]
 
 
-MODELS: dict[str, type[ModelConfig]] = {"fastflow": FastFlowConfig, "cflow": CFlowConfig, "csflow": CSFlowConfig}
+MODELS: dict[str, type[ModelConfig]] = {
+    "fastflow": FastFlowConfig,
+    "cflow": CFlowConfig,
+    "csflow": CSFlowConfig,
+    "differnet": DifferNetConfig,
+}
 DATASETS: dict[str, type[DatasetConfig]] = {
     "dataset": DatasetConfig,
     "elpv": ElpvConfig,
@@ -369,6 +389,8 @@ LATER: dict[str, Any] = {
     "dataset.tiles": "1x1",
     "dataset.tile_overlap": 0.125,
     "dataset.keep_aspect": False,
+    "backbone.extra_blocks": False,
+    "backbone.input_divisors": [1],
 }
 """Keys that runs of earlier versions do not have, with the value of these runs: a run with it keeps its identity, and
 the configuration of an earlier run is completed by it."""

@@ -18,6 +18,7 @@ from altub_exp.config.schema import (
     Clip,
     ClipPhase,
     Config,
+    DifferNetConfig,
     FeatureNorm,
     FreezingUnit,
     Idle,
@@ -34,9 +35,11 @@ from altub_exp.features.cache import FeatureCache
 from altub_exp.features.cache_key import WeightsSource, image_facts, model_facts
 from altub_exp.features.extraction import LateBackbone
 from altub_exp.features.maps import FeatureMaps
+from altub_exp.features.passes import Passes
 from altub_exp.features.recipe_cache import RecipeCache, open_recipe
 from altub_exp.flows.cflow import CFlow
 from altub_exp.flows.csflow import CSFlow
+from altub_exp.flows.differnet import DifferNet
 from altub_exp.flows.fastflow import FastFlow
 from altub_exp.flows.flow import AutocastFlow, Flow, Shape
 from altub_exp.machine.cuda_graphs import cuda_graphs_for
@@ -46,7 +49,7 @@ from altub_exp.method.base import BASES, LearnedNormal, reach_of
 from altub_exp.method.density import Density
 from altub_exp.method.learner import FibreLearner, ImageLearner, Learner
 from altub_exp.method.learning_rate import LearningRate
-from altub_exp.method.scoring import CrossScaleEnergy, FibreProbability, LikelihoodMap, Scoring
+from altub_exp.method.scoring import CrossScaleEnergy, FibreProbability, ImageEnergy, LikelihoodMap, Scoring
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,13 @@ FAMILIES: dict[str, Family] = {
     "csflow": Family(
         _built(CSFlow, *BLOCKS, "hidden_channels", "kernel_size", "last_kernel_size", "feature_norm"),
         lambda model: CrossScaleEnergy(),
+        lambda model, density, optimizer, rate, psi_loss: ImageLearner(
+            density, optimizer, rate, per_dimension=True, psi_loss=psi_loss
+        ),
+    ),
+    "differnet": Family(
+        _built(DifferNet, *BLOCKS, "hidden_features", "feature_norm"),
+        lambda model: ImageEnergy(model.rotations),
         lambda model, density, optimizer, rate, psi_loss: ImageLearner(
             density, optimizer, rate, per_dimension=True, psi_loss=psi_loss
         ),
@@ -141,6 +151,14 @@ def _find(key: str, name: str, own: Mapping[str, Any], of_plugins: Mapping[str, 
     raise UserError(f"{key}={name} is not known: choose one of {', '.join([*own, *of_plugins])}.")
 
 
+def passes_of(config: Config) -> Passes:
+    """Return the passes of an image through the backbone: its sizes are the backbone's, its rotations the model's."""
+    divisors = tuple(config.backbone.input_divisors)
+    if isinstance(config.model, DifferNetConfig):
+        return Passes(divisors, config.model.rotations, pooled=True)
+    return Passes(divisors)
+
+
 def build_backbone(config: Config) -> Backbone:
     """Make the frozen feature extractor of the configuration."""
     return Backbone(
@@ -148,6 +166,8 @@ def build_backbone(config: Config) -> Backbone:
         config.backbone.stages,
         weights=config.backbone.weights,
         final_norm=config.model.feature_norm is FeatureNorm.pretrained,
+        extra_blocks=config.backbone.extra_blocks,
+        passes=passes_of(config),
         seed=config.seed,
     )
 
@@ -183,6 +203,8 @@ def build_features(
             device=device,
             memory_gb=config.feature_memory_gb * len(files) / kept,
             rotation=rotation,
+            rotations=passes_of(config).rotations,
+            drawn=config.model.train_rotations if isinstance(config.model, DifferNetConfig) else 1,
             lease=lease,
         )
         for files, rotation, lease in parts
@@ -206,13 +228,15 @@ def open_cache(
 ) -> RecipeCache | None:
     """Open the run's features in the cache; return None, with a warning, if the cache cannot be used."""
     final_norm = config.model.feature_norm is FeatureNorm.pretrained
-    model = model_facts(config.backbone.name, config.backbone.stages, final_norm, device)
+    extra_blocks = config.backbone.extra_blocks
+    model = model_facts(config.backbone.name, config.backbone.stages, final_norm, device, extra_blocks=extra_blocks)
     weights = WeightsSource(config.backbone.weights, config.seed, config.backbone.name, weights_sha256)
     assert config.cache.dir is not None
     cache = FeatureCache(Path(config.cache.dir).expanduser(), config.cache.max_gb)
     facts = image_facts(config.dataset.image_size, config.dataset.interpolation, config.dataset.bit_depth)
+    facts |= Canvas.of(config.dataset).facts() | passes_of(config).facts()
     try:
-        return open_recipe(cache, model, facts | Canvas.of(config.dataset).facts(), weights, backbone)
+        return open_recipe(cache, model, facts, weights, backbone)
     except OSError as error:
         log.warning("The feature cache cannot be used (%s): continuing without it.", error)
         return None

@@ -264,12 +264,12 @@ def latent_blocks(
     quarter of its free memory.
 
     Yields:
-        Scale, first channel, and q [N, c, H, W] on the density's device.
+        Scale, first channel, and q [N·V, c, H, W] of V rotations of each image, on the density's device.
 
     Raises:
         Divergence: a latent is not finite.
     """
-    count = len(features) if rows is None else len(rows)
+    count = (len(features) if rows is None else len(rows)) * features.rotations
     device = features.device
     if device.type == "cuda":
         memory_gb = min(memory_gb, room_on_device(torch.cuda.mem_get_info(device)[0]) / 2**30)
@@ -282,8 +282,8 @@ def latent_blocks(
         for batch in features.batches(rows):
             units = density(features.batch(batch))
             for (scale, first, last), q in zip(blocks, held, strict=True):
-                q[done : done + len(batch)] = units[scale].q[:, first:last]
-            done += len(batch)
+                q[done : done + len(units[scale].q)] = units[scale].q[:, first:last]
+            done += len(units[0].q)
         for scale, first, _ in blocks:
             q = held.pop(0)
             if not torch.isfinite(q).all():

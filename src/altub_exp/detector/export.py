@@ -64,6 +64,11 @@ def require_plain(detector: Detector) -> None:
             f"The run has dataset.{'keep_aspect=true' if detector.canvas.tiles == 1 else 'tiles'}, and an exported "
             "graph takes one square image: score images with altub_exp.predict or altub_exp.Detector."
         )
+    if (rotations := detector.backbone.passes.rotations) > 1:
+        raise UserError(
+            f"The run has model.rotations={rotations}, and an exported graph rotates no image: score images with "
+            "altub_exp.predict or altub_exp.Detector."
+        )
 
 
 def require_modules(format: str) -> None:

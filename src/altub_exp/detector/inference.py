@@ -27,7 +27,7 @@ from altub_exp.detector.assembly import build_backbone, build_density, family
 from altub_exp.detector.tiled import canvas_scores
 from altub_exp.errors import UserError
 from altub_exp.features.backbone import Backbone
-from altub_exp.features.extraction import PIXELS_AT_ONCE
+from altub_exp.features.extraction import PIXELS_AT_ONCE, batch, by_rotation
 from altub_exp.features.packaged import weights_package
 from altub_exp.machine.device import prepare_device
 from altub_exp.machine.precision import allow_tf32
@@ -175,7 +175,7 @@ class Detector:
         at_once = max(1, PIXELS_AT_ONCE // self.canvas.size**2)
         # split only where a batch may be too large: the number of images is not known in an exported graph
         parts = [tiles] if self.canvas.tiles == 1 else torch.split(tiles, at_once)
-        found = [self.scoring.positions(self.density(self.backbone(part.to(self.device)))) for part in parts]
+        found = [self.scoring.positions(self.density(self._maps(part))) for part in parts]
         positions = found[0] if len(found) == 1 else [torch.cat(scale) for scale in zip(*found, strict=True)]
         if boxes is None:
             maps, scores = canvas_scores(self.scoring, positions, self.extremes, self.canvas)
@@ -183,6 +183,12 @@ class Detector:
         insides = torch.stack([self.canvas.inside(box) for box in boxes]).to(self.device)
         maps, scores = canvas_scores(self.scoring, positions, self.extremes, self.canvas, insides)
         return maps.masked_fill(~insides, torch.nan).cpu(), scores.cpu()
+
+    def _maps(self, tiles: Tensor) -> list[Tensor]:
+        if self.backbone.passes.rotations == 1:
+            maps: list[Tensor] = self.backbone(tiles.to(self.device))
+            return maps
+        return by_rotation(batch(self.backbone, tiles, self.device, self.backbone.passes.rotations))
 
 
 def _load(path: Path, device: torch.device, weights: str | None) -> Detector:

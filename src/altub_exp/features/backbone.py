@@ -12,11 +12,13 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import torch
+import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor, nn
 
 from altub_exp.errors import UserError, did_you_mean
 from altub_exp.features.packaged import renamed, weights_file, weights_package
+from altub_exp.features.passes import Passes
 from altub_exp.machine.memory import collection_paused
 from altub_exp.machine.precision import without_tf32
 from altub_exp.machine.terminal import console
@@ -37,6 +39,9 @@ class Backbone(nn.Module):
             .pth file, or ``package:NAME`` (see :mod:`altub_exp.features.packaged`); ``mean``, ``std`` and
             ``pad_type`` in a file's metadata replace timm's.
         final_norm: True to apply the model's own final norm to the maps (transformers).
+        extra_blocks: True to let the stages also count the blocks between (timm's option, of its EfficientNets).
+        passes: sizes of the image, and pooling of the maps; it is rotated by
+            :func:`~altub_exp.features.extraction.batch`.
         seed: seed of the random weights.
 
     Raises:
@@ -48,13 +53,20 @@ class Backbone(nn.Module):
     model: Any  # timm's models share no base class beyond nn.Module
 
     def __init__(
-        self, name: str, stages: Sequence[int], *, weights: str = "pretrained", final_norm: bool = False, seed: int = 0
+        self,
+        name: str,
+        stages: Sequence[int],
+        *,
+        weights: str = "pretrained",
+        final_norm: bool = False,
+        extra_blocks: bool = False,
+        passes: Passes | None = None,
+        seed: int = 0,
     ) -> None:
         super().__init__()
-        with collection_paused():
-            import timm  # here: it takes seconds, and a run whose features are all in the cache does not need it
-
-        self.name, self.stages, self.final_norm = name, list(stages), final_norm
+        timm = timm_and_alexnet()
+        self.name, self.stages, self.final_norm, self.passes = name, list(stages), final_norm, passes or Passes()
+        self._blocks = {"extra_blocks": True} if extra_blocks else {}
         if not timm.is_model(name.split(".")[0]):
             raise UserError(f"timm has no model {name!r}{did_you_mean(name.split('.')[0], timm.list_models(), n=3)}.")
         metadata: dict[str, str] = {}
@@ -80,7 +92,11 @@ class Backbone(nn.Module):
     def _select_stages(self) -> None:
         """Drop the layers after the last stage; raise a UserError for stages that the model does not have."""
         try:
-            self.model.prune_intermediate_layers(self.stages, prune_norm=not self.final_norm, prune_head=True)
+            self.model.prune_intermediate_layers(
+                self.stages, prune_norm=not self.final_norm, prune_head=True, **self._blocks
+            )
+        except TypeError:
+            raise UserError(f"{self.name} has no blocks between its stages: set backbone.extra_blocks=false.") from None
         except AttributeError:
             raise UserError(f"{self.name} gives no intermediate feature maps in this version of timm.") from None
         except (AssertionError, IndexError) as error:
@@ -91,10 +107,10 @@ class Backbone(nn.Module):
         return super().train(False)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Return one float32 map [B, C, H, W] per stage of uint8 images [B, 3, S, S].
+        """Return one float32 map [B, C, H, W] per size and stage of uint8 images [B, 3, S, S], size by size.
 
         Raises:
-            UserError: the model does not take images of this size.
+            UserError: the model does not take images of these sizes.
         """
         if torch.compiler.is_compiling():  # an exported graph knows no modes
             return self._maps(images)
@@ -104,19 +120,39 @@ class Backbone(nn.Module):
         except (AssertionError, RuntimeError) as error:
             if "memory" in str(error):
                 raise
-            size = images.shape[-1]
-            wanted = self.model.pretrained_cfg["input_size"][-1]
+            sizes = " and ".join(map(str, self.passes.sizes(images.shape[-1])))
+            wanted = self.model.pretrained_cfg["input_size"][-1] * max(self.passes.divisors)
             raise UserError(
-                f"{self.name} does not take images of {size} px ({str(error).rstrip('.')}): set "
+                f"{self.name} does not take images of {sizes} px ({str(error).rstrip('.')}): set "
                 f"dataset.image_size={wanted}."
             ) from error
 
     def _maps(self, images: Tensor) -> list[Tensor]:
         x = (images.float() / 255 - self.mean) / self.std
-        maps: list[Tensor] = self.model.forward_intermediates(
-            x, indices=self.stages, norm=self.final_norm, stop_early=True, intermediates_only=True
-        )
-        return maps
+        maps: list[Tensor] = []
+        for size in self.passes.sizes(x.shape[-1]):
+            resized = x if size == x.shape[-1] else F.interpolate(x, size=(size, size))  # nearest, as published
+            maps += self.model.forward_intermediates(
+                resized,
+                indices=self.stages,
+                norm=self.final_norm,
+                stop_early=True,
+                intermediates_only=True,
+                **self._blocks,
+            )
+        return [scale.mean(dim=(2, 3), keepdim=True) for scale in maps] if self.passes.pooled else maps
+
+
+def timm_and_alexnet() -> Any:
+    """Import timm, register AlexNet there, and return timm.
+
+    This takes seconds, and a run whose features are all in the cache does not need it.
+    """
+    with collection_paused():
+        import timm
+
+        from altub_exp.features import alexnet  # noqa: F401
+    return timm
 
 
 OWN_TERMS = {
@@ -135,16 +171,13 @@ def print_own_terms(name: str) -> None:
 
 def licence(name: str) -> str:
     """Return timm's name of the licence of a model's weights; ``unknown`` if timm has none."""
-    import timm
-
-    config = timm.get_pretrained_cfg(name)
+    config = timm_and_alexnet().get_pretrained_cfg(name)
     return getattr(config, "license", None) or "unknown"
 
 
 def create(name: str, *, fetch: bool, seed: int, pad_type: str | None = None) -> nn.Module:
     """Return the timm model without its classifier, with weights fetched or drawn from ``seed``."""
-    import timm
-
+    timm = timm_and_alexnet()
     if fetch:
         print_own_terms(name)
     options: dict[str, Any] = {} if pad_type is None else {"pad_type": pad_type}
@@ -157,8 +190,10 @@ def create(name: str, *, fetch: bool, seed: int, pad_type: str | None = None) ->
             if not fetch:
                 raise UserError(f"timm cannot build {name}: {error}.") from error
             reason = str(error).strip().splitlines()[0].rstrip(".")
+            cfg: Any = timm.get_pretrained_cfg(name)
+            server = "the Hugging Face hub" if cfg is None or cfg.hf_hub_id else urlsplit(cfg.url).hostname
             raise UserError(
-                f"The pretrained weights of {name} could not be fetched from the Hugging Face hub ({reason}): "
+                f"The pretrained weights of {name} could not be fetched from {server} ({reason}): "
                 "connect this machine once, or set backbone.weights to a .safetensors or .pth file of them "
                 "(backbone.weights=random trains on untrained features)."
             ) from error

@@ -26,11 +26,13 @@ def digest(facts: Facts) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def model_facts(name: str, stages: Sequence[int], final_norm: bool, device: torch.device) -> dict[str, Any]:
+def model_facts(
+    name: str, stages: Sequence[int], final_norm: bool, device: torch.device, *, extra_blocks: bool = False
+) -> dict[str, Any]:
     """Return the facts about the model, and about the software and the processor that compute its maps."""
     software = {package: metadata.version(package) for package in ("torch", "timm")}
     model = {"backbone": name, "stages": list(stages), "final_norm": final_norm, "processor": processor(device)}
-    return model | software
+    return model | ({"extra_blocks": True} if extra_blocks else {}) | software
 
 
 def processor(device: torch.device) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from altub_exp.data.images import rotate
 
 T = TypeVar("T")
 
@@ -46,7 +48,11 @@ class LateBackbone:
 
 
 def one_by_one(
-    extractor: Extractor, images: Tensor, device: torch.device, take: Callable[[int, list[Tensor]], T]
+    extractor: Extractor,
+    images: Tensor,
+    device: torch.device,
+    take: Callable[[int, list[Tensor]], T],
+    rotations: int = 1,
 ) -> list[T]:
     """Send each image through the backbone by itself; on the CPU several at once, each by one thread.
 
@@ -59,13 +65,14 @@ def one_by_one(
         images: uint8 [N, 3, S, S] on the CPU.
         device: device of the backbone.
         take: is called with the row of an image and its maps [C, H, W], on ``device``; on the CPU by several threads.
+        rotations: as for :func:`batch`; if there are several, V, the maps are [V, C, H, W].
 
     Returns:
         The results of ``take``, image by image.
     """
 
     def extract(row: int) -> T:
-        return take(row, [maps[0] for maps in batch(extractor, images[row : row + 1], device)])
+        return take(row, [maps[0] for maps in batch(extractor, images[row : row + 1], device, rotations)])
 
     if device.type != "cpu" or len(images) == 1:
         with single_threaded():
@@ -75,11 +82,30 @@ def one_by_one(
         return list(pool.map(extract, range(len(images))))
 
 
-def batch(extractor: Extractor, images: Tensor, device: torch.device) -> list[Tensor]:
-    """Return maps [B, C, H, W], on the device, of uint8 images on the CPU; ``PIXELS_AT_ONCE`` bounds the memory."""
+def batch(extractor: Extractor, images: Tensor, device: torch.device, rotations: int = 1) -> list[Tensor]:
+    """Return the maps, on the device, of uint8 images [B, 3, S, S] on the CPU; ``PIXELS_AT_ONCE`` bounds the memory.
+
+    Args:
+        extractor: the backbone, on ``device``.
+        images: the images.
+        device: device of the backbone.
+        rotations: V; if there are several, each image is rotated by 0, 360/V, … degrees.
+
+    Returns:
+        One [B, C, H, W] per scale, or of several rotations [B, V, C, H, W].
+    """
+    if rotations > 1:
+        degrees = [360 * number / rotations for number in range(rotations)]
+        rotated = (rotate(image.expand(rotations, -1, -1, -1), degrees) for image in images)
+        return [torch.stack(maps) for maps in zip(*(batch(extractor, each, device) for each in rotated), strict=True)]
     at_once = max(1, PIXELS_AT_ONCE // images[0, 0].numel())
     parts = [extractor(part.to(device)) for part in torch.split(images, at_once)]
     return [torch.cat(maps) for maps in zip(*parts, strict=True)]  # plain tensors, not those of inference mode
+
+
+def by_rotation(maps: Sequence[Tensor]) -> list[Tensor]:
+    """Return maps [B, C, H, W] as they are, and maps of V rotations [B, V, C, H, W] as [B·V, C, H, W]."""
+    return [scale.flatten(0, -4) for scale in maps]
 
 
 @contextlib.contextmanager

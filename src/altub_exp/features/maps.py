@@ -13,7 +13,7 @@ from rich.progress import track
 from torch import Tensor
 
 from altub_exp.data.images import rotate
-from altub_exp.features.extraction import Extractor, batch, one_by_one
+from altub_exp.features.extraction import Extractor, batch, by_rotation, one_by_one
 from altub_exp.features.recipe_cache import LeasedMaps
 from altub_exp.machine.terminal import console, log
 
@@ -33,7 +33,8 @@ class FeatureMaps:
     """Feature maps by image index.
 
     The backbone is frozen, so that the maps of images that are not augmented are constants. They are computed from each
-    image by itself (:func:`~altub_exp.features.extraction.one_by_one`) and are the same wherever they are kept.
+    image by itself (:func:`~altub_exp.features.extraction.one_by_one`) and are the same wherever they are kept. They
+    may be those of several fixed rotations of an image.
 
     Args:
         backbone: computes on ``device``.
@@ -42,10 +43,13 @@ class FeatureMaps:
         device: where batches are wanted.
         memory_gb: GiB of maps that are kept in memory where no cache holds them; :meth:`batch` recomputes the others.
         rotation: :meth:`augmented` rotates images by up to this many degrees; their maps are never kept.
+        rotations: V, the number of fixed rotations of each image, by 0, 360/V, … degrees.
+        drawn: the number of rotations of each image that :meth:`augmented` draws.
         lease: takes a lease on the images' maps in the cache; None: there is no cache.
 
     Attributes:
         device: device of the batches.
+        rotations: V.
         shapes: (C, H, W) of the maps of one image, per scale.
         gib: size of all maps.
         from_cache: number of images whose maps were in the cache before.
@@ -63,10 +67,12 @@ class FeatureMaps:
         device: torch.device,
         memory_gb: float,
         rotation: float = 0.0,
+        rotations: int = 1,
+        drawn: int = 1,
         lease: Callable[[], LeasedMaps] | None = None,
     ) -> None:
         self._backbone, self._images, self._count = backbone, images, len(images)
-        self._batch_size, self.device = batch_size, device
+        self._batch_size, self.device, self.rotations, self._drawn = batch_size, device, rotations, drawn
         self._rotation, self._memory, self._lease = rotation, int(memory_gb * 2**30), lease
         self._maps: list[list[Tensor] | None] = [None] * len(images)
         self._resident: list[Tensor] | None = None
@@ -99,7 +105,11 @@ class FeatureMaps:
         return "in the feature cache" if self._leased is not None else "kept in memory"
 
     def batch(self, rows: Tensor) -> list[Tensor]:
-        """Maps [B, C, H, W] per scale of the images ``rows`` [B], on the device; plain tensors, usable in autograd."""
+        """Maps [B·V, C, H, W] per scale of the images ``rows`` [B], on the device; plain tensors, fit for autograd."""
+        return by_rotation(self._of(rows))
+
+    def _of(self, rows: Tensor) -> list[Tensor]:
+        """Maps [B, C, H, W] per scale, or of several rotations [B, V, C, H, W]."""
         if not self._filled:
             self._fill()
         if self._resident is not None:
@@ -111,11 +121,19 @@ class FeatureMaps:
         return [torch.stack(scale).to(self.device) for scale in zip(*(maps[row] for row in wanted), strict=True)]
 
     def augmented(self, rows: Tensor, generator: torch.Generator) -> list[Tensor]:
-        """Return the maps for training: those of images rotated by random angles, if ``rotation`` is not 0."""
-        if not self._rotation:
+        """Return the maps for training: those of images rotated by random angles, if ``rotation`` is not 0.
+
+        Otherwise, if there are several fixed rotations, those of ``drawn`` of them, drawn with replacement.
+        """
+        if self._rotation:
+            rows = rows.repeat_interleave(self._drawn)
+            angles = (2 * torch.rand(len(rows), generator=generator) - 1) * self._rotation
+            return batch(self._backbone, rotate(self._images[rows], angles.tolist()), self.device)
+        if self.rotations == 1:
             return self.batch(rows)
-        angles = (2 * torch.rand(len(rows), generator=generator) - 1) * self._rotation
-        return batch(self._backbone, rotate(self._images[rows], angles.tolist()), self.device)
+        chosen = torch.randint(self.rotations, (len(rows), self._drawn), generator=generator).to(self.device)
+        images = torch.arange(len(rows), device=self.device)[:, None]
+        return by_rotation([maps[images, chosen] for maps in self._of(rows)])
 
     def batches(self, order: Tensor | None = None, *, drop_last: bool = False) -> list[Tensor]:
         """Indices [B] of each batch, in the given order; by default in the order of the images."""
@@ -171,16 +189,17 @@ class FeatureMaps:
         starts = range(0, len(missing), IMAGES_AT_ONCE)
         for start in track(starts, "features", console=console, transient=True, disable=not console.is_terminal):
             chunk = pixels[start : start + IMAGES_AT_ONCE]
-            if not all(one_by_one(self._backbone, chunk, self.device, functools.partial(keep, start))):
+            kept = one_by_one(self._backbone, chunk, self.device, functools.partial(keep, start), self.rotations)
+            if not all(kept):
                 self._images = self._images[torch.arange(self._count)]  # decoded once, not in every epoch
                 break
 
     def _computed(self, images: Tensor) -> list[list[Tensor]]:
-        """Maps [C, H, W] of each of the images [B, 3, S, S], on the CPU."""
-        return one_by_one(self._backbone, images, self.device, lambda _, maps: _on_cpu(maps))
+        """Maps [C, H, W], or [V, C, H, W], of each of the images [B, 3, S, S], on the CPU."""
+        return one_by_one(self._backbone, images, self.device, lambda _, maps: _on_cpu(maps), self.rotations)
 
     def _measure(self, maps: Sequence[Tensor]) -> None:
-        self.shapes = [(scale.shape[0], scale.shape[1], scale.shape[2]) for scale in maps]
+        self.shapes = [(scale.shape[-3], scale.shape[-2], scale.shape[-1]) for scale in maps]
         self.gib = self._count * sum(scale.nbytes for scale in maps) / 2**30
 
     def _keep_on_device(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra import compose, initialize_config_dir
 
 from altub_exp.config.compose import conf_dir, options, register_schema
@@ -41,8 +42,10 @@ def fetch_weights(keys: Sequence[str]) -> None:
             say(f"{key}: needs no weights from the hub (backbone.weights={backbone.weights})")
             continue
         model: Any = create(backbone.name, fetch=True, seed=0)
-        folder = cache_folder(model.pretrained_cfg["hf_hub_id"])
-        size = sum(file.stat().st_size for file in (folder / "blobs").glob("*"))
+        repository = model.pretrained_cfg.get("hf_hub_id")
+        folder = cache_folder(repository) if repository else Path(torch.hub.get_dir(), "checkpoints")
+        files = (folder / "blobs").glob("*") if repository else [folder / Path(model.pretrained_cfg["url"]).name]
+        size = sum(file.stat().st_size for file in files)
         say(f"{key}: {backbone.name}, {size / 1e6:.0f} MB in {folder}, licence {licence(backbone.name)}")
     say(f"Compute nodes without network find them with HF_HOME={constants.HF_HOME} HF_HUB_OFFLINE=1")
 

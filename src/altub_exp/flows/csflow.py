@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -91,24 +92,25 @@ class CrossScaleBlock(nn.Module):
 
     Args:
         shapes: (C, H, W) of each scale.
-        hidden_channels: hidden channels of the subnets.
-        kernel_size: kernel size of the subnets.
+        subnet: called as ``f(inputs, outputs)`` with the (C, H, W) of each scale's input and the channels of each
+            scale's output, which are twice those that it transforms; makes :math:`r_1` and :math:`r_2`.
         affine_clamping: α.
     """
 
     def __init__(
-        self, shapes: Sequence[Shape], *, hidden_channels: int, kernel_size: int, affine_clamping: float
+        self,
+        shapes: Sequence[Shape],
+        *,
+        subnet: Callable[[Sequence[Shape], Sequence[int]], nn.Module],
+        affine_clamping: float,
     ) -> None:
         super().__init__()
         self._clamp = affine_clamping
         first = [(channels // 2, height, width) for channels, height, width in shapes]
         second = [(channels - channels // 2, height, width) for channels, height, width in shapes]
 
-        def subnet(inputs: Sequence[Shape], transformed: Sequence[Shape]) -> nn.Module:
-            twice = [2 * shape[0] for shape in transformed]
-            return CrossConvolutions(inputs, twice, hidden_channels=hidden_channels, kernel_size=kernel_size)
-
-        self.of_second, self.of_first = subnet(second, first), subnet(first, second)
+        self.of_second = subnet(second, [2 * shape[0] for shape in first])
+        self.of_first = subnet(first, [2 * shape[0] for shape in second])
         for scale, (channels, _, _) in enumerate(shapes):
             order = torch.randperm(channels)
             self.register_buffer(f"order{scale}", order)
@@ -158,7 +160,8 @@ class CSFlow(nn.Module):
     """Coupling blocks over all scales at once; an untrained flow only permutes the channels.
 
     The published code reads one stage of EfficientNet-B5 (304 channels) at three sizes of the image, each half the one
-    before. This flow reads the backbone's stages, whose numbers of channels differ, from the finest to the coarsest.
+    before (``experiment=csflow-b5``). This flow reads any maps, from the finest to the coarsest; their channels may
+    differ in number.
 
     Args:
         shapes: (C, H, W) of each scale, at least two channels.
@@ -193,7 +196,11 @@ class CSFlow(nn.Module):
         self.shapes: list[Shape] = list(shapes)
         self.norms = nn.ModuleList(NORMS[feature_norm](shape) for shape in shapes)
         self.blocks = nn.ModuleList(
-            CrossScaleBlock(shapes, hidden_channels=hidden_channels, kernel_size=size, affine_clamping=affine_clamping)
+            CrossScaleBlock(
+                shapes,
+                subnet=partial(CrossConvolutions, hidden_channels=hidden_channels, kernel_size=size),
+                affine_clamping=affine_clamping,
+            )
             for size in [kernel_size] * (steps - 1) + [last_kernel_size]
         )
 

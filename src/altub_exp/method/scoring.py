@@ -17,6 +17,9 @@ FLOAT32_EXPONENT = 80.0  # exp(88.7) is the largest float32
 class Scoring(Protocol):
     """The scores of a model; higher is more anomalous.
 
+    A scoring whose maps have no places, since each pixel is the score of its image, sets the class attribute
+    ``localises = False``: no metric of pixels is computed, and no map is drawn.
+
     Attributes:
         reference: the images that a map is relative to, ``test`` or ``train``; None if it is absolute.
     """
@@ -143,6 +146,46 @@ class CrossScaleEnergy:
     def image_scores(self, positions: Sequence[Tensor], maps: Tensor) -> Tensor:
         """Return the mean over all units."""
         return positions[1].flatten()
+
+
+class ImageEnergy:
+    r"""DifferNet's score (https://arxiv.org/abs/2008.12577), with the learned base distribution as in Eq. 6.
+
+    It is the mean of :math:`q^2 + 2 \ln\sigma` over all units and over V rotations of the image, without
+    log-determinant: with ln σ = 0 the published mean of z². The publication shows gradients as maps, and does not
+    measure them; the map here is the score at every pixel.
+
+    Args:
+        rotations: V; that many consecutive latents are of one image.
+    """
+
+    reference: str | None = None
+    localises = False
+
+    def __init__(self, rotations: int) -> None:
+        self._rotations = rotations
+
+    def positions(self, units: Sequence[Units]) -> list[Tensor]:
+        """Return the score of each image, [B, 1, 1]."""
+        energies = torch.cat([(u.q**2 + 2 * u.log_sigma).flatten(1) for u in units], dim=1)
+        return [energies.mean(dim=1).view(-1, self._rotations).mean(dim=1)[:, None, None]]
+
+    def extremes(self, positions: Sequence[Tensor]) -> list[float]:
+        """Return nothing: the scores are absolute."""
+        return []
+
+    def maps(self, positions: Sequence[Tensor], size: int, extremes: Sequence[float] = ()) -> Tensor:
+        """Return maps [B, size, size] that are constant."""
+        return positions[0].expand(-1, size, size)
+
+    def image_scores(self, positions: Sequence[Tensor], maps: Tensor) -> Tensor:
+        """Return the scores."""
+        return positions[0].flatten()
+
+
+def localises(scoring: Scoring) -> bool:
+    """Return True unless a scoring declares that its maps have no places."""
+    return getattr(scoring, "localises", True)
 
 
 def largest_pixel(maps: Tensor) -> Tensor:
