@@ -253,7 +253,7 @@ def build_learner(config: Config, density: Density) -> Learner:
     optimizers = config.model.optimizers if isinstance(config.model, CFlowConfig) else None
     device = next(density.parameters()).device
     optimizer = AlternatingOptimizer(
-        parts_of(density, per_scale=optimizers is Optimizers.per_decoder),
+        parts_of(density, per_scale=optimizers is not None),
         lr=train.lr,
         weight_decay=train.weight_decay,
         psi_weight_decay=altub.psi_weight_decay,
@@ -267,6 +267,7 @@ def build_learner(config: Config, density: Density) -> Learner:
         eps=train.eps,
         grad_norm=train.grad_norm,
         keep_gradients=optimizers is Optimizers.joint,
+        kernel=config.cuda_graphs,
         graphs=cuda_graphs_for(device, (density.flow, *density.bases)) if config.cuda_graphs else None,
     )
     rate = LearningRate(train.lr, train.final_lr, train.epochs, train.cycle, train.warmup_epochs)
