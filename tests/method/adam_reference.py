@@ -115,14 +115,14 @@ def drawn_options(choice):
     }
 
 
-def compare(seed, device="cpu"):
+def compare(seed, device="cpu", **fixed):
     """Raise AssertionError unless a random sequence of parts, phases and rates gives the same numbers in both ways.
 
     Returns:
         The optimizer that defers steps, or would.
     """
     choice = random.Random(seed)
-    options, count, with_psi = drawn_options(choice), choice.choice([1, 2, 3, 3]), choice.random() < 0.8
+    options, count, with_psi = drawn_options(choice) | fixed, choice.choice([1, 2, 3, 3]), choice.random() < 0.8
     parts, theirs = parts_like(count, with_psi, seed, device), parts_like(count, with_psi, seed, device)
     ours, reference = AlternatingOptimizer(parts, **options, keep_gradients=True), Reference(theirs, options)
     deferring = options["grad_norm"] is None and options["clip"] != "norm" and not options["momentum"]

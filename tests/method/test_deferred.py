@@ -3,13 +3,13 @@
 import random
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import pytest
 import torch
-from torch import nn
 
 from altub_exp.method import deferred
-from altub_exp.method.altub import AlternatingOptimizer
+from altub_exp.method.altub import AlternatingOptimizer, Alternation
 from tests.commandline import environment
 from tests.method.adam_reference import compare, drawn_options, loss_on, parts_like
 
@@ -19,6 +19,16 @@ from tests.method.adam_reference import compare, drawn_options, loss_on, parts_l
 )
 def test_any_order_of_parts_phases_and_rates_equals_one_adam_to_the_last_bit(seed):
     compare(seed)
+
+
+@pytest.mark.parametrize("seed", [2, 3, 4])
+def test_a_first_step_of_psi_may_be_deferred(seed, monkeypatch):
+    """Its first gradient is that of a ψ-only epoch, in which Adam rests."""
+    first = Mock(side_effect=deferred.first_state)
+    monkeypatch.setattr(deferred, "first_state", first)
+    plain = {"clip": "none", "momentum": 0.0, "grad_norm": None}
+    compare(seed, alternation=Alternation(2, idle=1), **plain)
+    assert first.called
 
 
 def test_the_interpreted_kernel_equals_pytorchs_arithmetic_on_a_gpu_to_the_last_bit():
@@ -41,26 +51,17 @@ def test_the_kernel_is_built_of_operations_that_round_as_in_ieee_754(tmp_path):
     assert operations <= {"fma.rn.f32", "div.rn.f32", "sqrt.rn.f32", "mul.f32", "add.f32", "sub.f32", "neg.f32"}
 
 
-def by_adam(parameters, states, rates, group):
-    """Take steps as the kernel's function does, by PyTorch's Adam."""
-    wrapped = [nn.Parameter(parameter) for parameter in parameters]
-    adam = torch.optim.Adam(wrapped, fused=True, **group)
-    for parameter, state in zip(wrapped, states, strict=True):
-        adam.state[parameter] = state
-    deferred._take(adam, set(wrapped), rates)
-
-
 def test_only_a_kernel_that_agrees_with_adam_on_this_device_is_used():
     options = {"betas": (0.9, 0.999), "weight_decay": 0.0, "eps": 1e-8}
     device = torch.device("cpu")
-    assert deferred.agrees(by_adam, device, options)
+    assert deferred.agrees(deferred.take_steps, device, options)
 
     def rounded_otherwise(parameters, states, rates, group):
-        by_adam(parameters, states, rates, group)
+        deferred.take_steps(parameters, states, rates, group)
         parameters[0][17] = torch.nextafter(parameters[0][17], torch.tensor(torch.inf))
 
     def one_step_less(parameters, states, rates, group):
-        by_adam(parameters, states, rates[1:], group)
+        deferred.take_steps(parameters, states, rates[1:], group)
 
     assert not deferred.agrees(rounded_otherwise, device, options)
     assert not deferred.agrees(one_step_less, device, options)
@@ -71,7 +72,7 @@ def test_a_kernel_that_disagrees_is_not_used_and_a_warning_says_so(agreed, monke
     kernel = pytest.importorskip("altub_exp.method.adam_kernel", reason="Triton is not here")
     monkeypatch.setattr(deferred, "agrees", lambda *arguments: agreed)
     chosen = deferred._kernel.__wrapped__(torch.device("cpu"), 0.9, 0.999, 0.0, 1e-8)
-    assert chosen is (kernel if agreed else None)
+    assert chosen is (kernel.take_steps if agreed else None)
     assert ("computes Adam's steps in another way" in caplog.text) is not agreed
 
 

@@ -7,7 +7,7 @@ values depend on their own state and on η₁ only, so that these steps can wait
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,10 @@ from torch import Tensor, nn
 
 from altub_exp.machine.terminal import log
 from altub_exp.machine.triton_kernels import built
+
+State = dict[str, Tensor]
+Group = dict[str, Any]
+Take = Callable[[Sequence[Tensor], Sequence[State], Sequence[float], Group], None]
 
 
 class DeferredSteps:
@@ -56,17 +60,20 @@ class DeferredSteps:
             rates.append(self._adam.param_groups[0]["lr"])
 
     def settle(self, part: int) -> None:
-        """Take the deferred steps of a part; gradients may become None."""
+        """Take the deferred steps of a part."""
         rates, self._rates[part] = self._rates[part], []
         moving = self._parts[part] & self.graded
         if not (rates and moving):
             return
         for group in self._adam.param_groups:
             parameters = [parameter for parameter in group["params"] if parameter in moving]
-            if parameters and self._kernel and _take_by_kernel(self._adam, parameters, rates, group):
-                moving -= set(parameters)
-        if moving:
-            _take(self._adam, moving, rates)
+            if parameters:
+                states = [self._adam.state[parameter] for parameter in parameters]
+                for parameter, state in zip(parameters, states, strict=True):
+                    if not state:
+                        state |= first_state(parameter)
+                kernel = kernel_for(parameters, group) if self._kernel else None
+                (kernel or take_steps)([parameter.data for parameter in parameters], states, rates, group)
 
     def settle_all(self) -> None:
         """Take the deferred steps of all parts."""
@@ -74,63 +81,65 @@ class DeferredSteps:
             self.settle(part)
 
 
-def _take(adam: torch.optim.Adam, parameters: set[nn.Parameter], rates: Sequence[float]) -> None:
-    """Take steps with zero gradients one by one; afterwards Adam's parameters have none."""
-    adam.zero_grad()
-    before = [group["lr"] for group in adam.param_groups]
-    zeros = next(iter(parameters)).new_zeros(max(parameter.numel() for parameter in parameters))
-    for parameter in parameters:
-        parameter.grad = zeros[: parameter.numel()].view_as(parameter)
+def first_state(parameter: Tensor) -> State:
+    """Return the state of a parameter in PyTorch's fused Adam before its first step."""
+    moments = torch.zeros_like(parameter), torch.zeros_like(parameter)
+    return {"step": torch.zeros((), device=parameter.device), "exp_avg": moments[0], "exp_avg_sq": moments[1]}
+
+
+@torch.no_grad()
+def take_steps(parameters: Sequence[Tensor], states: Sequence[State], rates: Sequence[float], group: Group) -> None:
+    """Take a step of PyTorch's fused Adam with zero gradients for each of the rates, in place.
+
+    Args:
+        parameters: tensors on one device, of one type.
+        states: Adam's state of each.
+        rates: η₁ of each step.
+        group: the options of the parameters' group in Adam.
+    """
+    zeros = parameters[0].new_zeros(max(parameter.numel() for parameter in parameters))
+    gradients = [zeros[: parameter.numel()].view_as(parameter) for parameter in parameters]
+    counts, means, squares = ([state[key] for state in states] for key in ("step", "exp_avg", "exp_avg_sq"))
+    (beta1, beta2), options = group["betas"], {name: group[name] for name in ("weight_decay", "eps")}
+    options |= {"beta1": beta1, "beta2": beta2, "amsgrad": False, "maximize": False}
     for rate in rates:
-        for group in adam.param_groups:
-            group["lr"] = rate
-        adam.step()
-    adam.zero_grad()
-    for group, rate in zip(adam.param_groups, before, strict=True):
-        group["lr"] = rate
+        torch._foreach_add_(counts, 1)
+        torch._fused_adam_([*parameters], gradients, means, squares, [], counts, lr=rate, **options)
 
 
-def _take_by_kernel(
-    adam: torch.optim.Adam, parameters: Sequence[nn.Parameter], rates: Sequence[float], group: dict[str, Any]
-) -> bool:
-    """Take steps in one kernel, and return True; return False, and take none, if it does not serve these parameters."""
-    states = [adam.state.get(parameter) for parameter in parameters]
-    served = all(parameter.is_cuda and parameter.dtype == torch.float32 for parameter in parameters)
-    if not served or not all(states) or not all(parameter.is_contiguous() for parameter in parameters):
-        return False
-    kernel = _kernel(parameters[0].device, *group["betas"], group["weight_decay"], group["eps"])
-    if kernel is None:
-        return False
-    kernel.take_steps([parameter.data for parameter in parameters], states, rates, group)
-    return True
+def kernel_for(parameters: Sequence[Tensor], group: Group) -> Take | None:
+    """Return the function of the kernel with the arguments of :func:`take_steps`; None if it does not serve these."""
+    for parameter in parameters:
+        if not (parameter.is_cuda and parameter.dtype == torch.float32 and parameter.is_contiguous()):
+            return None
+    return _kernel(parameters[0].device, *group["betas"], group["weight_decay"], group["eps"])
 
 
 @functools.cache
-def _kernel(device: torch.device, beta1: float, beta2: float, weight_decay: float, eps: float) -> Any:
-    """Return the module of the kernel, if it can be built and agrees with PyTorch's Adam; otherwise warn."""
+def _kernel(device: torch.device, beta1: float, beta2: float, weight_decay: float, eps: float) -> Take | None:
+    """Build the kernel; where that fails, or it disagrees with PyTorch's Adam, log a warning and return None."""
 
-    def build() -> Any:
+    def build() -> tuple[Take, bool]:
         from altub_exp.method import adam_kernel
 
         options = {"betas": (beta1, beta2), "weight_decay": weight_decay, "eps": eps}
-        return adam_kernel, agrees(adam_kernel.take_steps, device, options)
+        return adam_kernel.take_steps, agrees(adam_kernel.take_steps, device, options)
 
-    kernel, agreed = built(build, "The optimizer of the decoders") or (None, True)
+    take, agreed = built(build, "The optimizer of the decoders") or (None, True)
     if not agreed:
         log.warning(
             "The optimizer of the decoders is slower than it could be on this GPU: PyTorch %s computes Adam's steps in "
             "another way than the kernel that takes many at once.",
             torch.__version__,
         )
-        return None
-    return kernel
+    return take if agreed else None
 
 
-def agrees(take_steps: Any, device: torch.device, options: dict[str, Any]) -> bool:
+def agrees(take: Take, device: torch.device, options: Group) -> bool:
     """Return True if steps with zero gradients equal those of PyTorch's Adam to the last bit on numbers of all sizes.
 
     Args:
-        take_steps: has the arguments of :func:`altub_exp.method.adam_kernel.take_steps`.
+        take: has the arguments of :func:`take_steps`.
         device: the device of the comparison.
         options: Adam's ``betas``, ``weight_decay`` and ``eps``.
     """
@@ -142,18 +151,17 @@ def agrees(take_steps: Any, device: torch.device, options: dict[str, Any]) -> bo
 
     rates = [2e-4] * 9 + [1e-3] * 24
     for steps in (0.0, 1.0, 30.0, 1e4, 3e6):
-        values = drawn(-9, 2)
-        state = {
-            "step": torch.full((), steps, device=device),
-            "exp_avg": drawn(-44, 1),
-            "exp_avg_sq": drawn(-44, 2).abs(),
-        }
+        values, moments = drawn(-9, 2), (drawn(-44, 1), drawn(-44, 2).abs())
+        state = {"step": torch.full((), steps, device=device), "exp_avg": moments[0], "exp_avg_sq": moments[1]}
         parameter = nn.Parameter(values.clone())
+        parameter.grad = torch.zeros_like(parameter)
         adam = torch.optim.Adam([parameter], fused=True, **options)
         adam.state[parameter] = {name: value.clone() for name, value in state.items()}
-        _take(adam, {parameter}, rates)
-        take_steps([values], [state], rates, options)
+        for rate in rates:
+            adam.param_groups[0]["lr"] = rate
+            adam.step()
+        take([values], [state], rates, options)
         pairs = [(parameter, values), *((adam.state[parameter][name], state[name]) for name in state)]
-        if not all(torch.equal(of_adam, ours) for of_adam, ours in pairs):
+        if not all(torch.equal(of_adam.view(torch.int32), ours.view(torch.int32)) for of_adam, ours in pairs):
             return False
     return True
