@@ -252,8 +252,11 @@ def build_learner(config: Config, density: Density) -> Learner:
     train, altub = config.train, config.altub
     optimizers = config.model.optimizers if isinstance(config.model, CFlowConfig) else None
     device = next(density.parameters()).device
+    parts = parts_of(density, per_scale=optimizers is not None)
+    if optimizers is Optimizers.joint and sum(len(theta) for theta, _ in parts) < len(parts_of(density)[0][0]):
+        parts = parts_of(density)  # the flow of a plug-in has parameters outside of its scales
     optimizer = AlternatingOptimizer(
-        parts_of(density, per_scale=optimizers is not None),
+        parts,
         lr=train.lr,
         weight_decay=train.weight_decay,
         psi_weight_decay=altub.psi_weight_decay,
