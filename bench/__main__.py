@@ -95,15 +95,20 @@ def fastflow_learner(features: FeatureMaps, *, conv3x3_only: bool = True) -> Ima
     return ImageLearner(density, optimizer, LearningRate(1e-3))
 
 
-def cflow_steps(joint: bool) -> Work:
-    """Return ten fibre steps of CFLOW-AD on r18's layers 2 to 4 of two images of 256 px."""
+def cflow_steps(joint: bool, *, deferred: bool = True) -> Work:
+    """Return ten fibre steps of CFLOW-AD on r18's layers 2 to 4 of two images of 256 px.
+
+    Args:
+        joint: True for one Adam for all decoders, False for one for each.
+        deferred: False takes its steps with zero gradients at once.
+    """
     torch.manual_seed(0)
     shapes = [(128, 32, 32), (256, 16, 16), (512, 8, 8)]
     options = {"steps": 8, "condition_channels": 128, "hidden_ratio": 2.0, "affine_clamping": 1.9}
     flow = CFlow(shapes, permute_soft=False, **options)  # type: ignore[arg-type]
     density = Density(flow, [BASES["learned"](shape) for shape in shapes])
     optimizer = AlternatingOptimizer(
-        parts_of(density, per_scale=not joint),
+        parts_of(density, per_scale=deferred),
         lr=2e-4,
         weight_decay=0.0,
         psi_weight_decay=0.0,
@@ -167,6 +172,10 @@ def main() -> None:
         "CFLOW-AD's steps, r18, 2 images: Adam per decoder / joint": (
             cflow_steps(joint=False),
             cflow_steps(joint=True),
+        ),
+        "CFLOW-AD's steps, joint Adam: steps with zero gradients deferred / at once": (
+            cflow_steps(joint=True),
+            cflow_steps(joint=True, deferred=False),
         ),
         "orthogonal 2048 × 2048 matrix: ours / scipy's, which FrEIA uses": (
             lambda: random_orthogonal(2048),

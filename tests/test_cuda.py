@@ -10,14 +10,17 @@ from altub_exp.detector.assembly import build_density, build_learner
 from altub_exp.features.backbone import Backbone
 from altub_exp.features.maps import FeatureMaps
 from altub_exp.machine.device import prepare_device, seed_everything
+from altub_exp.method import deferred
 from altub_exp.method.density import negative_log_likelihood
 from altub_exp.method.learning_rate import TrainingStep
 from altub_exp.metrics import on_gpu as on_device
 from altub_exp.metrics.auroc import auroc
 from altub_exp.metrics.kolmogorov import channel_ks
 from tests.commandline import TINY, folders, journal, kill_behind_a_checkpoint, recorded, run, status
+from tests.method import adam_reference
 
 kernels = pytest.importorskip("tests.flows.kernels", reason="Triton is not here")
+adam_kernel = pytest.importorskip("altub_exp.method.adam_kernel", reason="Triton is not here")
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no CUDA device here"),
@@ -116,6 +119,32 @@ def test_passes_of_different_shapes_share_their_memory_and_disturb_no_other(comp
 @pytest.mark.parametrize("case", kernels.CASES, ids=str)
 def test_fused_kernels_are_the_formula(case):
     kernels.compare(*case, "cuda")
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 1e-3])
+@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.5, 0.9)])
+def test_the_kernel_of_deferred_steps_is_pytorchs_adam_to_the_last_bit(betas, weight_decay):
+    options = {"betas": betas, "weight_decay": weight_decay, "eps": 1e-8}
+    assert deferred.agrees(adam_kernel.take_steps, torch.device("cuda"), options)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_deferred_steps_equal_one_adam_to_the_last_bit(seed, monkeypatch):
+    served, choose = [], deferred.kernel_for
+    monkeypatch.setattr(deferred, "kernel_for", lambda *arguments: served.append(choose(*arguments)) or served[-1])
+    optimizer = adam_reference.compare(seed, "cuda")
+    assert bool(served) is (len(optimizer.parts) > 1)
+    assert all(served), "the kernel was not used"
+
+
+def test_a_switch_gives_adams_own_steps_instead_of_the_kernels(compose):
+    states = []
+    for graphs in (True, False):
+        learner = learner_on("cuda", compose, *small("cflow"), "altub=none", f"cuda_graphs={graphs}")
+        assert learner.optimizer._deferred._kernel is graphs
+        lessons(learner, "cuda")
+        states.append(learner.optimizer.state_dict()["joint"][0]["state"])
+    torch.testing.assert_close(states[0], states[1], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("model", MODELS)

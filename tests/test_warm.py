@@ -1,5 +1,9 @@
 """The process that runs the tests' commands says why it has ended."""
 
+import threading
+import time
+
+import psutil
 import pytest
 
 from tests.commandline import command, environment
@@ -23,3 +27,26 @@ def test_a_process_that_ends_meanwhile_says_how(tmp_path):
     warm._process.kill()
     with pytest.raises(ChildProcessError, match="ended with status -9"):
         warm.run(command("--help", module="altub_exp.status"), cwd=tmp_path, env=env, seconds=60)
+
+
+@pytest.mark.slow
+def test_a_process_that_ends_during_a_command_says_how(tmp_path):
+    env = environment()
+    warm = Warm(env)
+    killed = threading.Thread(target=lambda: end_during_command(warm))
+    killed.start()
+    words = command("-n", "1", "-r", "1", "import time; time.sleep(60)", module="timeit")
+    with pytest.raises(ChildProcessError, match=r"tests\.warm` ended with status -9"):
+        warm.run(words, cwd=tmp_path, env=env, seconds=100)
+    killed.join()
+
+
+def end_during_command(warm):
+    """Kill the process, and then the command that it has started."""
+    deadline = time.monotonic() + 90
+    while not (warm._process and (commands := psutil.Process(warm._process.pid).children())):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    warm._process.kill()
+    for process in commands:
+        process.kill()

@@ -1,6 +1,7 @@
 """The configuration: the contract's defaults, the paper's values, and the errors."""
 
 import pytest
+import torch
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
@@ -227,6 +228,20 @@ def test_hydra_still_copies_its_store_which_is_spared(monkeypatch, compose):
     monkeypatch.setattr(ConfigStore, "__deepcopy__", lambda store, memo: copies.append(store) or store)
     compose("experiment=demo")
     assert copies
+
+
+def test_steps_are_deferred_by_decoder_unless_the_flow_has_parameters_outside_of_its_decoders(compose):
+    words = ["model=cflow", "dataset.category=screw", "model.steps=1"]
+    counts = []
+    for optimizers in ("joint", "per_decoder"):
+        config = compose(*words, f"model.optimizers={optimizers}")
+        for outside in (False, True):
+            density = build_density(config, [(4, 2, 2), (4, 1, 1)])
+            if outside:
+                density.flow.of_all_scales = torch.nn.Parameter(torch.zeros(3))
+            optimizer = build_learner(config, density).optimizer
+            counts.append((len(optimizer.parts), len(optimizer.joint)))
+    assert counts == [(2, 1), (1, 1), (2, 2), (2, 2)]
 
 
 def test_psis_gradient_is_clipped_in_the_steps_that_the_key_names(compose):

@@ -228,7 +228,7 @@ def learner_of(name, form, base, seed):
     """Make a density near its start with an optimizer that moves only ψ in every second epoch."""
     density = density_of(name, base, moved=False, seed=seed)
     optimizer = AlternatingOptimizer(
-        parts_of(density, per_scale=form == "fibres per scale"),
+        parts_of(density, per_scale=form.startswith("fibres")),
         lr=1e-2,
         weight_decay=1e-3,
         psi_weight_decay=1e-3,

@@ -101,6 +101,13 @@ def test_clipping_acts_in_joint_epochs_only_where_asked_for():
     assert moved[True] < 0.5 * moved[False]  # a gradient below Adam's epsilon
 
 
+def test_clipping_in_every_phase_waits_for_the_first_gradient_of_psi():
+    density, optimizer = make(alternation=Alternation(3, idle=1), clip_jointly=True)
+    before = snapshot(density)
+    optimizer.step(loss_of(density, batch()), 1)
+    assert {name.split(".")[0] for name in changed(before, density)} == {"flow"}
+
+
 def test_eta2_follows_eta1_and_never_exceeds_max_lr():
     _, optimizer = make(lr=2e-4)
     assert optimizer.eta2() == 0.05

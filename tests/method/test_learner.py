@@ -26,9 +26,9 @@ def density_of(base="learned"):
     return Density(CFlow(SHAPES, **options), [BASES[base](shape) for shape in SHAPES])
 
 
-def learner_of(density, *, joint=True, interval=5, idle=4, psi_loss="objective"):
+def learner_of(density, *, joint=True, interval=5, idle=4, psi_loss="objective", per_scale=True):
     optimizer = AlternatingOptimizer(
-        parts_of(density, per_scale=not joint),
+        parts_of(density, per_scale=per_scale),
         lr=RATE.largest,
         weight_decay=0.0,
         psi_weight_decay=0.0,
@@ -103,9 +103,38 @@ def test_the_joint_optimizer_moves_the_other_decoders_too_and_the_separate_ones_
         teach(learner, (1,))
         first = copy.deepcopy(density.flow.scales[0].state_dict())
         maps, rows = batch(0)[1], torch.arange(N)
-        learner._step(1, maps, rows, 1, 0 if joint else 1)
+        learner._step(1, maps, rows, 1, 1)
+        learner.optimizer.settle()
         moved = any(not torch.equal(v, first[k]) for k, v in density.flow.scales[0].state_dict().items())
         assert moved is joint
+
+
+def test_parts_per_scale_are_those_of_the_whole_density_in_its_order():
+    density = density_of()
+    ((theta, psi),) = parts_of(density)
+    parts = parts_of(density, per_scale=True)
+    for kind, whole in enumerate((theta, psi)):
+        together = [parameter for part in parts for parameter in part[kind]]
+        assert all(ours is theirs for ours, theirs in zip(together, whole, strict=True))
+
+
+@pytest.mark.parametrize("base", ["fixed", "learned"])
+def test_deferred_steps_of_the_decoders_equal_those_of_one_part_bit_for_bit(base):
+    learners = [learner_of(density_of(base), per_scale=per_scale) for per_scale in (True, False)]
+    assert [len(learner.optimizer.parts) for learner in learners] == [2, 1]
+    for epoch in range(1, 8):  # the first four leave ψ, the fifth moves only ψ
+        ours, theirs = (teach(learner, (epoch,)) for learner in learners)
+        for lesson, other in zip(ours, theirs, strict=True):
+            assert torch.equal(lesson.objective, other.objective)
+            assert torch.equal(lesson.loss, other.loss)
+        for mine, other in zip(*(learner.density.parameters() for learner in learners), strict=True):
+            assert torch.equal(mine, other)
+        states = [learner.optimizer.state_dict() for learner in learners]
+        assert states[0]["graded"] == states[1]["graded"]
+        (mine,), (other,) = (state["joint"] for state in states)
+        assert mine["state"].keys() == other["state"].keys()
+        for number, values in other["state"].items():
+            assert all(torch.equal(mine["state"][number][key], value) for key, value in values.items())
 
 
 def test_psi_waits_for_the_end_of_the_warm_up_and_is_then_moved_alone_in_every_fifth_epoch():

@@ -276,8 +276,11 @@ def build_learner(config: Config, density: Density) -> Learner:
     train, altub = config.train, config.altub
     optimizers = config.model.optimizers if isinstance(config.model, CFlowConfig) else None
     device = next(density.parameters()).device
+    parts = parts_of(density, per_scale=optimizers is not None)
+    if optimizers is Optimizers.joint and sum(len(theta) for theta, _ in parts) < len(parts_of(density)[0][0]):
+        parts = parts_of(density)  # the flow of a plug-in has parameters outside of its scales
     optimizer = AlternatingOptimizer(
-        parts_of(density, per_scale=optimizers is Optimizers.per_decoder),
+        parts,
         lr=train.lr,
         weight_decay=train.weight_decay,
         psi_weight_decay=altub.psi_weight_decay,
@@ -291,6 +294,7 @@ def build_learner(config: Config, density: Density) -> Learner:
         eps=train.eps,
         grad_norm=train.grad_norm,
         keep_gradients=optimizers is Optimizers.joint,
+        kernel=config.cuda_graphs,
         graphs=cuda_graphs_for(device, (density.flow, *density.bases)) if config.cuda_graphs else None,
     )
     rate = LearningRate(train.lr, train.final_lr, train.epochs, train.cycle, train.warmup_epochs)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any, cast
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from altub_exp.machine.precision import uncast
-from altub_exp.machine.terminal import log
+from altub_exp.machine.triton_kernels import built
 
 Orders = tuple[Tensor, Tensor]
 
@@ -144,22 +143,16 @@ def kernels_for(x: Tensor) -> ModuleType | None:
 
 @functools.cache
 def _kernels(device: torch.device) -> ModuleType | None:
-    """Build the kernels by a first call, which needs a C compiler; without one, log a warning and return None."""
-    try:
+    """Build the kernels by a first call; without a C compiler, log a warning and return None."""
+
+    def build() -> ModuleType:
         from altub_exp.flows import coupling_kernels
 
         x = torch.zeros(1, 2, 1, 1, device=device)
         coupling_kernels.couple(x, x, x[0, :, 0, 0], x[0, :, 0, 0], 1.0, None)
-    except torch.OutOfMemoryError:
-        raise
-    except (ImportError, OSError, RuntimeError, subprocess.CalledProcessError) as error:
-        log.warning(
-            "The flow is slower than it could be on this GPU: its fused kernels cannot be built (%s). Triton needs a C "
-            "compiler and Python's headers: apt-get install gcc python3-dev.",
-            error,
-        )
-        return None
-    return coupling_kernels
+        return coupling_kernels
+
+    return built(build, "The flow")
 
 
 def _pieces(x: Tensor) -> Iterator[slice]:

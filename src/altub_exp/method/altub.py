@@ -5,6 +5,7 @@ Paper: Kim, Jang et al. 2022, AltUB, https://arxiv.org/abs/2210.14913.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, cast
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from altub_exp.flows.flow import FibreFlow
 from altub_exp.machine.cuda_graphs import CudaGraphs
+from altub_exp.method.deferred import DeferredSteps
 from altub_exp.method.density import Density
 
 Clipping = Callable[[list[nn.Parameter], float], object]
@@ -102,6 +104,11 @@ def parts_of(density: Density, *, per_scale: bool = False) -> list[Part]:
     ]
 
 
+def _joined(parts: Sequence[Part]) -> Part:
+    thetas, psis = zip(*parts, strict=True)
+    return list(itertools.chain(*thetas)), list(itertools.chain(*psis))
+
+
 def _trainable(parameters: Iterator[nn.Parameter]) -> Iterator[nn.Parameter]:
     return (parameter for parameter in parameters if parameter.requires_grad)
 
@@ -128,7 +135,9 @@ class AlternatingOptimizer:
         eps: Adam's ε.
         grad_norm: bound on the norm of θ's gradient in each part; None does not clip it.
         keep_gradients: set gradients to zero instead of dropping them, so that every step also moves, by their
-            momentum, parameters that its loss does not depend on, as in the PyTorch of CFLOW-AD's publication.
+            momentum, parameters that its loss does not depend on, as in the PyTorch of CFLOW-AD's publication. All
+            parts then share one Adam, whose steps with zero gradients are deferred, see :meth:`settle`.
+        kernel: take the deferred steps in one kernel on a GPU, instead of one by one.
         graphs: records the passes as CUDA graphs; losses must repeat the same operations for any values of their
             inputs. None executes passes operation by operation.
     """
@@ -150,21 +159,28 @@ class AlternatingOptimizer:
         eps: float = 1e-8,
         grad_norm: float | None = None,
         keep_gradients: bool = False,
+        kernel: bool = True,
         graphs: CudaGraphs | None = None,
     ) -> None:
-        self.parts, self.alternation, self.graphs = list(parts), alternation, graphs
+        self.alternation, self.graphs = alternation, graphs
+        self._optimized = [_joined(parts)] if keep_gradients else list(parts)
+        separable = grad_norm is None and clip != "norm" and momentum == 0  # no step depends on all gradients
+        self.parts = list(parts) if separable else self._optimized
         self.joint: list[torch.optim.Adam] = []
         self.alone: list[torch.optim.SGD] = []
-        for theta, psi in parts:
+        for theta, psi in self._optimized:
             groups: list[dict[str, Any]] = [{"params": theta, "weight_decay": weight_decay}]
             if psi:
                 if alternation.joint.psi == "adam":
                     groups.append({"params": psi, "weight_decay": psi_weight_decay})
                 self.alone.append(torch.optim.SGD(psi, lr=max_lr, momentum=momentum))
             self.joint.append(torch.optim.Adam(groups, lr=lr, betas=betas, eps=eps, fused=True))
+        self._deferred: DeferredSteps | None = None
+        if keep_gradients:
+            self._deferred = DeferredSteps(self.joint[0], [theta + psi for theta, psi in self.parts], kernel=kernel)
         self._max_eta1, self._max_eta2 = lr, max_lr
         self._clipping, self._clip_value, self._clip_jointly = CLIPPINGS[clip], clip_value, clip_jointly
-        self._grad_norm, self._keep_gradients = grad_norm, keep_gradients
+        self._grad_norm = grad_norm
 
     def step(
         self, loss: Callable[..., Sequence[Tensor]], epoch: int, part: int = 0, inputs: Sequence[Tensor] = ()
@@ -181,6 +197,7 @@ class AlternatingOptimizer:
         """
         phase = self.phase(epoch)
         theta, psi = self.parts[part]
+        number = part if len(self.joint) > 1 else 0
         for parameter in psi:
             parameter.requires_grad_(phase.psi is not None)
 
@@ -189,22 +206,33 @@ class AlternatingOptimizer:
             outputs[0].backward()  # type: ignore[no-untyped-call]
             return [output.detach() for output in outputs]
 
-        for optimizer in (self.joint[part], *self.alone[part : part + 1]):
-            optimizer.zero_grad(set_to_none=not self._keep_gradients)
+        if self._deferred is not None:
+            self._deferred.settle(part)
+        for optimizer in (self.joint[number], *self.alone[number : number + 1]):
+            optimizer.zero_grad()
         if self.graphs is None:
             outputs = differentiated(*inputs)
         else:
             outputs = self.graphs((part, phase), differentiated, inputs, theta + psi)
-        if phase.psi == "sgd" or self._clip_jointly:
+        if self._deferred is not None:
+            self._deferred.keep([*(theta if phase.theta else ()), *psi])
+        if phase.psi == "sgd" or (phase.psi == "adam" and self._clip_jointly):
             self._clipping(psi, self._clip_value)
         if phase.psi == "sgd":
-            self.alone[part].param_groups[0]["lr"] = self.eta2()
-            self.alone[part].step()
+            self.alone[number].param_groups[0]["lr"] = self.eta2()
+            self.alone[number].step()
         if phase.theta:
             if self._grad_norm is not None:
                 nn.utils.clip_grad_norm_(theta, self._grad_norm)
-            self.joint[part].step()
+            if self._deferred is not None:
+                self._deferred.defer(part)
+            self.joint[number].step()
         return outputs
+
+    def settle(self) -> None:
+        """Take all deferred steps; only then may parameters be read, except by the loss of the next step."""
+        if self._deferred is not None:
+            self._deferred.settle_all()
 
     def phase(self, epoch: int) -> Phase:
         """Return the phase of an epoch, counted from 1; without ψ all epochs move θ only."""
@@ -226,10 +254,14 @@ class AlternatingOptimizer:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the states of all optimizers, and for each parameter True if it has a gradient, also a zero one."""
+        self.settle()
+        graded = {p for theta, psi in self.parts for p in theta + psi if p.grad is not None}
+        if self._deferred is not None:
+            graded = self._deferred.graded
         return {
             "joint": [adam.state_dict() for adam in self.joint],
             "alone": [sgd.state_dict() for sgd in self.alone],
-            "graded": [[parameter.grad is not None for parameter in theta + psi] for theta, psi in self.parts],
+            "graded": [[parameter in graded for parameter in theta + psi] for theta, psi in self._optimized],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -237,6 +269,10 @@ class AlternatingOptimizer:
         for key, optimizers in (("joint", self.joint), ("alone", self.alone)):
             for optimizer, saved in zip(optimizers, state[key], strict=True):
                 optimizer.load_state_dict(saved)
-        for (theta, psi), graded in zip(self.parts, state["graded"], strict=True):
-            for parameter, has_gradient in zip(theta + psi, graded, strict=True):
-                parameter.grad = torch.zeros_like(parameter) if has_gradient else None
+        parameters = [parameter for theta, psi in self._optimized for parameter in theta + psi]
+        graded = dict(zip(parameters, itertools.chain(*state["graded"]), strict=True))
+        if self._deferred is not None:
+            self._deferred.restore(parameter for parameter in parameters if graded[parameter])
+        else:
+            for parameter in parameters:
+                parameter.grad = torch.zeros_like(parameter) if graded[parameter] else None

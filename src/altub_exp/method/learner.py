@@ -130,6 +130,7 @@ class FibreLearner:
                 nats += of_rows
                 dimensions += len(rows) * channels
                 steps += 1
+        self.optimizer.settle()
         return BatchLoss(nats / dimensions, objective / steps) if steps else None
 
     def _step(self, scale: int, maps: Tensor, rows: Tensor, epoch: int, part: int) -> Sequence[Tensor]:
