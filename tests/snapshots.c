@@ -1,53 +1,47 @@
-/* Copies one folder before the n-th operation that changes a file below it; preloaded by tests/snapshots.py. */
+/* Reports each operation that changes a file below one folder, before it is done; preloaded by tests/snapshots.py. */
 #define _GNU_SOURCE
-#include <fcntl.h>
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <pthread.h>
-#include <spawn.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/types.h>
 #include <sys/uio.h>
-#include <sys/wait.h>
+#include <sys/un.h>
 #include <unistd.h>
 
-static char folder[4096], copies[4096];
-static int begun = 0;
-static long seen = 0;
+static char folder[4096];
+static int server = -1;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-/* Copy the folder before each operation from now on, to `into`/1, `into`/2, …; both without a slash at the end. */
-void snapshots_begin(const char *of, const char *into) {
+/* Report each operation below a folder (no slash at its end) from now on, to a socket of this address. */
+void snapshots_begin(const char *of, const char *address) {
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
     snprintf(folder, sizeof folder, "%s", of);
-    snprintf(copies, sizeof copies, "%s", into);
-    begun = 1;
+    snprintf(at.sun_path, sizeof at.sun_path, "%s", address);
+    server = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (connect(server, (struct sockaddr *)&at, sizeof at)) abort();
 }
 
 static int below(const char *path) {
     size_t length = strlen(folder);
-    return strncmp(path, folder, length) == 0 && path[length] == '/';
+    return server >= 0 && strncmp(path, folder, length) == 0 && path[length] == '/';
 }
 
-/* Copy the folder as it is now; the caller holds the lock. */
-static void copy(void) {
-    char into[4200];
-    pid_t child;
-    int status;
-    snprintf(into, sizeof into, "%s/%ld", copies, ++seen);
-    char *words[] = {"cp", "--archive", "--sparse=never", folder, into, NULL}, *nothing[] = {NULL};
-    if (posix_spawn(&child, "/bin/cp", NULL, NULL, words, nothing) || waitpid(child, &status, 0) != child || status) {
-        fprintf(stderr, "%s cannot be copied to %s\n", folder, into);
-        abort();
-    }
-}
-
-/* The lock, with a snapshot taken, if a path is below the folder; release() follows. */
-static int taken(const char *path) {
-    if (!begun || !below(path)) return 0;
+/* The lock, once the server has copied the folder, if a path is below it; release() follows. A write is reported with
+   its offset and the first half of its data. */
+static int taken(const char *path, off_t offset, const void *data, size_t size) {
+    if (!below(path)) return 0;
     pthread_mutex_lock(&lock);
-    copy();
+    int64_t header[] = {strlen(path), offset, size};
+    char answer;
+    if (send(server, header, sizeof header, 0) != sizeof header ||
+        send(server, path, header[0], 0) != header[0] ||
+        (size && send(server, data, size, 0) != (ssize_t)size) || recv(server, &answer, 1, 0) != 1)
+        abort();
     return 1;
 }
 
@@ -57,7 +51,7 @@ static void release(int was_taken) {
 
 static int taken_at(int directory, const char *name) {
     char path[4096] = "";
-    if (!begun) return 0;
+    if (server < 0) return 0;
     if (name[0] != '/') {
         char link[64];
         if (directory == AT_FDCWD) {
@@ -71,44 +65,23 @@ static int taken_at(int directory, const char *name) {
         strncat(path, "/", sizeof path - strlen(path) - 1);
     }
     strncat(path, name, sizeof path - strlen(path) - 1);
-    return taken(path);
+    return taken(path, 0, NULL, 0);
 }
 
-/* The path of an open file, or NULL if it is no file below the folder. */
-static const char *path_of(int file, char *path, size_t size) {
-    char link[64];
+/* An operation on an open file; an offset of -1 is where the file stands. */
+static int taken_in(int file, off_t offset, const void *data, size_t size) {
+    char link[64], path[4096];
     struct stat facts;
-    if (!begun || fstat(file, &facts) || !S_ISREG(facts.st_mode)) return NULL;
+    if (server < 0 || fstat(file, &facts) || !S_ISREG(facts.st_mode)) return 0;
     snprintf(link, sizeof link, "/proc/self/fd/%d", file);
-    ssize_t length = readlink(link, path, size - 1);
-    if (length < 0) return NULL;
+    ssize_t length = readlink(link, path, sizeof path - 1);
+    if (length < 0) return 0;
     path[length] = 0;
-    return below(path) ? path : NULL;
+    if (offset < 0) offset = fcntl(file, F_GETFL) & O_APPEND ? facts.st_size : lseek(file, 0, SEEK_CUR);
+    return taken(path, offset, data, size / 2);
 }
 
-static int taken_in(int file) {
-    char path[4096];
-    return path_of(file, path, sizeof path) ? taken(path) : 0;
-}
-
-/* A write is torn: its first half has reached the copy. An offset of -1 is where the file stands. */
-static int taken_torn(int file, const void *data, size_t size, off_t offset) {
-    char path[4096], into[9000];
-    if (!path_of(file, path, sizeof path)) return 0;
-    int was_taken = taken(path);
-    if (offset < 0) offset = fcntl(file, F_GETFL) & O_APPEND ? lseek(file, 0, SEEK_END) : lseek(file, 0, SEEK_CUR);
-    snprintf(into, sizeof into, "%s/%ld%s", copies, seen, path + strlen(folder));
-    int torn = open(into, O_WRONLY);
-    if (torn < 0 && strstr(path, " (deleted)")) return was_taken;
-    if (torn < 0 || pwrite(torn, data, size / 2, offset) != (ssize_t)(size / 2)) {
-        fprintf(stderr, "%s cannot be torn\n", into);
-        abort();
-    }
-    close(torn);
-    return was_taken;
-}
-
-/* The operation `name`, after the snapshot that `taking` takes. */
+/* The operation `name`, after the report that `taking` makes. */
 #define GUARDED(type, name, parameters, taking, ...) \
     type name parameters { \
         static type (*real) parameters; \
@@ -118,17 +91,17 @@ static int taken_torn(int file, const void *data, size_t size, off_t offset) {
         release(was_taken); \
         return done; \
     }
-GUARDED(ssize_t, write, (int file, const void *data, size_t size), taken_torn(file, data, size, -1), file, data, size)
+GUARDED(ssize_t, write, (int file, const void *data, size_t size), taken_in(file, -1, data, size), file, data, size)
 GUARDED(ssize_t, pwrite, (int file, const void *data, size_t size, off_t offset),
-        taken_torn(file, data, size, offset), file, data, size, offset)
+        taken_in(file, offset, data, size), file, data, size, offset)
 GUARDED(ssize_t, pwrite64, (int file, const void *data, size_t size, off64_t offset),
-        taken_torn(file, data, size, offset), file, data, size, offset)
+        taken_in(file, offset, data, size), file, data, size, offset)
 GUARDED(ssize_t, writev, (int file, const struct iovec *parts, int count),
-        taken_torn(file, parts->iov_base, parts->iov_len, -1), file, parts, count)
-GUARDED(int, fsync, (int file), taken_in(file), file)
-GUARDED(int, fdatasync, (int file), taken_in(file), file)
-GUARDED(int, ftruncate, (int file, off_t size), taken_in(file), file, size)
-GUARDED(int, ftruncate64, (int file, off64_t size), taken_in(file), file, size)
+        taken_in(file, -1, parts->iov_base, parts->iov_len), file, parts, count)
+GUARDED(int, fsync, (int file), taken_in(file, 0, NULL, 0), file)
+GUARDED(int, fdatasync, (int file), taken_in(file, 0, NULL, 0), file)
+GUARDED(int, ftruncate, (int file, off_t size), taken_in(file, 0, NULL, 0), file, size)
+GUARDED(int, ftruncate64, (int file, off64_t size), taken_in(file, 0, NULL, 0), file, size)
 GUARDED(int, rename, (const char *from, const char *to), taken_at(AT_FDCWD, to), from, to)
 GUARDED(int, renameat, (int from_in, const char *from, int to_in, const char *to), taken_at(to_in, to),
         from_in, from, to_in, to)

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from tests.commandline import TINY, folders, journal, status
-from tests.snapshots import COMPILER, state, train
+from tests.snapshots import COMPILER, snapshots, train
 from tests.stores import place_store
 
 pytestmark = [pytest.mark.crash, pytest.mark.skipif(COMPILER is None, reason="no C compiler for the layer that kills")]
@@ -79,23 +79,25 @@ def assert_as_undisturbed(cwd: Path, undisturbed: Path) -> None:
 @pytest.mark.parametrize("arguments", [[*SHORT, "hydra.mode=RUN"], SWEEP], ids=["run", "sweep"])
 def test_killed_at_every_operation_and_given_again(layer, arguments, flow, tmp_path):
     words = [*arguments, *flow]
-    undisturbed, cwd, copies = (tmp_path / name for name in ("undisturbed", "killed", "copies"))
-    for folder in (cwd, copies):
-        folder.mkdir()
+    undisturbed, cwd = tmp_path / "undisturbed", tmp_path / "killed"
+    cwd.mkdir()
     place_store(cwd)
-    total = train(layer, cwd, *words, into=copies)
+    copies = snapshots(layer, cwd, *words)
+    given, failures = {copies.state(copies.take())}, []
     cwd.rename(undisturbed)
-    given, failures = {state(undisturbed)}, []
-    strikes = range(FIRST, total + 1, STRIDE)
+    total, strikes = len(copies.taken), range(FIRST, len(copies.taken) + 1, STRIDE)
     for at in strikes:
-        (copies / str(at)).rename(cwd)  # at its own path
-        if (left := state(cwd)) not in given:
-            given.add(left)
-            try:
-                train(layer, cwd, *words)
-                assert_as_undisturbed(cwd, undisturbed)
-            except AssertionError as failure:
-                failures.append(f"operation {at} of {total}: {failure}")
+        left = copies.taken[at - 1]
+        if (state := copies.state(left)) in given:
+            continue
+        given.add(state)
+        cwd.mkdir()
+        copies.restore(left, cwd)
+        try:
+            train(layer, cwd, *words)
+            assert_as_undisturbed(cwd, undisturbed)
+        except AssertionError as failure:
+            failures.append(f"operation {at} of {total}: {failure}")
         shutil.rmtree(cwd)
     print(f"{flow[0]}: {total} operations, killed at {len(strikes)}, which left {len(given) - 1} states")
     assert len(given) > 1
