@@ -1,8 +1,8 @@
-"""The typed configuration: one dataclass per group, with names, types and bounds; the values are all in ``conf/``."""
+"""The typed configuration: one dataclass per group, with names, types and bounds; the values are in ``conf/``."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -196,17 +196,17 @@ class LevelsTable:
 
 @dataclass
 class BackboneConfig:
-    """The frozen timm feature extractor."""
+    """The frozen timm feature extractor; values here are those of files of backbones that lack the key."""
 
     key: Name
     name: Name
     stages: Stages
     levels: LevelsTable
-    extra_blocks: bool
     image_size: Pixels
-    input_divisors: Divisors
     weights: FilePath
     fastflow: FastFlowRow
+    extra_blocks: bool = False
+    input_divisors: Divisors = field(default_factory=lambda: [1])
 
 
 @dataclass
