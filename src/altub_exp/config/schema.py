@@ -120,7 +120,7 @@ class ProtocolConfig(OptimisationConfig):
 
 @dataclass
 class ModelConfig:
-    """The flow. Each ``conf/model/*.yaml`` has its own dataclass that extends this one."""
+    """The flow, or a rival. Each ``conf/model/*.yaml`` has its own dataclass that extends this one."""
 
     name: Name
     feature_norm: FeatureNorm
@@ -161,6 +161,30 @@ class CSFlowConfig(ModelConfig):
     kernel_size: KernelSize
     last_kernel_size: KernelSize
     affine_clamping: Clamping
+
+
+@dataclass
+class RivalConfig(ModelConfig):
+    """A rival: no flow, but a system that anomalib trains and applies in an environment of its own (``python``)."""
+
+    python: FilePath
+    timed_images: CountOrNone
+
+
+@dataclass
+class PatchCoreConfig(RivalConfig):
+    """PatchCore: distances of patch features to the nearest ones of normal images."""
+
+    coreset_ratio: Fraction
+    neighbours: Count
+
+
+@dataclass
+class DraemConfig(RivalConfig):
+    """DRAEM: a reconstructing and a segmenting network, trained on simulated defects."""
+
+    sspcab: bool
+    textures: FilePath | None
 
 
 @dataclass
@@ -329,7 +353,13 @@ class Config:
     checkpoint_seconds: Annotated[float, Range(least=0, finite=False)]
 
 
-MODELS: dict[str, type[ModelConfig]] = {"fastflow": FastFlowConfig, "cflow": CFlowConfig, "csflow": CSFlowConfig}
+MODELS: dict[str, type[ModelConfig]] = {
+    "fastflow": FastFlowConfig,
+    "cflow": CFlowConfig,
+    "csflow": CSFlowConfig,
+    "patchcore": PatchCoreConfig,
+    "draem": DraemConfig,
+}
 DATASETS: dict[str, type[DatasetConfig]] = {
     "dataset": DatasetConfig,
     "elpv": ElpvConfig,
@@ -351,6 +381,8 @@ NEUTRAL = (
     "checkpoint_seconds",
     "dataset.root",
     "dataset.categories",
+    "model.python",
+    "model.timed_images",
 )
 """Keys and groups of keys that change no result of a run, only the place, time and speed of its computation."""
 
