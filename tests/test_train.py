@@ -393,7 +393,7 @@ def test_bad_images_are_one_sentence_before_any_training(tmp_path, spoil):
         (["train.epochs=many"], "train.epochs: Value 'many' of type 'str' could not be converted to Integer"),
         (
             ["backbone=r19"],
-            "backbone=r19 does not exist: choose one of cait, deit, lite0, lite1, lite2, mobilenetv2, r18, wrn50",
+            "backbone=r19 does not exist: choose one of cait, deit, lite0, lite1, lite2, mobilenetv2, none, r18, wrn50",
         ),
         (["dataset=mvtec"], "dataset.category has no value"),
         (["dataset=mvtec", "dataset.size=64"], "dataset.size is not a key of the chosen dataset"),

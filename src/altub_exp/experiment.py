@@ -98,10 +98,10 @@ def compute(config: Config, images: ImageSet, folder: RunFolder, device: torch.d
             if not folder.exists():
                 folder.discard(keep=Path(config.runs_dir))  # nothing was recorded
             elif isinstance(error, WorkerFailure):
-                fail(folder, error)
+                fail(folder, error, resumable=not isinstance(config.model, RivalConfig))
             raise
         except BaseException as error:
-            fail(folder, error)
+            fail(folder, error, resumable=not isinstance(config.model, RivalConfig))
             if no_space(error) and folder.status() is None:
                 folder.discard(keep=Path(config.runs_dir))
             if was_interrupted(error) and not isinstance(error, SystemExit):

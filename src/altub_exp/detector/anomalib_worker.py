@@ -27,7 +27,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -39,6 +38,7 @@ SET_PDEATHSIG = 1
 """Linux's prctl: the signal that a process gets when its parent ends."""
 
 Job = Mapping[str, Any]
+Make = Callable[[Job, Path, torch.device], "Rival"]
 
 
 class Rival(Protocol):
@@ -157,7 +157,7 @@ class Draem:
         return found.anomaly_map, found.pred_score
 
 
-RIVALS: dict[str, Callable[[Job, Path, torch.device], Rival]] = {"patchcore": PatchCore, "draem": Draem}
+RIVALS: dict[str, Make] = {"patchcore": PatchCore, "draem": Draem}
 
 
 class Server:
@@ -168,7 +168,7 @@ class Server:
         rivals: the systems by name.
     """
 
-    def __init__(self, folder: Path, rivals: Mapping[str, Callable[[Job, Path, torch.device], Rival]]) -> None:
+    def __init__(self, folder: Path, rivals: Mapping[str, Make]) -> None:
         self._folder, self._rivals = folder, rivals
 
     def answer(self, request: Job) -> dict[str, Any]:
@@ -227,16 +227,24 @@ class Server:
         return torch.from_numpy(np.array(images)).to(self._device).float() / 255
 
 
-def serve(package: str, rivals: Mapping[str, Callable[[Job, Path, torch.device], Rival]]) -> None:
+def versions() -> dict[str, str]:
+    """Import anomalib, and return its version."""
+    import anomalib
+
+    return {"anomalib": anomalib.__version__}
+
+
+def serve(hello: Callable[[], dict[str, str]], rivals: Mapping[str, Make]) -> None:
     """Answer requests until standard input ends.
 
     Args:
-        package: the package that computes the systems; it is imported first.
+        hello: imports the packages that compute the systems, and returns their versions.
         rivals: the systems by name.
     """
     ctypes.CDLL(None).prctl(SET_PDEATHSIG, signal.SIGKILL)  # a parent that is killed cannot end it
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    sys.stdout = sys.stderr
 
     def reply(work: Callable[[], Mapping[str, Any]]) -> None:
         try:
@@ -249,10 +257,6 @@ def serve(package: str, rivals: Mapping[str, Callable[[Job, Path, torch.device],
         if "error" in answer:
             sys.exit(1)
 
-    def hello() -> dict[str, str]:
-        __import__(package)
-        return {package: metadata.version(package)}
-
     reply(hello)
     server = Server(Path(sys.argv[1]), rivals)
     for line in sys.stdin:
@@ -260,4 +264,4 @@ def serve(package: str, rivals: Mapping[str, Callable[[Job, Path, torch.device],
 
 
 if __name__ == "__main__":
-    serve("anomalib", RIVALS)
+    serve(versions, RIVALS)

@@ -182,8 +182,8 @@ def add_to_summary(folder: RunFolder, measured: dict[str, float]) -> None:
         tracker.finish(RunState.finished, summary, folder.artifacts())
 
 
-def fail(folder: RunFolder, error: BaseException) -> None:
-    """Record the reason why a run ended early; it can be resumed.
+def fail(folder: RunFolder, error: BaseException, *, resumable: bool) -> None:
+    """Record the reason why a run ended early; the same command resumes it, or computes it anew if it is a rival.
 
     A run that Ctrl-C, a cluster or a full disk has stopped counts as interrupted: a sweep resumes it.
     """
@@ -195,7 +195,7 @@ def fail(folder: RunFolder, error: BaseException) -> None:
     elif isinstance(error, UserError):  # the caller reports it
         reason = str(error)
     else:
-        how = "resumes it from the checkpoint" if folder.checkpoint.exists() else "computes it anew"
+        how = "resumes it from the checkpoint" if resumable else "computes it anew"
         log.error("failed: %s; the same command %s.", reason, how)
     log.debug("traceback:", exc_info=full is not None or not stopped)
     try:
