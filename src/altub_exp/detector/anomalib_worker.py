@@ -116,8 +116,8 @@ class PatchCore:
 
     def score(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return maps and scores."""
-        found = self._model(images)
-        return found.anomaly_map, found.pred_score
+        prediction = self._model(images)
+        return prediction.anomaly_map, prediction.pred_score
 
 
 class Draem:
@@ -153,8 +153,8 @@ class Draem:
 
     def score(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return maps and scores."""
-        found = self._lightning.model(images)
-        return found.anomaly_map, found.pred_score
+        prediction = self._lightning.model(images)
+        return prediction.anomaly_map, prediction.pred_score
 
 
 RIVALS: dict[str, Make] = {"patchcore": PatchCore, "draem": Draem}

@@ -81,9 +81,9 @@ class Worker:
             WorkerFailure: it cannot, or it is another version.
         """
         self.versions = self._answer()
-        if (found := self.versions.get(PACKAGE)) != VERSION:
+        if (version := self.versions.get(PACKAGE)) != VERSION:
             raise WorkerFailure(
-                f"model={self._model} needs {PACKAGE} {VERSION}, and the environment of {self._python} has {found}: "
+                f"model={self._model} needs {PACKAGE} {VERSION}, and the environment of {self._python} has {version}: "
                 "make it by `make rivals`."
             )
 
@@ -104,8 +104,8 @@ class Worker:
         answer: dict[str, Any] = json.loads(line) if line.startswith("{") else {"error": self._end()}
         if "error" in answer:
             raise WorkerFailure(
-                f"{PACKAGE} cannot compute model={self._model} ({printable(answer['error'])}): {self._log} has its "
-                "messages, and `make rivals` makes its environment."
+                f"{PACKAGE} cannot compute model={self._model} ({printable(answer['error'])}): correct that, or make "
+                "its environment anew by `make rivals`."
             )
         return answer
 
