@@ -12,8 +12,8 @@ CHOICE = $(if $(URI),--tracking-uri $(call quoted,$(value URI))) $(foreach name,
 LARGE := torch|triton|nvidia-.*|cuda-.*
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-real test lint types pytest coverage test-slow test-crash test-slurm test-server test-browser test-gpu
-.PHONY: tables figures report study study-runs bench bench-gpu bench-runs bench-peers ui server docs picture screenshot dist lock clean
+.PHONY: help setup demo demo-real test lint types pytest coverage test-slow test-crash test-slurm test-server test-browser test-gpu test-rivals
+.PHONY: tables figures report study study-runs bench bench-gpu bench-runs bench-peers rivals ui server docs picture screenshot dist lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -72,11 +72,11 @@ types: setup ## check types: mypy --strict on src/, analysis/ and bench/
 	$(BIN)/mypy
 
 pytest: setup ## run doctests and quick tests in WORKERS processes
-	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not slow and not slurm and not server and not browser and not gpu and not crash" -rs
+	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not slow and not slurm and not server and not browser and not gpu and not crash and not rivals" -rs
 
 coverage: setup ## measure branch coverage of the quick tests and their processes; fails below the floor
 	@rm -f .coverage .coverage.*
-	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python -m coverage run -m pytest -q -n $(WORKERS) --dist loadfile -m "not slow and not slurm and not server and not browser and not gpu and not crash"
+	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python -m coverage run -m pytest -q -n $(WORKERS) --dist loadfile -m "not slow and not slurm and not server and not browser and not gpu and not crash and not rivals"
 	@$(BIN)/python -m coverage combine -q
 	$(BIN)/python -m coverage report --fail-under=$(COVERAGE_FLOOR)
 
@@ -96,6 +96,9 @@ test-server: setup ## test a server with forty writers; installs Debian's Postgr
 
 test-gpu: setup ## compare the numbers of a real GPU with the CPU's
 	$(BIN)/python -m pytest -q -m gpu -rs
+
+test-rivals: setup rivals ## compute rivals by anomalib, and compare its features with the program's
+	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -q -m rivals -rs
 
 test-browser: setup ## test report and MLflow's interface in Chromium; installs Debian's if it is missing (root)
 	tests/install.sh chromium
@@ -133,10 +136,17 @@ bench-gpu: setup ## measure on a GPU the time of a batch by precision, and runs 
 bench-runs: setup ## measure runs per hour with several at once on this machine, and estimate the time of Table A1
 	$(BIN)/python -m bench.throughput
 
-PEERS := .venv-peers
-bench-peers: setup ## compare a whole epoch with anomalib's, which gets its own environment
-	@test -e $(PEERS)/.ready || { $(PYTHON) -m venv $(PEERS) && $(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check anomalib==2.7.0 "$$(grep -o '^torch==[^ ]*' requirements.lock)" && touch $(PEERS)/.ready; }
-	$(BIN)/python -m bench.peers --python $(PEERS)/bin/python
+RIVALS := .venv-rivals
+rivals: $(RIVALS)/.ready ## create .venv-rivals from rivals.lock: anomalib, which computes model=patchcore and model=draem
+
+$(RIVALS)/.ready: rivals.lock
+	@echo "Installing anomalib and what it needs into $(RIVALS): several GB (PyTorch with CUDA), 2 to 10 minutes, once."
+	@$(PYTHON) -m venv $(RIVALS)
+	@$(RIVALS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r rivals.lock
+	@touch $@
+
+bench-peers: setup rivals ## compare a whole epoch with anomalib's, which has its own environment
+	$(BIN)/python -m bench.peers --python $(RIVALS)/bin/python
 
 ui: setup ## start MLflow's web interface, and print the address of the newest experiment's runs; see docs/mlflow.md
 	@$(BIN)/python -m altub_exp.server --host 127.0.0.1 --port 5000 --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}
@@ -159,8 +169,10 @@ dist: setup ## build wheel and sdist in dist/, and test them in a new environmen
 	$(BIN)/hatchling build
 	ALTUB_DIST=dist $(BIN)/python -m pytest -q tests/test_package.py
 
-lock: ## resolve pyproject.toml into requirements.lock again (needs uv)
+lock: ## resolve pyproject.toml into requirements.lock and rivals.lock again (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-header --no-annotate --generate-hashes pyproject.toml -o requirements.lock
+	uv pip compile --quiet --universal --python-version 3.11 --group rivals --constraint requirements.lock --no-header --no-annotate \
+		--generate-hashes -o rivals.lock
 
 clean: ## remove the tools' caches; runs, data and records stay
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist site

@@ -30,8 +30,8 @@ from altub_exp.config.schema import Config
 from altub_exp.data.canvas import Canvas
 from altub_exp.detector.assembly import build_backbone, build_density, build_learner, family
 from altub_exp.detector.evaluation import Scores, TestSet, detection, positions, scores_from
+from altub_exp.detector.flow_system import train_epoch
 from altub_exp.detector.inference import Detector
-from altub_exp.experiment import train_epoch
 from altub_exp.features.backbone import Backbone
 from altub_exp.features.extraction import Extractor
 from altub_exp.features.maps import FeatureMaps
@@ -129,9 +129,8 @@ class Trial:
         began = time.time()
         self.features = self._maps(self.work.train, seed=0)
         defects = masks(self.work.test, self.work.size).numpy()
-        self.test = TestSet(
-            self._maps(self.work.test, seed=1), np.asarray(defects.any(axis=(1, 2))), defects, Canvas(self.work.size)
-        )
+        self.test_features = self._maps(self.work.test, seed=1)
+        self.test = TestSet(np.asarray(defects.any(axis=(1, 2))), defects, Canvas(self.work.size))
         filled = time.time() - began
         module = {"fastflow": fastflow, "cflow": cflow}[self.work.model]
         block = AllInOneBlock if self.dense else PlainBlock if self.compiled else CouplingBlock
@@ -163,7 +162,7 @@ class Trial:
     def maps(self) -> Scores:
         """Compute the anomaly maps of all test images."""
         began = now()
-        of_test = positions(self.learner.density, self.scoring, self.test.features)
+        of_test = positions(self.learner.density, self.scoring, self.test_features)
         self.flow_seconds = now() - began
         return scores_from(of_test, self.scoring, self.scoring.extremes(of_test), self.test.canvas)
 

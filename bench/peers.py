@@ -1,7 +1,7 @@
 """A whole training epoch with its evaluation: ours and anomalib's model in a plain loop, measured alternately.
 
 make bench-peers
-python -m bench.peers --python .venv-peers/bin/python --only fastflow-r18 --rounds 5
+python -m bench.peers --python .venv-rivals/bin/python --only fastflow-r18 --rounds 5
 
 Images, batch and threads are the same; weights are random, which take the same time. Ours keeps the features of the
 frozen backbone, anomalib computes them in every epoch. Filling our features is not counted: it happens once for all
@@ -28,14 +28,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m bench.peers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--python", default=".venv-peers/bin/python", help="anomalib's Python (default: %(default)s)")
+    parser.add_argument("--python", default=".venv-rivals/bin/python", help="anomalib's Python (default: %(default)s)")
     parser.add_argument("--only", choices=WORK, nargs="+", default=list(WORK))
     parser.add_argument("--rounds", type=int, default=3, help="rounds to measure (default: %(default)s)")
     parser.add_argument("--compiled", action="store_true", help="compare with torch.compile too; needs a C++ compiler")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads (default: %(default)s)")
     chosen = parser.parse_args()
     if not Path(chosen.python).exists():
-        sys.exit(f"error: {chosen.python} does not exist: `make bench-peers` makes it.")
+        sys.exit(f"error: {chosen.python} does not exist: `make rivals` makes it.")
     console = Console()
     console.width = max(console.width, 120)
     table = Table("", *STEPS, "epoch", "times faster", "peak GiB", box=box.SIMPLE_HEAD)

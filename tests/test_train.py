@@ -394,7 +394,7 @@ def test_bad_images_are_one_sentence_before_any_training(tmp_path, spoil):
         (
             ["backbone=r19"],
             "backbone=r19 does not exist: choose one of alexnet, b5, cait, deit, dinov2_b, dinov2_s, dinov3_b, "
-            "dinov3_s, lite0, lite1, lite2, mobilenetv2, r18, wrn50",
+            "dinov3_s, lite0, lite1, lite2, mobilenetv2, none, r18, wrn50",
         ),
         (["dataset=mvtec"], "dataset.category has no value"),
         (["dataset=mvtec", "dataset.size=64"], "dataset.size is not a key of the chosen dataset"),

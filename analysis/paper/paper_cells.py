@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from analysis.paper.cells import Cell, overall_cell, window_cell
-from analysis.paper.protocol import deviations, sweep_command
+from analysis.paper.protocol import RECIPES, deviations, sweep_command
 from analysis.paper.selection import Selection
 from analysis.paper.values import BACKBONES, OVERALL, Key, Value, backbone_choice, categories, value
 from analysis.runs.records import Records
@@ -81,6 +81,30 @@ class PaperCells:
             for key in [replace(column, category=OVERALL)]
         }
         return rows
+
+    def rival(self, key: Key, model: str, paper: Value) -> Cell | None:
+        """Return the measured cell of a rival that Table 1 quotes; None if there is no run of it.
+
+        Without a run on the published backbone it is of another one, which a footnote names.
+
+        Args:
+            key: category and task.
+            model: the model that computes the rival.
+            paper: the quoted value.
+        """
+        backbones = self.selection.backbones("mvtec", key.category, model)
+        if not backbones:
+            return None
+        recipe, published = RECIPES[model]
+        backbone = published if published in backbones else backbones[0]
+        sweep = f"table1 experiment={recipe} altub=none"
+        cell = self.auroc("mvtec", Key(key.category, model, backbone, "none", key.task), sweep, paper)
+        notes = list(cell.notes)
+        if backbone != published:
+            notes.append(f"Ours is on the backbone {backbone}, the publication's on {published}.")
+        if any(run.params.get("model.textures") == "None" for run in cell.runs):
+            notes.append("Ours makes its defects of Perlin noise, the publication's of the textures of DTD.")
+        return replace(cell, notes=tuple(notes))
 
     def pair(
         self, category: str, model: str, backbone: str, task: str = "segmentation"

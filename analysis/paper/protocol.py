@@ -11,8 +11,17 @@ from altub_exp.config.schema import NEUTRAL, Config
 from analysis.runs.conditions import belongs_to
 from analysis.runs.run import Run
 
-SWEEPS = {("mvtec", "fastflow"): "table6", ("mvtec", "cflow"): "table1", ("btad", "fastflow"): "table3"}
+SWEEPS = {
+    ("mvtec", "fastflow"): "table6",
+    ("mvtec", "cflow"): "table1",
+    ("btad", "fastflow"): "table3",
+    ("mvtec", "patchcore"): "table1",
+    ("mvtec", "draem"): "table1",
+}
 """The sweep whose jobs cover all cells of a data set and a model, except for the category."""
+
+RECIPES = {"patchcore": ("patchcore-wrn50", "wrn50_tv"), "draem": ("draem-sspcab", "none")}
+"""The rivals that the paper quotes: the recipe (``experiment``) of the publication, and its backbone."""
 
 PLACEHOLDER = {"mvtec": "capsule", "btad": "01"}
 
@@ -104,6 +113,12 @@ def _jobs(dataset: str, model: str, backbone: str, reading: str | None) -> dict[
     from altub_exp.sweep.paper_sweeps import jobs  # imports PyTorch
 
     arguments = [f"dataset.category='{PLACEHOLDER[dataset]}'"]
-    arguments += [f"experiment={model}-{backbone}"] if model == "cflow" else [f"backbone={backbone}"]
-    configs = [job.config for job in jobs(SWEEPS[dataset, model], *arguments, *_reading(reading))]
+    if model in RECIPES:
+        recipe, published = RECIPES[model]
+        arguments += [f"experiment={recipe}", "altub=none"]
+        arguments += [] if backbone == published else [f"backbone={backbone}"]
+    else:
+        arguments += [f"experiment={model}-{backbone}"] if model == "cflow" else [f"backbone={backbone}"]
+        arguments += _reading(reading)
+    configs = [job.config for job in jobs(SWEEPS[dataset, model], *arguments)]
     return {config.altub.name: (config, flattened(config)) for config in configs}

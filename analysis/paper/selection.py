@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from altub_exp.config.compose import options
 from altub_exp.runs.states import RunState
 from analysis.paper import protocol
 from analysis.paper.protocol import Deviations, deviation_text
@@ -69,6 +70,14 @@ class Selection:
             self.used |= {run.run_id for run in candidates}
             self._selected[place] = self._select(candidates) if candidates else SelectedRuns()
         return self._selected[place]
+
+    def backbones(self, dataset: str, category: str, model: str) -> list[str]:
+        """Return the backbones, options of the program, on which there are runs of a model without AltUB."""
+        known = options("backbone")
+        places = (dataset, category, model)
+        return sorted(
+            place[3] for place in self._candidates if (*place[:3], place[4]) == (*places, "none") and place[3] in known
+        )
 
     def _select(self, candidates: Sequence[Run]) -> SelectedRuns:
         notes: list[str] = []

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from analysis.paper.cells import slips
+from analysis.paper.cells import Cell, overall_cell, slips
 from analysis.paper.paper_cells import CFLOW_BACKBONE, PAIR, PaperCells
 from analysis.paper.values import BACKBONES, OVERALL, Key, backbone_choice, categories, values
 from analysis.tables.layout import BEST, WINDOW, PairedCell, label, pair, quoted
@@ -12,6 +13,9 @@ from analysis.tables.paper_table import QUOTED_REMARK, paper_table
 from analysis.tables.table import Table
 
 QUOTES = {"sspcab_draem": "SSPCAB (DRAEM)", "patchcore": "PatchCore", "cs_flow": "CS-Flow", "differnet": "DifferNet"}
+RIVALS = {"sspcab_draem": "draem", "patchcore": "patchcore"}
+"""The quoted methods that this program measures too, and their models."""
+
 METHODS = {"cflow": "CFLOW-AD", "fastflow": "FastFlow"}
 OWN_BACKBONES = {"cflow": CFLOW_BACKBONE, "fastflow": ""}
 """FastFlow's is another one in each category, see :meth:`analysis.paper.paper_cells.PaperCells.backbone`."""
@@ -42,13 +46,18 @@ def table1(source: PaperCells) -> Table:
     printed = {(key.model, key.task) for key, value in paper.items() if value.best}
     quotes = [Key("", model, "", "", task) for model in QUOTES for task in TASKS if (model, task) in printed]
     backbones = _backbones(source, "table1")
+    measured = {quote: _measured(source, quote) for quote in quotes if quote.model in RIVALS}
     rows: dict[str, list[PairedCell]] = {}
     for category, row in source.rows("mvtec", "table1", columns).items():
         rows[category] = []
-        for key in (replace(quote, category=category) for quote in quotes):
+        for quote in quotes:
+            key = replace(quote, category=category)
             parts = [paper[replace(key, category=part)] for part in categories("table1")]
             notes = slips(paper[key], parts) if category == OVERALL else []
-            rows[category].append(quoted(key, paper[key], tuple(notes)))
+            if cell := measured.get(quote, {}).get(category):
+                rows[category].append(PairedCell(cell))
+            else:
+                rows[category].append(quoted(key, paper[key], tuple(notes)))
         for column in columns:
             slip = (category, column) == ("carpet", _column("cflow", "none", "detection"))
             backbone = backbones[category][1] if column.model == "fastflow" else ""
@@ -66,8 +75,32 @@ def table1(source: PaperCells) -> Table:
         BEST,
         backbones=backbones,
         groups=groups,
-        remarks=[QUOTED_REMARK],
+        remarks=[QUOTED_REMARK, *_rivals_remark(measured.values())],
     )
+
+
+def _measured(source: PaperCells, quote: Key) -> dict[str, Cell]:
+    """Return the measured cells of a quoted method by category, with the overall one; {} without any run of it."""
+    paper, model = values("table1"), RIVALS[quote.model]
+    keys = {category: replace(quote, category=category) for category in categories("table1")}
+    cells = {category: source.rival(key, model, paper[key]) for category, key in keys.items()}
+    if not any(cells.values()):
+        return {}
+    every = [cell or Cell(keys[category], paper=paper[keys[category]]) for category, cell in cells.items()]
+    overall = overall_cell(Key(OVERALL, model, "", "none", quote.task), every, paper[replace(quote, category=OVERALL)])
+    return {category: cell for category, cell in cells.items() if cell} | {OVERALL: overall}
+
+
+def _rivals_remark(measured: Iterable[Mapping[str, Cell]]) -> list[str]:
+    """Return a sentence about the origin of measured cells of quoted methods; none without such cells."""
+    runs = [run for cells in measured for cell in cells.values() for run in cell.runs]
+    sources = sorted({run.tags.get("source", "an unknown program") for run in runs})
+    if not sources:
+        return []
+    return [
+        f"Ours of a quoted method is measured by {' and '.join(sources)}, on images read by this program and with its "
+        "metrics; it and the quoted value are never mixed."
+    ]
 
 
 def table2(source: PaperCells) -> Table:

@@ -79,7 +79,7 @@ def write_normality(folder: RunFolder, detector: Detector, root: str | None) -> 
     from altub_exp.config.compose import load_config
     from altub_exp.data import open_category
     from altub_exp.detector.evaluation import unit_normality
-    from altub_exp.experiment import load_run_data
+    from altub_exp.detector.flow_system import load_features
     from altub_exp.machine.disk import write_json
     from altub_exp.metrics.shapiro import FEWEST_VALUES
 
@@ -88,14 +88,14 @@ def write_normality(folder: RunFolder, detector: Detector, root: str | None) -> 
     images = open_category(config.dataset, config.cache.dir)
     if images.fingerprint() != (folder.status() or {}).get("data"):
         raise UserError(f"{images.root} holds other images than those of the run {folder.path}: name theirs by --root.")
-    data = load_run_data(config, images, detector.device)
+    features = load_features(config, images, detector.device)
     tested, left_out = {}, []
-    for name, features, rows in (("train", data.train, None), ("test_good", data.test.features, data.good)):
-        if len(features if rows is None else rows) < FEWEST_VALUES:
+    for name, maps, rows in (("train", features.train, None), ("test_good", features.test, features.good)):
+        if len(maps if rows is None else rows) < FEWEST_VALUES:
             left_out.append(f", fewer than {FEWEST_VALUES} images in {name}: not tested")
             continue
         try:
-            units = unit_normality(detector.density, features, rows, memory_gb=config.latent_memory_gb)
+            units = unit_normality(detector.density, maps, rows, memory_gb=config.latent_memory_gb)
         except Divergence as error:
             raise UserError(f"The latent units of {folder.path} cannot be tested for normality: {error}.") from error
         tested[name] = units.to_json()

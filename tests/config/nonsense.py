@@ -1,15 +1,19 @@
 """Configurations that make no sense, written from the schema and its bounds."""
 
 from altub_exp.config.bounds import Length, PathComponent, PathName, Range, Text
-from altub_exp.config.fields import all_fields
+from altub_exp.config.fields import all_fields, fields_of
 from altub_exp.config.schema import (
     CFlowConfig,
     Config,
     CSFlowConfig,
+    DatasetConfig,
     DifferNetConfig,
+    DraemConfig,
     ElpvConfig,
     FastFlowConfig,
     FolderConfig,
+    ModelConfig,
+    PatchCoreConfig,
     RealIadConfig,
 )
 
@@ -19,16 +23,19 @@ PARTS = {
         "csflow": CSFlowConfig,
         "differnet": DifferNetConfig,
         "fastflow": FastFlowConfig,
+        "patchcore": PatchCoreConfig,
+        "draem": DraemConfig,
     },
     "dataset": {"elpv": ElpvConfig, "folder": FolderConfig, "realiad": RealIadConfig, "synthetic": None},
 }
+COMMON = {"model": ModelConfig, "dataset": DatasetConfig}
 
 
 def choice(key):
     """Return the options whose configuration has a key."""
     group, _, name = key.partition(".")
     for option, schema in PARTS.get(group, {}).items():
-        if schema is None or name.partition(".")[0] in schema.__annotations__:
+        if schema is None or name.partition(".")[0] in fields_of(schema).keys() - fields_of(COMMON[group]).keys():
             return [f"{group}={option}"]
     return []
 
@@ -38,7 +45,8 @@ def base(key):
     chosen = choice(key)
     if chosen == ["model=cflow"]:
         chosen = [*chosen, "model.feature_norm=none"]
-    return [*chosen, *([] if key == "dataset.category" else ["dataset.category=mono"]), "backbone.weights=random"]
+    weights = [] if chosen == ["model=draem"] else ["backbone.weights=random"]
+    return [*chosen, *([] if key == "dataset.category" else ["dataset.category=mono"]), *weights]
 
 
 def outside(bound):

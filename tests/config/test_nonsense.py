@@ -69,7 +69,10 @@ def test_all_nonsense_is_one_sentence(capsys):
         (["+nope=1"], "nope is not a key of the configuration: "),
         (["+train.epoch=1"], "train.epoch is not a key of the configuration: did you mean train.epochs"),
         (["+model.foo=bar"], "model.foo is not a key of the configuration: "),
-        (["model=null"], "model cannot be left out or null: choose one of cflow, csflow, differnet, fastflow."),
+        (
+            ["model=null"],
+            "model cannot be left out or null: choose one of cflow, csflow, differnet, draem, fastflow, patchcore.",
+        ),
         (["train.epochs=${train.epochs}"], "train.epochs=${train.epochs} refers to itself: give a value."),
         (["seed=4294967296"], "seed=4294967296 is too large: give at most 4294967295."),
         (["threads=100000"], "threads=100000 is too large: give at most 1024."),

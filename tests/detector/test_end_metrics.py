@@ -9,6 +9,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from altub_exp import experiment
 from altub_exp.data.synthetic import Drawing, draw
+from altub_exp.detector import flow_system
 from altub_exp.metrics.stability import END_METRICS
 from altub_exp.runs.checkpoint import load_trained
 from altub_exp.runs.states import RunState
@@ -126,14 +127,14 @@ def test_normal_images_only(evaluated, tmp_path, model, tested):
 
 
 def test_a_score_that_is_not_a_number_after_the_last_evaluated_epoch_is_a_crash(evaluated, monkeypatch):
-    unchanged, calls = experiment.anomaly_scores, []
+    unchanged, calls = flow_system.anomaly_scores, []
 
     def failing(*arguments):
         calls.append(arguments)
         scores = unchanged(*arguments)
         return scores if len(calls) == 1 else scores._replace(images=torch.full_like(scores.images, torch.nan))
 
-    monkeypatch.setattr(experiment, "anomaly_scores", failing)
+    monkeypatch.setattr(flow_system, "anomaly_scores", failing)
     folder, summary = evaluated(*DRAWN, "train.epochs=3", "eval.every=2", state=RunState.crashed)
     assert len(calls) == 2
     assert not summary.keys() & END_METRICS.keys()

@@ -6,6 +6,7 @@ from altub_exp.config.bounds import LARGEST_SIDE, canvas_side, grid
 from altub_exp.config.credentials import refuse_credentials
 from altub_exp.config.fields import enforce, shortened, undeclared
 from altub_exp.config.messages import unknown_key
+from altub_exp.config.rivals import check_rival
 from altub_exp.config.schema import (
     DATASETS,
     MODELS,
@@ -47,6 +48,7 @@ def check(config: Config) -> None:
             f"dataset.tiles={dataset.tiles} of dataset.image_size={dataset.image_size} make {side} pixels of a side, "
             f"and {LARGEST_SIDE} are the most: set fewer or smaller tiles."
         )
+    check_rival(config)
     if isinstance(config.model, CFlowConfig) and config.model.feature_norm not in (
         FeatureNorm.none,
         FeatureNorm.pretrained,

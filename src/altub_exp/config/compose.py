@@ -118,5 +118,6 @@ def register_schema() -> None:
         store.store(group="dataset/schema", name=name, node=layout)
     OmegaConf.register_new_resolver("window_start", lambda epochs, part: max(1, epochs // part), replace=True)
     OmegaConf.register_new_resolver("equal", operator.eq, replace=True)
+    OmegaConf.register_new_resolver("both", lambda one, other: [item for item in one if item in other], replace=True)
     OmegaConf.register_new_resolver("image_size", image_size, replace=True)
     OmegaConf.register_new_resolver("lookup", lambda table, key, default: table.get(key, default), replace=True)

@@ -72,12 +72,14 @@ def _fields_of(schema: Any) -> dict[str, Field]:
 def all_fields(schema: type, prefix: str = "") -> dict[str, Field]:
     """Return the fields of a dataclass, of the dataclasses in it and of their subclasses, by dotted key."""
     found: dict[str, Field] = {}
-    for part in [schema, *schema.__subclasses__()]:
-        for name, field in fields_of(part).items():
-            if is_dataclass(field.kind):
-                found |= all_fields(cast("type", field.kind), f"{prefix}{name}.")
-            else:
-                found.setdefault(prefix + name, field)
+    for name, field in fields_of(schema).items():
+        if is_dataclass(field.kind):
+            found |= all_fields(cast("type", field.kind), f"{prefix}{name}.")
+        else:
+            found.setdefault(prefix + name, field)
+    extensions: list[type] = schema.__subclasses__()
+    for extension in extensions:
+        found = all_fields(extension, prefix) | found
     return found
 
 

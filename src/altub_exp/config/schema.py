@@ -122,7 +122,7 @@ class ProtocolConfig(OptimisationConfig):
 
 @dataclass
 class ModelConfig:
-    """The flow. Each ``conf/model/*.yaml`` has its own dataclass that extends this one."""
+    """The flow, or a rival. Each ``conf/model/*.yaml`` has its own dataclass that extends this one."""
 
     name: Name
     feature_norm: FeatureNorm
@@ -174,6 +174,30 @@ class DifferNetConfig(ModelConfig):
     affine_clamping: Clamping
     rotations: Rotations
     train_rotations: Rotations
+
+
+@dataclass
+class RivalConfig(ModelConfig):
+    """A rival: no flow, but a system that anomalib trains and applies in an environment of its own (``python``)."""
+
+    python: FilePath
+    timed_images: CountOrNone
+
+
+@dataclass
+class PatchCoreConfig(RivalConfig):
+    """PatchCore: distances of patch features to the nearest ones of normal images."""
+
+    coreset_ratio: Fraction
+    neighbours: Count
+
+
+@dataclass
+class DraemConfig(RivalConfig):
+    """DRAEM: a reconstructing and a segmenting network, trained on simulated defects."""
+
+    sspcab: bool
+    textures: FilePath | None
 
 
 @dataclass
@@ -357,6 +381,8 @@ MODELS: dict[str, type[ModelConfig]] = {
     "cflow": CFlowConfig,
     "csflow": CSFlowConfig,
     "differnet": DifferNetConfig,
+    "patchcore": PatchCoreConfig,
+    "draem": DraemConfig,
 }
 DATASETS: dict[str, type[DatasetConfig]] = {
     "dataset": DatasetConfig,
@@ -380,6 +406,8 @@ NEUTRAL = (
     "checkpoint_seconds",
     "dataset.root",
     "dataset.categories",
+    "model.python",
+    "model.timed_images",
 )
 """Keys and groups of keys that change no result of a run, only the place, time and speed of its computation."""
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from altub_exp.config import plugins
+from altub_exp.config.rivals import environment
 from altub_exp.config.schema import (
     AltubConfig,
     CFlowConfig,
@@ -25,6 +26,7 @@ from altub_exp.config.schema import (
     LearnedBy,
     Optimizers,
     Precision,
+    RivalConfig,
 )
 from altub_exp.data import ImageSet
 from altub_exp.data.canvas import Canvas
@@ -126,11 +128,14 @@ def base(name: str) -> Callable[[Shape], nn.Module]:
 
 
 def check_parts(config: Config) -> None:
-    """Check that flow and base distribution exist and fit each other.
+    """Check that flow and base distribution exist and fit each other, or that a rival has its environment.
 
     Raises:
         UserError: they do not; the sentence names the key.
     """
+    if isinstance(config.model, RivalConfig):
+        environment(config.model)
+        return
     flow, psi, name = family(config.model.name), base(config.altub.base), config.altub.base
     if flow.fibres and reach_of(psi).z:
         raise UserError(

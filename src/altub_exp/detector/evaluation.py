@@ -36,14 +36,12 @@ class TestSet:
     """The test images; if there are none, the training images, all of them normal.
 
     Attributes:
-        features: feature maps of the N·T tiles of the images.
         defective: True for defective images, bool [N].
         masks: defective pixels, bool [N, H, W], or None without masks.
         canvas: the canvas of the images and anomaly maps, H×W pixels in T tiles.
         insides: True for the pixels of the canvases that images cover, bool [N, H, W]; None if they cover all.
     """
 
-    features: FeatureMaps
     defective: NDArray[np.bool_]
     masks: NDArray[np.bool_] | None
     canvas: Canvas
@@ -56,6 +54,10 @@ class TestSet:
         """True if there are normal and defective images, without which there is no AUROC."""
         return bool(self.defective.any()) and not self.defective.all()
 
+    def is_due(self, epoch: int, every: int) -> bool:
+        """True if this epoch is evaluated: one of every ``every``, if there is an AUROC."""
+        return epoch % every == 0 and self.has_both_classes
+
     def of_images(self, pixels: Tensor) -> Tensor:
         """Return the values of the pixels [N, H, W] that images cover: all, or in one row."""
         return pixels if self.insides is None else pixels[self.insides.to(pixels.device)]
@@ -65,7 +67,7 @@ class Scores(NamedTuple):
     """Anomaly scores of N images.
 
     Attributes:
-        maps: one score per pixel, [N, H, W], on the density's device.
+        maps: one score per pixel, [N, H, W], on the device of the run.
         images: one score per image, [N], on the CPU.
         extremes: reference values of both, see :class:`~altub_exp.method.scoring.Scoring`.
     """
@@ -112,10 +114,15 @@ def fit_psi(density: Density, features: FeatureMaps, graphs: CudaGraphs | None =
 
 
 def anomaly_scores(
-    density: Density, scoring: Scoring, test: TestSet, train: FeatureMaps, graphs: CudaGraphs | None = None
+    density: Density,
+    scoring: Scoring,
+    test: TestSet,
+    features: FeatureMaps,
+    train: FeatureMaps,
+    graphs: CudaGraphs | None = None,
 ) -> Scores:
-    """Score all test images; ``train`` is read only if the scores refer to the training images."""
-    of_test = positions(density, scoring, test.features, graphs)
+    """Score all test images by their features; ``train`` is read only if the scores refer to the training images."""
+    of_test = positions(density, scoring, features, graphs)
     reference = positions(density, scoring, train, graphs) if scoring.reference == "train" else of_test
     extremes = scoring.extremes(reference)
     return scores_from(of_test, scoring, extremes, test.canvas, test.insides)

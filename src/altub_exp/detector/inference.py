@@ -18,7 +18,7 @@ from torch import Tensor
 
 from altub_exp.config.compose import load_config
 from altub_exp.config.plugins import discover
-from altub_exp.config.schema import Device, Precision
+from altub_exp.config.schema import Device, Precision, RivalConfig
 from altub_exp.data.canvas import Box, Canvas
 from altub_exp.data.decoding import as_rgb, read_rgb
 from altub_exp.data.files import INVALID, reason_of
@@ -201,6 +201,11 @@ def _load(path: Path, device: torch.device, weights: str | None) -> Detector:
         raise UserError(f"The run in {path} is {status.get('state')}, not finished: only a finished one can be used.")
     require_intact(folder, folder.status_file, folder.checkpoint, folder.journal.file, folder.config)
     config = load_config(folder.config)
+    if isinstance(config.model, RivalConfig):
+        raise UserError(
+            f"The run in {path} is of model={config.model.name}, whose detector is anomalib's and is not kept: use a "
+            "flow's run."
+        )
     if weights is not None:
         config.backbone.weights = weights
     try:
@@ -255,8 +260,16 @@ def time_inference(detector: Detector, count: int) -> dict[str, float]:
         began = time.perf_counter()
         detector.score_pixels(image)
         milliseconds.append(1000 * (time.perf_counter() - began))
-    timed = milliseconds[WARM_UP:]
+    return time_statistics(milliseconds[WARM_UP:])
+
+
+def time_statistics(milliseconds: Sequence[float]) -> dict[str, float]:
+    """Return ``inference_ms``, the mean, and ``inference_ms_std``, the standard deviation over the images.
+
+    >>> time_statistics([1.0, 3.0])
+    {'inference_ms': 2.0, 'inference_ms_std': 1.4142135623730951}
+    """
     return {
-        "inference_ms": statistics.fmean(timed),
-        "inference_ms_std": statistics.stdev(timed) if count > 1 else 0.0,
+        "inference_ms": statistics.fmean(milliseconds),
+        "inference_ms_std": statistics.stdev(milliseconds) if len(milliseconds) > 1 else 0.0,
     }

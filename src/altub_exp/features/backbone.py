@@ -73,7 +73,8 @@ class Backbone(nn.Module):
         state: StateDict = {}
         if (file := weights_file(weights)) is not None:
             state, metadata = read_weights(file)
-        self.model = create(name, fetch=weights == "pretrained", seed=seed, pad_type=metadata.get("pad_type"))
+        self.pad_type = metadata.get("pad_type")
+        self.model = create(name, fetch=weights == "pretrained", seed=seed, pad_type=self.pad_type)
         if final_norm and not isinstance(getattr(self.model, "norm", None), nn.Module):
             raise UserError(f"{name} has no final norm of its own: set model.feature_norm=trainable.")
         if (package := weights_package(weights)) is not None:

@@ -25,7 +25,7 @@ def run_path(config: Config, images: str) -> Path:
         group, _, key = name.rpartition(".")
         within = part[group] if group else part
         if name not in LATER or within[key] == LATER[name]:
-            del within[key]
+            within.pop(key, None)  # not every model has the keys of a rival
     part["dataset"]["files"] = images
     part["backbone"]["weights"] = weights_fingerprint(config.backbone.weights) or config.backbone.weights
     return (

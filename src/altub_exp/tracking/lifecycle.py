@@ -14,9 +14,10 @@ from omegaconf import OmegaConf
 
 from altub_exp.config.compose import backbone_label
 from altub_exp.config.overrides import literal
-from altub_exp.config.schema import Config, EvalConfig
+from altub_exp.config.rivals import PACKAGE as RIVALS_PACKAGE
+from altub_exp.config.schema import Config, EvalConfig, RivalConfig
 from altub_exp.data import ImageSet
-from altub_exp.errors import was_interrupted
+from altub_exp.errors import UserError, was_interrupted
 from altub_exp.machine.disk import no_space
 from altub_exp.machine.terminal import log
 from altub_exp.metrics.stability import AUROCS, percentages, stability
@@ -32,8 +33,13 @@ from altub_exp.tracking.columns import source_tags
 from altub_exp.tracking.tracker import Tracker
 
 
-def start_status(folder: RunFolder, config: Config, images: str, device: torch.device, done: int) -> None:
-    """Write the configuration and the status of a run that starts: its machine, its time and its versions."""
+def start_status(
+    folder: RunFolder, config: Config, images: str, device: torch.device, done: int, further: Mapping[str, str]
+) -> None:
+    """Write the configuration and the status of a run that starts: its machine, its time and its versions.
+
+    ``further`` are versions of other packages that compute it.
+    """
     commit, dirty = git_state()
     code = code_fingerprint()
     changed = config.tracking.code not in (None, code)
@@ -57,7 +63,7 @@ def start_status(folder: RunFolder, config: Config, images: str, device: torch.d
         git_dirty=dirty,
         code=code,
         code_changed=changed,
-        versions=versions(),
+        versions=versions() | dict(further),
     )
 
 
@@ -94,6 +100,8 @@ def build_tracker(folder: RunFolder, config: Config, images: ImageSet, uri: str)
         "versions": ", ".join(f"{package} {version}" for package, version in status["versions"].items()),
     }
     tags |= {key: str(status[key]) for key in ("data", "git_commit", "git_dirty", "device", "host", "code_changed")}
+    if isinstance(config.model, RivalConfig):
+        tags["source"] = f"{RIVALS_PACKAGE} {status['versions'][RIVALS_PACKAGE]}"
     if config.tracking.sweep is not None:
         tags["sweep"] = config.tracking.sweep
         name = SweepFolder(Path(config.runs_dir), config.tracking.sweep).run_name(folder)
@@ -174,18 +182,21 @@ def add_to_summary(folder: RunFolder, measured: dict[str, float]) -> None:
         tracker.finish(RunState.finished, summary, folder.artifacts())
 
 
-def fail(folder: RunFolder, error: BaseException) -> None:
-    """Record the reason why a run ended early; it can be resumed.
+def fail(folder: RunFolder, error: BaseException, *, resumable: bool) -> None:
+    """Record the reason why a run ended early; the same command resumes it, or computes it anew if it is a rival.
 
     A run that Ctrl-C, a cluster or a full disk has stopped counts as interrupted: a sweep resumes it.
     """
     full = no_space(error)
     stopped = was_interrupted(error)
     reason = "interrupted" if stopped else f"{type(error).__name__}: {error}"
-    if full is None:
-        log.error("failed: %s; the same command resumes it from the checkpoint.", reason)
-    else:  # the caller reports it
+    if full is not None:  # the caller reports it
         reason = full.strerror or "no space left"
+    elif isinstance(error, UserError):  # the caller reports it
+        reason = str(error)
+    else:
+        how = "resumes it from the checkpoint" if resumable else "computes it anew"
+        log.error("failed: %s; the same command %s.", reason, how)
     log.debug("traceback:", exc_info=full is not None or not stopped)
     try:
         if folder.status() is not None:
