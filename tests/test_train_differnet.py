@@ -115,6 +115,7 @@ def test_new_random_rotations_are_those_of_the_undisturbed_run_after_a_kill(tmp_
     assert journal(folder) == journal(folders(expected)[0])
 
 
+@pytest.mark.slow
 def test_csflow_reads_one_stage_at_three_sizes(tmp_path):
     run(tmp_path, *CSFLOW, "altub=alternating")
     (folder,) = folders(tmp_path)
