@@ -38,6 +38,13 @@ def sentence(caught):
     return text
 
 
+def assert_refused(layout, root, category, words):
+    """Assert that a layout refuses a category in one sentence with these words."""
+    with pytest.raises(UserError) as caught:
+        layout.read(root, category)
+    assert all(word in sentence(caught) for word in words), sentence(caught)
+
+
 def remove(root, pattern):
     found = list(root.glob(pattern)) if pattern != "." else [root]
     assert found
@@ -74,9 +81,7 @@ def test_mvtec_layout(root):
 )
 def test_mvtec_layout_with_something_missing(root, damage, words):
     remove(root, damage)
-    with pytest.raises(UserError) as caught:
-        mvtec.LAYOUT.read(root, "screw")
-    assert all(word in sentence(caught) for word in words), sentence(caught)
+    assert_refused(mvtec.LAYOUT, root, "screw", words)
 
 
 def test_no_defective_test_images_and_none_at_all(root):
@@ -100,9 +105,7 @@ def test_no_defective_test_images_and_none_at_all(root):
     ],
 )
 def test_unknown_and_missing_categories(root, category, words):
-    with pytest.raises(UserError) as caught:
-        mvtec.LAYOUT.read(root, category)
-    assert all(word in sentence(caught) for word in words), sentence(caught)
+    assert_refused(mvtec.LAYOUT, root, category, words)
 
 
 def test_a_missing_root_tells_the_layout_and_the_source(tmp_path):
@@ -163,9 +166,7 @@ def test_btad_masks_of_normal_images_are_left_alone(btad_root):
 )
 def test_btad_layout_with_something_missing(btad_root, damage, words):
     remove(btad_root, damage)
-    with pytest.raises(UserError) as caught:
-        btad.LAYOUT.read(btad_root, "01")
-    assert all(word in sentence(caught) for word in words), sentence(caught)
+    assert_refused(btad.LAYOUT, btad_root, "01", words)
 
 
 def test_btad_category_without_its_zero(btad_root):
@@ -204,9 +205,7 @@ def test_visa_categories_are_the_objects_of_the_table_that_are_on_disk(visa_root
 )
 def test_visa_layout_with_something_missing(visa_root, damage, words):
     remove(visa_root, damage)
-    with pytest.raises(UserError) as caught:
-        visa.LAYOUT.read(visa_root, "candle")
-    assert all(word in sentence(caught) for word in words), sentence(caught)
+    assert_refused(visa.LAYOUT, visa_root, "candle", words)
 
 
 @pytest.mark.parametrize(
@@ -227,9 +226,7 @@ def test_visa_table_that_says_something_else(visa_root, old, new, words):
     text = table.read_text()
     assert old in text
     table.write_text(text.replace(old, new), errors="surrogateescape")
-    with pytest.raises(UserError) as caught:
-        visa.LAYOUT.read(visa_root, "candle")
-    assert all(word in sentence(caught) for word in words), sentence(caught)
+    assert_refused(visa.LAYOUT, visa_root, "candle", words)
 
 
 def test_visa_object_without_anomalies(visa_root):
