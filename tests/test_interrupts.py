@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,47 @@ def test_a_start_is_interrupted(tmp_path):
     for at in (1, 9_000, 60_000):
         assert_one_line(moments(tmp_path, "altub_exp.train", *FEW, at=at), f"moment {at}")
     assert not folders(tmp_path)
+
+
+LOSSY = """
+import os, runpy, signal, sys
+from altub_exp.runs.journal import Journal
+
+class Lossy:
+    def __del__(self):
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            print("not interrupted")
+        except KeyboardInterrupt:
+            print("interrupted in a destructor")
+            raise
+
+append = Journal.append
+
+def append_and_lose(journal, row):
+    append(journal, row)
+    if row["epoch"] == 2:
+        Lossy()
+
+Journal.append = append_and_lose
+runpy.run_module("altub_exp.train", run_name="__main__")
+"""
+
+
+def test_an_interrupt_that_a_destructor_drops_comes_again(tmp_path):
+    place_store(tmp_path)
+    process = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.argv[0] = '-m'\n{LOSSY}", *TINY, "train.epochs=1000"],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert process.returncode == 130, process.stderr
+    assert process.stdout == "interrupted in a destructor\n"
+    assert process.stderr.splitlines()[-1] == "failed: interrupted; the same command resumes it from the checkpoint."
+    assert "ignored" not in process.stderr
 
 
 @pytest.mark.slow

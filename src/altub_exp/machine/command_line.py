@@ -6,6 +6,7 @@ import argparse
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,26 +26,42 @@ _working = False  # True inside of interruptible()
 def take_interrupts() -> None:
     """Let Ctrl-C end this process at once with one line, except for a KeyboardInterrupt in :func:`interruptible`.
 
-    A command calls it before it imports libraries: a KeyboardInterrupt in the middle of an import can become any other
-    error, or abort the process. An ignored signal stays ignored, as in a shell's background.
+    A command calls it before it imports libraries. An ignored signal stays ignored, as in a shell's background.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupted)
+        sys.unraisablehook = _unraisable
 
 
 def _interrupted(number: int, frame: FrameType | None) -> None:
-    while _working and not (frame and frame.f_code.co_filename.startswith("<frozen importlib")):
-        if frame is None:
-            raise KeyboardInterrupt
+    if not _working:
+        with suppress(OSError):
+            os.write(2, b"interrupted\n")
+        os._exit(INTERRUPTED)
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):  # it can become any other error, or abort
+            return _interrupt_later()
         frame = frame.f_back
-    with suppress(OSError):
-        os.write(2, b"interrupted\n")
-    os._exit(INTERRUPTED)
+    raise KeyboardInterrupt
+
+
+def _unraisable(dropped: sys.UnraisableHookArgs) -> None:
+    """Repeat a KeyboardInterrupt that Python drops, since a destructor or a callback has raised it."""
+    if issubclass(dropped.exc_type, KeyboardInterrupt):
+        _interrupt_later()
+    else:
+        sys.__unraisablehook__(dropped)
+
+
+def _interrupt_later() -> None:
+    timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
+    timer.daemon = True
+    timer.start()
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let Ctrl-C raise a KeyboardInterrupt meanwhile, except in imports, so that the work puts its files in order."""
+    """Let Ctrl-C raise a KeyboardInterrupt meanwhile, after any import, so that the work puts its files in order."""
     global _working
     before, _working = _working, True
     try:
