@@ -13,6 +13,8 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
+from altub_exp.machine.disk import no_space
+from altub_exp.runs.checkpoint import Trained, save_trained
 from altub_exp.runs.folder import DIED, RunFolder
 from tests.commandline import folders, journal, run, status
 from tests.disturbance import (  # noqa: F401  # the fixture is found here by its name
@@ -153,6 +155,15 @@ def disk(tmp_path):
         yield disk
     finally:
         disk.unmount()
+
+
+def test_a_checkpoint_on_a_full_disk_says_that_it_is_full(disk):
+    path = disk.folder / "checkpoint.pt"
+    trained = Trained({"weight": torch.zeros(2**25)}, [], {}, (0.0, 1.0), None)  # 128 MiB on a disk of 100
+    with pytest.raises((OSError, RuntimeError)) as caught:  # what caused it is asserted
+        save_trained(path, 1, trained, {})
+    assert no_space(caught.value)
+    assert not list(disk.folder.iterdir())
 
 
 STORES = pytest.mark.parametrize("store", ["mlflow.db", "runs/mlflow.db"], ids=["store elsewhere", "store there too"])

@@ -115,7 +115,8 @@ def load_trained(path: Path) -> Trained:
 
 def _write(path: Path, state: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
     with replacing(path, exclusive=True) as unfinished:
-        torch.save(state, unfinished)
+        with unfinished.open("wb") as file:  # PyTorch's own files do not say that the disk is full
+            torch.save(state, file)
         seal_archive(unfinished, facts)
 
 
