@@ -146,7 +146,7 @@ def test_a_killed_run_is_marked_here_and_in_mlflow_and_resumes_with_the_same_num
 
     assert [(row["state"], row["reason"]) for row in rows(tmp_path)] == [("failed", DIED)]
     assert capsys.readouterr().err == (
-        "The process of 1 run has died: marked as failed; the same command resumes it from the checkpoint.\n"
+        "The process of 1 run has died: marked as failed; the same command completes it.\n"
     )
     assert (status(folder)["state"], status(folder)["reason"]) == ("failed", DIED)
     assert status(folder)["ended"] == pytest.approx(last_sign, abs=1000), "when it died, not when that was noticed"

@@ -106,7 +106,7 @@ def run_state(run: Run, missing: int) -> tuple[CellState, str]:
         CellState.finished: "",
         CellState.crashed: f"{name} crashed in epoch {epoch}: its training diverged, which is its result.",
         CellState.running: f"{name} is running, epoch {epoch} of {last}, or its process is gone.",
-        CellState.failed: f"{name} failed after epoch {epoch} of {last}; the same command resumes it.",
+        CellState.failed: f"{name} failed after epoch {epoch} of {last}; the same command completes it.",
         CellState.unknown: f"{name} has not recorded its state.",
     }[state]
     return state, _capitalised(reason)

@@ -33,7 +33,7 @@ EPILOG = """examples:
   python -m altub_exp.status --json | jq '.[] | select(.state == "failed") | .folder'
 
 The process of a run has died if its status says running, but no process holds its lock: the run is marked as failed,
-here and in MLflow, and the same command resumes it. With several hosts this needs a file system whose locks (flock)
+here and in MLflow, and the same command completes it. With several hosts this needs a file system whose locks (flock)
 apply to all of them; otherwise use --dry-run. JSON has AUROCs as fractions and times in Unix milliseconds."""
 
 ONE_LINE = 10_000
@@ -130,10 +130,11 @@ def _finish_records(died: Sequence[RunFolder], options: argparse.Namespace) -> l
     """Mark the dead runs as failed in MLflow too, and return the messages for the user."""
     if not died:
         return []
-    finding = "The process of 1 run has died" if len(died) == 1 else f"The processes of {len(died)} runs have died"
+    one = len(died) == 1
+    finding = "The process of 1 run has died" if one else f"The processes of {len(died)} runs have died"
     if options.dry_run:
         return [f"{finding}; give the command without --dry-run to record the failure."]
-    messages = [f"{finding}: marked as failed; the same command resumes it from the checkpoint."]
+    messages = [f"{finding}: marked as failed; the same command completes {'it' if one else 'them'}."]
     for folder in died:
         try:
             sync_run(folder)

@@ -178,7 +178,7 @@ def test_killed_server_comes_back(server, experiment: str, folder: RunFolder, tm
     assert synced.stderr == ""
     assert synced.stdout.splitlines() == [
         f"{late.path}: 5 points sent",
-        f"{folder.path}: nothing missing; its process has died: marked as failed, the same command resumes it",
+        f"{folder.path}: nothing missing; its process has died: marked as failed, the same command completes it",
     ]
     assert synced.returncode == 0
 

@@ -518,7 +518,7 @@ def test_sync_sends_what_is_missing(uri: str, folder: RunFolder, wire: Counter, 
         counts = [f"{number} points sent" for number in sent] if sent else ["nothing missing"] * 3
         assert told["a"] == counts[0]
         assert told["b"] == counts[1]
-        died = "; its process has died: marked as failed, the same command resumes it" if sent else ""
+        died = "; its process has died: marked as failed, the same command completes it" if sent else ""
         assert told["c"] == counts[2] + died
         assert told["d"] == "still being computed, skipped"
         assert told["e"] == "ended before anything was recorded, skipped"

@@ -196,7 +196,7 @@ def _left(outcomes: Iterable[Outcome], running: Sequence[_Running], queued: int,
 def _outcome(command: Command, ended: _Running) -> Outcome:
     seconds, status = time.monotonic() - ended.began, ended.process.returncode
     if status in (0, 130, -signal.SIGINT):
-        interrupted = f"{command.name} was interrupted: the same command resumes it from its checkpoint."
+        interrupted = f"{command.name} was interrupted: the same command completes it."
         command.log.unlink(missing_ok=True)
         return Outcome(seconds, status, interrupted if status else None)
     lines = [line.strip() for line in _end_of(command.log).splitlines() if line.strip()]

@@ -45,7 +45,7 @@ def sync_run(folder: RunFolder, uri: str | None = None, experiment: str | None =
         with unreachable(tracker.uri):
             tracker.send(folder.last_final_epoch(state), state, status.get("summary", {}), folder.artifacts())
     report = f"{tracker.sent} points sent" if tracker.sent else NOTHING
-    return f"{report}; its process has died: marked as failed, the same command resumes it" if died else report
+    return f"{report}; its process has died: marked as failed, the same command completes it" if died else report
 
 
 def incomplete_runs(folders: Sequence[RunFolder], uri: str, experiment: str) -> list[RunFolder]:

@@ -116,7 +116,7 @@ def test_it_says_what_is_missing_and_what_computes_it(trouble):
         "Table 3: python -m altub_exp.train -m +sweeps=table3",
         "1 running, 1 incomplete, 1 failed, 1 conflict, 1 crashed",
         "crashed in epoch 150: its training diverged, which is its result.",
-        "failed after epoch 150 of 300; the same command resumes it.",
+        "failed after epoch 150 of 300; the same command completes it.",
         "3 of its evaluations are not in MLflow",
         "Fig. 1: latents",
     ):
