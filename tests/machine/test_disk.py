@@ -13,7 +13,8 @@ def test_unfinished_contents_of_killed_writers_are_removed_and_others_stay(tmp_p
     ended.wait()
     host = socket.gethostname()
     dead = [f".a.json.{host}-{ended.pid}.tmp", f".a.json.{host}-{ended.pid}.tmp-journal"]
-    others = [f".a.json.{host}-1.tmp", f".b.json.{host}-{ended.pid}.tmp", f".a.json.elsewhere-{ended.pid}.tmp"]
+    dead.append(f".b.json.{host}-{ended.pid}.tmp")
+    others = [f".a.json.{host}-1.tmp", f".a.json.elsewhere-{ended.pid}.tmp", f"a.json.{host}-{ended.pid}.tmp"]
     for name in [*dead, *others]:
         (tmp_path / name).touch()
     write_text(tmp_path / "a.json", "{}")

@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from altub_exp.data.files import for_each, require_regular
-from altub_exp.machine.disk import write_text
+from altub_exp.machine.disk import remove_leftovers, write_text
 
 TABLE = "digests"
 """The table's name in the folder of the feature cache.
@@ -59,9 +59,11 @@ def content_digests(files: Sequence[Path], folder: Path | None) -> dict[Path, st
         if is_kept:
             new[path] = entry
     _hashed.update(new)
-    if folder is not None and folder.is_dir() and any(known.get(path) != entry for path, entry in new.items()):
+    if folder is not None and folder.is_dir():
         with contextlib.suppress(OSError, NotImplementedError):  # the table only saves time
-            _keep(folder, new)
+            remove_leftovers(folder)
+            if any(known.get(path) != entry for path, entry in new.items()):
+                _keep(folder, new)
     return digests
 
 

@@ -6,6 +6,7 @@ import errno
 import importlib.util
 import json
 import os
+import re
 import shutil
 import socket
 from collections.abc import Iterator, Mapping
@@ -134,13 +135,12 @@ def writing_to(path: Path) -> Iterator[None]:
 _HOST = socket.gethostname()
 
 
-def _remove_leftovers(path: Path) -> None:
-    """Remove the unfinished contents of a file whose writers, on this host, have been killed."""
-    begin = f".{path.name}.{_HOST}-"
-    for name in os.listdir(path.parent):
-        writer, tmp, _ = name.removeprefix(begin).partition(".tmp")  # SQLite adds -journal
-        if name.startswith(begin) and tmp and writer.isdecimal() and not psutil.pid_exists(int(writer)):
-            path.with_name(name).unlink(missing_ok=True)
+def remove_leftovers(folder: Path) -> None:
+    """Remove the unfinished files of :func:`replacing` whose writers, on this host, have been killed."""
+    for name in os.listdir(folder):
+        unfinished = re.fullmatch(rf"\..+\.{re.escape(_HOST)}-(\d+)\.tmp(-journal)?", name)  # the journal is SQLite's
+        if unfinished and not psutil.pid_exists(int(unfinished[1])):
+            (folder / name).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -150,12 +150,13 @@ def replacing(path: Path, *, exclusive: bool = False) -> Iterator[Path]:
     Args:
         path: the file.
         exclusive: True if only one process at a time replaces it; a process that is killed then leaves at most one
-            unfinished file, which the next one overwrites. Otherwise the next one on the same host removes it.
+            unfinished file, which the next one overwrites. Otherwise the next write to its folder, on the same host,
+            removes it, or :func:`remove_leftovers`.
 
     Yields:
         The path for the new content. After an error this file is removed, and the old one stays.
     """
-    _remove_leftovers(path)
+    remove_leftovers(path.parent)
     unfinished = path.with_name(f".{path.name}.tmp" if exclusive else f".{path.name}.{_HOST}-{os.getpid()}.tmp")
     try:
         yield unfinished

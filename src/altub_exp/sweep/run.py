@@ -11,7 +11,7 @@ from hydra.core.utils import JobReturn, JobStatus
 
 from altub_exp.config.overrides import quoted
 from altub_exp.machine.command_line import interruptible
-from altub_exp.machine.disk import writing_to
+from altub_exp.machine.disk import remove_leftovers, writing_to
 from altub_exp.machine.terminal import console
 from altub_exp.runs.folder import RunLocked
 from altub_exp.runs.provenance import code_fingerprint, git_state
@@ -48,6 +48,9 @@ def run_sweep(arguments: Sequence[str], products: Sequence[list[str]], compose: 
         for job, state in zip(jobs, states, strict=True):
             console.print(f"  {state:9}  {job.folder.path}", highlight=False, soft_wrap=True)
         return
+    for job in jobs:
+        if job.folder.exists():  # a finished run is not opened again
+            remove_leftovers(job.folder.path)
     errors: dict[Job, str] = {}
     uri, experiment = resolve_uri(first.tracking.uri), first.tracking.experiment
     folders = [job.folder for job in jobs]
