@@ -54,9 +54,7 @@ def _unraisable(dropped: sys.UnraisableHookArgs) -> None:
 
 
 def _interrupt_later() -> None:
-    timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
-    timer.daemon = True
-    timer.start()
+    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()  # the end of the process waits for it
 
 
 @contextmanager

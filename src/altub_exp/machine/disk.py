@@ -133,12 +133,13 @@ def writing_to(path: Path) -> Iterator[None]:
 
 
 _HOST = socket.gethostname()
+_UNFINISHED = re.compile(rf"\..+\.{re.escape(_HOST)}-(\d+)\.tmp.*", re.DOTALL)  # SQLite adds -journal
 
 
 def remove_leftovers(folder: Path) -> None:
     """Remove the unfinished files of :func:`replacing` whose writers, on this host, have been killed."""
     for name in os.listdir(folder):
-        unfinished = re.fullmatch(rf"\..+\.{re.escape(_HOST)}-(\d+)\.tmp(-journal)?", name)  # the journal is SQLite's
+        unfinished = _UNFINISHED.fullmatch(name)
         if unfinished and not psutil.pid_exists(int(unfinished[1])):
             (folder / name).unlink(missing_ok=True)
 
