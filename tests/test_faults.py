@@ -71,7 +71,7 @@ def test_callers_and_jobs_of_a_pool_are_killed(undisturbed, tmp_path):
         assert state_in_mlflow(tmp_path, folder) == "FAILED"
     assert rows[str(living.relative_to(tmp_path))]["state"] == "running"
     assert state_in_mlflow(tmp_path, living) == "RUNNING"
-    assert "marked as failed; the same command completes it" in said
+    assert "marked as failed; the same command completes them" in said
     os.kill(status(living)["pid"], signal.SIGCONT)
     wait_for(lambda: finished(tmp_path) == 2, 600, "the ends of the runs that outlived their caller")
 
