@@ -27,7 +27,7 @@ pytestmark = [
 ]
 SHAPES = [(8, 16, 16), (16, 8, 8)]
 ON_GPU = [*TINY, "device=cuda"]
-MODELS = ["fastflow", "cflow", "csflow", "differnet"]
+MODELS = ["fastflow", "cflow", "csflow", "differnet", "msflow"]
 
 
 def learner_on(device, compose, *overrides, shapes=SHAPES):
@@ -66,6 +66,7 @@ def small(model):
         "csflow": ["model.hidden_channels=8"],
         "cflow": ["model.fibre_batch=16"],
         "differnet": ["model.hidden_features=16", "model.rotations=4"],
+        "msflow": ["train.warmup_epochs=0"],
     }
     return [f"model={model}", *few.get(model, []), "eval.every=1"]
 

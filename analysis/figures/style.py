@@ -83,7 +83,13 @@ STEP_MARKERS = ("o", "s", "^", "D", "v")
 DIFFERENCES = LinearSegmentedColormap.from_list("differences", ["#B35806", "#F5F5F5", "#0072B2"])
 """Colours from worse over no difference to better."""
 
-MODELS = {"fastflow": "FastFlow", "cflow": "CFLOW-AD", "csflow": "CS-Flow", "differnet": "DifferNet"}
+MODELS = {
+    "fastflow": "FastFlow",
+    "cflow": "CFLOW-AD",
+    "csflow": "CS-Flow",
+    "differnet": "DifferNet",
+    "msflow": "MSFlow",
+}
 BACKBONES = {
     "r18": "ResNet-18",
     "wrn50": "WRN-50-2",

@@ -13,6 +13,7 @@ from altub_exp.config.schema import (
     FastFlowConfig,
     FolderConfig,
     ModelConfig,
+    MSFlowConfig,
     PatchCoreConfig,
     RealIadConfig,
 )
@@ -23,6 +24,7 @@ PARTS = {
         "csflow": CSFlowConfig,
         "differnet": DifferNetConfig,
         "fastflow": FastFlowConfig,
+        "msflow": MSFlowConfig,
         "patchcore": PatchCoreConfig,
         "draem": DraemConfig,
     },
@@ -89,7 +91,8 @@ def texts(field):
 def lists(field):
     for bound in field.bounds:
         if isinstance(bound, Length):
-            yield "[]" if bound.least else "[1]"
+            if bound.least:
+                yield "[]"
             if bound.most is not None:
                 yield str([0.5] * (bound.most + 1) if field.elements.kind is float else [*range(1, bound.most + 2)])
     yield from ("[1,1]", "5", "text", "{a:1}", "[[1]]", "[null]", "[x,y")

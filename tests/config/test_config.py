@@ -132,6 +132,36 @@ def test_protocol_of_differnet(compose):
     assert (config.backbone.name, config.backbone.input_divisors) == ("alexnet.tv_in1k", [1, 2, 4])
 
 
+def test_protocol_of_msflow(compose):
+    """MSFlow's values of the authors' default.py, main.py and train.py."""
+    config = compose("experiment=msflow-wrn50", "dataset.category=bottle")
+    check(config)
+    model, train = config.model, config.train
+    assert (model.steps, model.asymmetry, model.condition_channels, model.affine_clamping) == (8, 3, 64, 1.9)
+    assert (model.hidden_ratio, model.fusion_ratio, model.top_share, model.feature_norm) == (1.0, 0.25, 0.03, "none")
+    assert (train.epochs, train.cycle, train.batch_size, train.drop_last) == (25 * 4, 4, 8, False)
+    assert (train.lr, train.final_lr, train.weight_decay, train.grad_norm) == (1e-4, 1.0, 0.0, 2.0)
+    assert (train.warmup_epochs, train.warmup_unit, train.milestones, train.milestone_factor) == (
+        3 * 4,
+        "epoch",
+        [70, 90],
+        0.33,
+    )
+    assert (train.betas, train.eps) == ([0.9, 0.999], 1e-8)
+    assert (config.eval.first_epoch, config.eval.last_epoch, config.eval.every) == (33, 100, 4)
+    assert (config.altub.idle_epochs, config.altub.clip, config.altub.max_lr) == (12, "value", 0.05)
+    assert (config.backbone.name, config.backbone.stages) == ("wide_resnet50_2.tv_in1k", [1, 2, 3])
+    assert (config.dataset.interpolation, config.dataset.rotation) == ("lanczos", 0.0)
+    for category, size in {"bottle": 512, "transistor": 256}.items():
+        assert compose("model=msflow", f"dataset.category={category}").dataset.image_size == size
+    assert compose("model=msflow", "dataset=visa", "dataset.category=pcb1").dataset.image_size == 512
+
+
+def test_msflow_minimises_nats_in_all_epochs(compose):
+    with pytest.raises(UserError, match="model=msflow minimises nats in all epochs"):
+        check(compose("model=msflow", "dataset.category=bottle", "altub.psi_loss=objective"))
+
+
 def test_input_sizes_of_cflow(compose):
     sizes = {}
     for category in compose("dataset.category=bottle").dataset.categories:
@@ -269,17 +299,17 @@ def test_parts_that_do_not_fit_each_other_are_refused(compose, overrides, senten
 
 def test_the_loss_of_psi_only_epochs_is_the_models(compose):
     losses = {}
-    for model in ("fastflow", "cflow", "csflow", "differnet"):
+    for model in ("fastflow", "cflow", "csflow", "differnet", "msflow"):
         config = compose(f"model={model}", "dataset.category=screw")
         losses[model] = str(config.altub.psi_loss)
         other = "nats" if losses[model] == "objective" else "objective"
         changed = compose(f"model={model}", "dataset.category=screw", f"altub.psi_loss={other}")
         for given in (config, changed):
-            if model != "fastflow":  # which refuses the other
+            if model not in ("fastflow", "msflow"):  # which refuse the other
                 given.model.steps, given.train.lr = 1, 1e-3
                 learner = build_learner(given, build_density(given, [(4, 4, 4), (4, 2, 2), (4, 1, 1)]))
                 assert learner._psi_loss == given.altub.psi_loss
-    assert losses == {"fastflow": "nats", "cflow": "objective", "csflow": "nats", "differnet": "nats"}
+    assert losses == {"fastflow": "nats", "cflow": "objective", "csflow": "nats", "differnet": "nats", "msflow": "nats"}
 
 
 @pytest.mark.parametrize(
@@ -307,8 +337,10 @@ def test_a_key_that_came_later_changes_no_earlier_run(compose, name, tmp_path):
     config = compose("dataset=folder", "dataset.category=part")
     file = tmp_path / "config.yaml"
     earlier = OmegaConf.create(OmegaConf.to_yaml(OmegaConf.structured(config)))
-    group, _, key = name.rpartition(".")
-    del (OmegaConf.select(earlier, group) if group else earlier)[key]
+    for later in LATER:
+        group, _, key = later.rpartition(".")
+        if key == name.rpartition(".")[2]:  # of train, and of the model's protocol
+            del (OmegaConf.select(earlier, group) if group else earlier)[key]
     OmegaConf.save(earlier, file)
     assert name.rpartition(".")[2] not in file.read_text()
     assert load_config(file) == config

@@ -71,7 +71,8 @@ def test_all_nonsense_is_one_sentence(capsys):
         (["+model.foo=bar"], "model.foo is not a key of the configuration: "),
         (
             ["model=null"],
-            "model cannot be left out or null: choose one of cflow, csflow, differnet, draem, fastflow, patchcore.",
+            "model cannot be left out or null: "
+            "choose one of cflow, csflow, differnet, draem, fastflow, msflow, patchcore.",
         ),
         (["train.epochs=${train.epochs}"], "train.epochs=${train.epochs} refers to itself: give a value."),
         (["seed=4294967296"], "seed=4294967296 is too large: give at most 4294967295."),

@@ -66,7 +66,10 @@ def test_what_plug_ins_offer_is_among_the_choices(site, tmp_path):
     assert "hidden_channels: 64" in stdout
     assert "epochs: ${model.protocol.epochs}" in stdout
     _, stderr = run(tmp_path, "model=nise", expect=1, **with_path(site))
-    assert "choose one of cflow, csflow, differnet, draem, fastflow, nice, patchcore (did you mean nice?)" in stderr
+    assert (
+        "choose one of cflow, csflow, differnet, draem, fastflow, msflow, nice, patchcore (did you mean nice?)"
+        in stderr
+    )
     _, stderr = run(tmp_path, "model=nice", "dataset.category=x", "model.hiden_channels=3", expect=1, **with_path(site))
     assert "did you mean model.hidden_channels" in stderr
     for override, sentence in {
@@ -76,7 +79,10 @@ def test_what_plug_ins_offer_is_among_the_choices(site, tmp_path):
         _, stderr = run(tmp_path, *TINY, "model=nice", override, expect=1, **with_path(site))
         assert sentence in stderr
     _, stderr = run(tmp_path, "model=nice", expect=1)
-    assert "model=nice does not exist: choose one of cflow, csflow, differnet, draem, fastflow, patchcore." in stderr
+    assert (
+        "model=nice does not exist: choose one of cflow, csflow, differnet, draem, fastflow, msflow, patchcore."
+        in stderr
+    )
     _, stderr = run(tmp_path, *TINY, "altub.base=cauchy", expect=1)
     assert "altub.base=cauchy is not known: choose one of fixed, learned, convolutional, " in stderr
     assert "channelwise, shifted, scaled, split_prior." in stderr

@@ -19,6 +19,7 @@ SIZES = {"deit": 384, "cait": 448, "dinov2_s": 518, "dinov2_b": 518, "alexnet": 
 
 COMBINATIONS = [
     pytest.param("r18", "model=csflow", "altub=cnn", marks=pytest.mark.slow),
+    pytest.param("r18", "model=msflow", "altub=alternating", marks=pytest.mark.slow),
     pytest.param("mobilenetv2", "model=fastflow", "altub=split_prior", marks=pytest.mark.slow),
     ("r18", "model=fastflow", "altub=channelwise"),
 ]
@@ -54,6 +55,7 @@ def test_onnx_gives_the_numbers_of_the_detector(compose, tmp_path, backbone, mod
 
 
 OTHERS = [("wrn50_tv", "cflow"), ("lite0", "cflow"), ("deit", "cflow"), ("lite0", "csflow"), ("b5", "csflow")]
+OTHERS += [("lite0", "msflow"), ("deit", "msflow")]
 
 
 @pytest.mark.slow

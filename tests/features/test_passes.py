@@ -96,6 +96,17 @@ def test_passes_are_of_the_cache_key_and_plain_ones_change_no_key(compose):
     }
 
 
+def test_halved_maps_are_means_of_3x3_positions_around_every_second_one(compose):
+    halved = Backbone("resnet18.tv_in1k", [1, 4], weights="random", passes=Passes(halved=True))
+    plain = Backbone("resnet18.tv_in1k", [1, 4], weights="random")
+    for ours, maps in zip(halved(pixels()), plain(pixels()), strict=True):
+        assert ours.shape[2:] == (maps.shape[2] // 2, maps.shape[3] // 2)
+        torch.testing.assert_close(ours, F.pad(maps, [1] * 4).unfold(2, 3, 2).unfold(3, 3, 2).mean(dim=(4, 5)))
+    config = compose("model=msflow", "backbone=r18", "dataset.category=any")
+    assert passes_of(config) == Passes(halved=True)
+    assert passes_of(config).facts()["halved"]
+
+
 def test_alexnets_maps_are_torchvisions_at_448_224_and_112_px(compose, tmp_path):
     torch.manual_seed(5)
     model = AlexNet().eval()

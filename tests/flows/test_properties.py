@@ -13,13 +13,21 @@ from altub_exp.flows.cflow import CFlow
 from altub_exp.flows.csflow import CSFlow
 from altub_exp.flows.differnet import DifferNet
 from altub_exp.flows.fastflow import FastFlow
+from altub_exp.flows.msflow import MSFlow
 from altub_exp.method.altub import AlternatingOptimizer, Alternation, parts_of
 from altub_exp.method.base import BASES as BUILT_IN
 from altub_exp.method.base import reach_of
 from altub_exp.method.density import Density, log_likelihood, negative_log_likelihood
 from altub_exp.method.learner import FibreLearner, ImageLearner
 from altub_exp.method.learning_rate import LearningRate, TrainingStep
-from altub_exp.method.scoring import CrossScaleEnergy, FibreProbability, ImageEnergy, LikelihoodMap, localises
+from altub_exp.method.scoring import (
+    CrossScaleEnergy,
+    FibreProbability,
+    ImageEnergy,
+    LikelihoodMap,
+    SumAndProduct,
+    localises,
+)
 from altub_exp.runs.checkpoint import load_checkpoint, save_checkpoint
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "examples/plugin"))
@@ -40,6 +48,15 @@ CROSS = {
     "affine_clamping": 3.0,
 }
 WHOLE = {"steps": 2, "feature_norm": "none", "hidden_features": 8, "affine_clamping": 3.0}
+MULTI = {
+    "steps": 2,
+    "asymmetry": 1,
+    "feature_norm": "none",
+    "condition_channels": 8,
+    "hidden_ratio": 1.0,
+    "fusion_ratio": 0.5,
+    "affine_clamping": 1.9,
+}
 FLOWS = {
     "fastflow": (FastFlow, SHAPES, FAST),
     "fastflow 1×1": (FastFlow, SHAPES, FAST | {"conv3x3_only": False, "hidden_ratio": 2.0}),
@@ -55,6 +72,9 @@ FLOWS = {
     "csflow, uneven scales": (CSFlow, UNEVEN, CROSS),
     "differnet": (DifferNet, SHAPES, WHOLE),
     "differnet counted": (DifferNet, SHAPES, WHOLE | {"feature_norm": "counted"}),
+    "msflow": (MSFlow, SHAPES, MULTI),
+    "msflow counted": (MSFlow, SHAPES, MULTI | {"feature_norm": "counted"}),
+    "msflow, uneven scales": (MSFlow, UNEVEN, MULTI),
     "nice": (Nice, SHAPES, {"steps": 3, "hidden_channels": 6}),
 }
 BIJECTIVE = [name for name in FLOWS if "normed" not in name and "counted" not in name]
@@ -64,6 +84,7 @@ SCORINGS = {
     CFlow: FibreProbability("test"),
     CSFlow: CrossScaleEnergy(),
     DifferNet: ImageEnergy(1),
+    MSFlow: SumAndProduct(0.1),
     Nice: LikelihoodMap(),
 }
 

@@ -23,7 +23,7 @@ def density_of(compose, *overrides):
     return build_density(config, SHAPES)
 
 
-@pytest.mark.parametrize("model", ["fastflow", "cflow", "csflow", "differnet"])
+@pytest.mark.parametrize("model", ["fastflow", "cflow", "csflow", "differnet", "msflow"])
 @pytest.mark.parametrize("altub", ["none", "alternating", "cnn"])
 def test_bf16_rounds_the_subnets_alone(compose, model, altub):
     options = [f"model={model}", f"altub={altub}"] + ["model.hidden_channels=8"] * (model == "csflow")
@@ -47,8 +47,9 @@ def test_bf16_rounds_the_subnets_alone(compose, model, altub):
     (exact, loss), (rounded, rounded_loss) = results
     for ours, theirs in zip(exact, rounded, strict=True):
         assert not torch.equal(ours.q, theirs.q)
-        # a subnet's output enters by a tenth: a latent rounded to bf16 itself would be 2e-3 off, relatively
-        torch.testing.assert_close(theirs.q, ours.q, rtol=0, atol=5e-3)
+        # a subnet's output enters by a tenth: a latent rounded to bf16 itself would be 2e-3 off, relatively;
+        # that of MSFlow's fusion enters whole
+        torch.testing.assert_close(theirs.q, ours.q, rtol=0, atol=3e-2 if model == "msflow" else 5e-3)
     assert abs(loss - rounded_loss) / sum(units.q[0].numel() for units in exact) < 1e-3
 
 

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import torch
 
 from altub_exp.method.learning_rate import LearningRate, TrainingStep
 
@@ -28,6 +29,20 @@ def test_every_batch_of_the_published_schedule():
             for batch in (0, 3, 6):
                 ours = CFLOW.at(TrainingStep(8 * meta + sub + 1, batch, 7))
                 assert ours == pytest.approx(published(meta, sub, batch, 7), rel=1e-12)
+
+
+def test_msflows_warm_up_and_milestones_are_those_of_pytorchs_schedulers():
+    """Both take a step after every sub-epoch, as in the published train.py."""
+    adam = torch.optim.Adam([torch.nn.Parameter(torch.zeros(()))], lr=1e-4)
+    warmup = torch.optim.lr_scheduler.LinearLR(adam, start_factor=0.1, end_factor=1.0, total_iters=12)
+    decay = torch.optim.lr_scheduler.MultiStepLR(adam, [70, 90], 0.33)
+    rate = LearningRate(1e-4, epochs=100, warmup_epochs=12, by_epoch=True, milestones=(70, 90), factor=0.33)
+    for epoch in range(1, 101):
+        for batch in (0, 6):
+            assert rate.at(TrainingStep(epoch, batch, 7)) == pytest.approx(adam.param_groups[0]["lr"], rel=1e-9)
+        adam.step()
+        warmup.step()
+        decay.step()
 
 
 def test_fastflows_is_constant():

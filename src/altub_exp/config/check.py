@@ -17,6 +17,7 @@ from altub_exp.config.schema import (
     FastFlowConfig,
     FeatureNorm,
     LearnedBy,
+    MSFlowConfig,
     PsiLoss,
 )
 from altub_exp.errors import UserError
@@ -62,8 +63,9 @@ def check(config: Config) -> None:
             size = getattr(config.model, key)
             if size % 2 == 0:
                 raise UserError(f"model.{key}={size} would change the size of the maps: give an odd number.")
-    if isinstance(config.model, FastFlowConfig) and config.altub.psi_loss is PsiLoss.objective:
-        raise UserError("model=fastflow minimises nats in all epochs: leave altub.psi_loss=objective out.")
+    if isinstance(config.model, FastFlowConfig | MSFlowConfig) and config.altub.psi_loss is PsiLoss.objective:
+        name = config.model.name
+        raise UserError(f"model={name} minimises nats in all epochs: leave altub.psi_loss=objective out.")
     if config.altub.learned_by is LearnedBy.moments and config.altub.alternating:
         raise UserError(
             "altub.learned_by=moments fits ψ after the training, in which no epoch can move it: set "

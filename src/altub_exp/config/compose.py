@@ -12,7 +12,17 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from altub_exp.config.fields import fields_of
-from altub_exp.config.schema import DATASETS, LATER, MODELS, BackboneConfig, CacheConfig, Config, DatasetConfig
+from altub_exp.config.schema import (
+    DATASETS,
+    LATER,
+    MODELS,
+    BackboneConfig,
+    CacheConfig,
+    Config,
+    DatasetConfig,
+    ProtocolConfig,
+    TrainConfig,
+)
 from altub_exp.errors import UserError
 
 
@@ -87,6 +97,8 @@ def load_config(file: Path) -> Config:
         written = OmegaConf.load(file)
         schema = OmegaConf.structured(Config)
         schema.model = OmegaConf.structured(MODELS[written.model.name])
+        schema.model.protocol = OmegaConf.structured(ProtocolConfig)
+        schema.train = OmegaConf.structured(TrainConfig)
         schema.backbone = OmegaConf.structured(BackboneConfig)
         schema.dataset = OmegaConf.structured(DATASETS.get(written.dataset.layout, DatasetConfig))
         for name, value in LATER.items():

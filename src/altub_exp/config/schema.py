@@ -83,6 +83,9 @@ Interpolation = StrEnum("Interpolation", "bilinear antialias lanczos")
 Device = StrEnum("Device", "auto cpu cuda")
 """Device of the tensors; ``auto`` takes CUDA if it is available."""
 
+WarmupUnit = StrEnum("WarmupUnit", "batch epoch")
+"""The steps in which the learning rate rises during the warm-up."""
+
 Precision = StrEnum("Precision", "float32 tf32 bf16")
 """Precision of the flow's convolutions and matrix products; all other work, also the backbone's, is in float32."""
 
@@ -92,7 +95,10 @@ Resume = StrEnum("Resume", "auto never")
 
 @dataclass
 class OptimisationConfig:
-    """The optimisation of the flow: Adam, its learning rate a cosine in steps of ``cycle`` epochs, with a warm-up."""
+    """The optimisation of the flow: Adam, its learning rate a cosine in steps of ``cycle`` epochs, with a warm-up.
+
+    Values here are those of files of models that lack the key.
+    """
 
     epochs: Epochs
     cycle: Epochs
@@ -105,6 +111,9 @@ class OptimisationConfig:
     betas: Annotated[list[Moment], Length(2, 2)]
     eps: Decay
     grad_norm: Positive | None
+    warmup_unit: WarmupUnit = field(default=WarmupUnit.batch, kw_only=True)
+    milestones: Annotated[list[Epochs], Length(least=0), Distinct()] = field(default_factory=list, kw_only=True)
+    milestone_factor: Fraction = field(default=1.0, kw_only=True)
 
 
 @dataclass
@@ -174,6 +183,19 @@ class DifferNetConfig(ModelConfig):
     affine_clamping: Clamping
     rotations: Rotations
     train_rotations: Rotations
+
+
+@dataclass
+class MSFlowConfig(ModelConfig):
+    """MSFlow: a sequence of conditional coupling blocks per scale, then one coupling block over all scales."""
+
+    steps: Steps
+    asymmetry: Annotated[int, Range(least=-1000, most=1000)]
+    condition_channels: Annotated[int, Range(least=4, most=65_536, multiple_of=4)]
+    hidden_ratio: Ratio
+    fusion_ratio: Ratio
+    affine_clamping: Clamping
+    top_share: Annotated[float, Range(above=0, most=1)]
 
 
 @dataclass
@@ -381,6 +403,7 @@ MODELS: dict[str, type[ModelConfig]] = {
     "cflow": CFlowConfig,
     "csflow": CSFlowConfig,
     "differnet": DifferNetConfig,
+    "msflow": MSFlowConfig,
     "patchcore": PatchCoreConfig,
     "draem": DraemConfig,
 }
@@ -419,6 +442,10 @@ LATER: dict[str, Any] = {
     "dataset.keep_aspect": False,
     "backbone.extra_blocks": False,
     "backbone.input_divisors": [1],
+} | {
+    f"{group}.{key}": value
+    for group in ("train", "model.protocol")
+    for key, value in {"warmup_unit": WarmupUnit.batch, "milestones": [], "milestone_factor": 1.0}.items()
 }
 """Keys that runs of earlier versions do not have, with the value of these runs: a run with it keeps its identity, and
 the configuration of an earlier run is completed by it."""

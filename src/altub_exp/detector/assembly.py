@@ -24,9 +24,11 @@ from altub_exp.config.schema import (
     FreezingUnit,
     Idle,
     LearnedBy,
+    MSFlowConfig,
     Optimizers,
     Precision,
     RivalConfig,
+    WarmupUnit,
 )
 from altub_exp.data import ImageSet
 from altub_exp.data.canvas import Canvas
@@ -44,6 +46,7 @@ from altub_exp.flows.csflow import CSFlow
 from altub_exp.flows.differnet import DifferNet
 from altub_exp.flows.fastflow import FastFlow
 from altub_exp.flows.flow import AutocastFlow, Flow, Shape
+from altub_exp.flows.msflow import MSFlow
 from altub_exp.machine.cuda_graphs import cuda_graphs_for
 from altub_exp.machine.terminal import log
 from altub_exp.method.altub import PHASES, AlternatingOptimizer, Alternation, parts_of
@@ -51,7 +54,14 @@ from altub_exp.method.base import BASES, LearnedNormal, reach_of
 from altub_exp.method.density import Density
 from altub_exp.method.learner import FibreLearner, ImageLearner, Learner
 from altub_exp.method.learning_rate import LearningRate
-from altub_exp.method.scoring import CrossScaleEnergy, FibreProbability, ImageEnergy, LikelihoodMap, Scoring
+from altub_exp.method.scoring import (
+    CrossScaleEnergy,
+    FibreProbability,
+    ImageEnergy,
+    LikelihoodMap,
+    Scoring,
+    SumAndProduct,
+)
 
 
 @dataclass(frozen=True)
@@ -106,6 +116,10 @@ FAMILIES: dict[str, Family] = {
             density, optimizer, rate, per_dimension=True, psi_loss=psi_loss
         ),
     ),
+    "msflow": Family(
+        _built(MSFlow, *BLOCKS, "asymmetry", "condition_channels", "hidden_ratio", "fusion_ratio", "feature_norm"),
+        lambda model: SumAndProduct(model.top_share),
+    ),
 }
 
 
@@ -157,11 +171,11 @@ def _find(key: str, name: str, own: Mapping[str, Any], of_plugins: Mapping[str, 
 
 
 def passes_of(config: Config) -> Passes:
-    """Return the passes of an image through the backbone: its sizes are the backbone's, its rotations the model's."""
+    """Return the passes of an image through the backbone: its sizes are the backbone's, the rest is the model's."""
     divisors = tuple(config.backbone.input_divisors)
     if isinstance(config.model, DifferNetConfig):
         return Passes(divisors, config.model.rotations, pooled=True)
-    return Passes(divisors)
+    return Passes(divisors, halved=isinstance(config.model, MSFlowConfig))
 
 
 def build_backbone(config: Config) -> Backbone:
@@ -302,5 +316,14 @@ def build_learner(config: Config, density: Density) -> Learner:
         kernel=config.cuda_graphs,
         graphs=cuda_graphs_for(device, (density.flow, *density.bases)) if config.cuda_graphs else None,
     )
-    rate = LearningRate(train.lr, train.final_lr, train.epochs, train.cycle, train.warmup_epochs)
+    rate = LearningRate(
+        train.lr,
+        train.final_lr,
+        train.epochs,
+        train.cycle,
+        train.warmup_epochs,
+        train.warmup_unit is WarmupUnit.epoch,
+        tuple(train.milestones),
+        train.milestone_factor,
+    )
     return family(config.model.name).learner(config.model, density, optimizer, rate, altub.psi_loss)

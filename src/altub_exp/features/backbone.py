@@ -141,6 +141,8 @@ class Backbone(nn.Module):
                 intermediates_only=True,
                 **self._blocks,
             )
+        if self.passes.halved:
+            maps = [F.avg_pool2d(scale, kernel_size=3, stride=2, padding=1) for scale in maps]
         return [scale.mean(dim=(2, 3), keepdim=True) for scale in maps] if self.passes.pooled else maps
 
 

@@ -183,6 +183,63 @@ class ImageEnergy:
         return positions[0].flatten()
 
 
+class SumAndProduct:
+    r"""MSFlow's scores (https://arxiv.org/abs/2308.15300), with the learned base distribution as in Eq. 6.
+
+    The energy of a position of scale l is :math:`e_l = \frac{1}{C}\sum_c(\frac{1}{2}q_c^2 + \ln\sigma_c)`, without
+    log-determinant: with ln σ = 0 the published :math:`\frac{1}{2}` mean of z². With :math:`\uparrow` bilinear resizing
+    (``align_corners=True``) and every minimum and maximum over the positions or pixels of an image, a pixel has
+
+    .. math:: \max P - P, \quad P = \sum_l \uparrow \exp(\min e_l - e_l),
+
+    which sums the likelihoods of the scales. The image has the mean of the largest values of
+
+    .. math:: 1 - \exp(\min E - E), \quad E = \sum_l \uparrow e_l,
+
+    which multiplies them.
+
+    Args:
+        top_share: the share of an image's pixels whose values are averaged; at least one is.
+    """
+
+    reference: str | None = None
+
+    def __init__(self, top_share: float) -> None:
+        self._top_share = top_share
+
+    def positions(self, units: Sequence[Units]) -> list[Tensor]:
+        """Return the mean over the channels of ½q² + ln σ."""
+        return [(0.5 * u.q**2 + u.log_sigma).mean(dim=1) for u in units]
+
+    def extremes(self, positions: Sequence[Tensor]) -> list[float]:
+        """Return nothing: an image refers only to itself."""
+        return []
+
+    def maps(self, positions: Sequence[Tensor], size: int, extremes: Sequence[float] = ()) -> Tensor:
+        """Return maps [B, size, size], 0 at the most likely pixel of each."""
+        likelihood = _summed([torch.exp(e.amin(dim=(1, 2), keepdim=True) - e) for e in positions], size)
+        return likelihood.amax(dim=(1, 2), keepdim=True) - likelihood
+
+    def image_scores(self, positions: Sequence[Tensor], maps: Tensor) -> Tensor:
+        """Return the mean of the largest values of the product; pixels whose map is −∞ do not count."""
+        size = maps.shape[-1]
+        outside = torch.isneginf(maps).flatten(1)
+        energy = _summed(positions, size).flatten(1).masked_fill(outside, torch.inf)
+        values = (1 - torch.exp(energy.amin(dim=1, keepdim=True) - energy)).masked_fill(outside, -torch.inf)
+        largest = values.topk(max(1, int(size * size * self._top_share)), dim=1).values
+        counted = ((~outside).sum(dim=1, keepdim=True).double() * self._top_share).long().clamp_min(1)
+        ranks = torch.arange(largest.shape[1], device=maps.device)
+        return largest.masked_fill(ranks >= counted, 0.0).sum(dim=1) / counted.squeeze(1)
+
+
+def _summed(scales: Sequence[Tensor], size: int) -> Tensor:
+    """Return the sum of maps [B, H, W] of several scales, resized bilinearly (``align_corners=True``)."""
+    resized = [
+        F.interpolate(scale.unsqueeze(1), size=(size, size), mode="bilinear", align_corners=True) for scale in scales
+    ]
+    return torch.cat(resized, dim=1).sum(dim=1)
+
+
 def localises(scoring: Scoring) -> bool:
     """Return True unless a scoring declares that its maps have no places."""
     return getattr(scoring, "localises", True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from enum import Enum
@@ -23,7 +25,7 @@ def run_path(config: Config, images: str) -> Path:
     part: dict[str, Any] = asdict(config)
     for name in (*NEUTRAL, *LATER):
         group, _, key = name.rpartition(".")
-        within = part[group] if group else part
+        within = functools.reduce(operator.getitem, group.split("."), part) if group else part
         if name not in LATER or within[key] == LATER[name]:
             within.pop(key, None)  # not every model has the keys of a rival
     part["dataset"]["files"] = images
