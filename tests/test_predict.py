@@ -1,6 +1,7 @@
 """Scoring images with a finished run, and timing it, through the real command line."""
 
 import csv
+import re
 import shutil
 from collections import Counter
 
@@ -331,10 +332,12 @@ def test_inference_of_a_finished_run_is_timed_once(trained):
     assert "inference_ms" not in status(folder)["summary"]
     before = journal(folder)
     stdout, _ = run(cwd, str(folder), "--timing", "5", module="altub_exp.measure")
-    assert " ms per image" in stdout
+    assert re.search(r" ms and \d+ MB per image", stdout)
     summary = status(folder)["summary"]
     assert 0 < summary["inference_ms"] < 10_000
     assert summary["inference_ms_std"] >= 0
+    parameters = (folder / "checkpoint.pt").stat().st_size  # of the flow, and of little else
+    assert parameters / 2 < summary["inference_mb"] * 1e6 < 1e9
     assert {"pixel_auroc_mean", "image_auroc_best"} <= summary.keys()
     assert journal(folder) == before
     histories, _ = recorded(cwd)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import NamedTuple
 
-from altub_exp.config.schema import NEUTRAL
+from altub_exp.config.schema import LATER, NEUTRAL
 from analysis.runs.records import base_order
 from analysis.runs.run import Run
 
@@ -47,6 +47,14 @@ class Variant:
     differences: Values
     runs: tuple[Run, ...]
     duplicates: tuple[Run, ...] = ()
+
+    def complete(self, metric: str) -> list[Run]:
+        """Return the finished runs that have a metric in all epochs of their window."""
+        return [run for run in self.runs if run.state == "finished" and not run.missing(metric)]
+
+    def setting(self, condition: Condition) -> str:
+        """Return what distinguishes it from other variants of its subject, such as ``model.steps=4``."""
+        return " ".join(f"{key}={value}" for key, value in {**condition.label, **self.differences}.items())
 
 
 @dataclass(frozen=True)
@@ -113,8 +121,12 @@ def _one_of_each_seed(runs: Sequence[Run]) -> tuple[tuple[Run, ...], tuple[Run, 
 
 
 def _configuration(run: Run) -> dict[str, str]:
-    """Return all that can change the numbers, except base distribution and seed, and without the paths of files."""
-    kept = {key: value for key, value in run.params.items() if not belongs_to(key, (*NO_INFLUENCE, "seed", "altub"))}
+    """Return all that can change the numbers, except base distribution and seed, and without the paths of files.
+
+    A run of an earlier version is completed by the keys that came later, so that it is not another condition.
+    """
+    complete = {key: str(value) for key, value in LATER.items()} | run.params
+    kept = {key: value for key, value in complete.items() if not belongs_to(key, (*NO_INFLUENCE, "seed", "altub"))}
     if "backbone.weights" in kept:
         kept["backbone.weights"] = PurePath(kept["backbone.weights"]).name
     return kept | {"data": run.tags["data"][:8]} if "data" in run.tags else kept

@@ -2,6 +2,7 @@
 
 python -m analysis.tables all
 python -m analysis.tables table_a1 --tracking-uri http://127.0.0.1:5000 --experiment altub
+python -m analysis.tables systems
 python -m analysis.tables stability --experiment demo
 python -m analysis.tables stability --end-metrics
 """
@@ -31,8 +32,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "table",
         choices=[*TABLES, "all"],
-        help="the table; benefit: does AltUB help?; stability: every run; all: writes all tables, and prints the "
-        "number of complete cells of each",
+        help="the table; benefit: does AltUB help?; systems: all systems on the same images; stability: every run; "
+        "all: writes all tables, and prints the number of complete cells of each",
     )
     parser.add_argument(
         "--reading",

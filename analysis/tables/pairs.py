@@ -51,10 +51,7 @@ def pairs(records: Records) -> Table:
 
 def _paired(without: Variant, altub: Variant, metric: str) -> list[tuple[Run, Run]]:
     """Return the complete runs that both variants have of the same seed."""
-    sides = [
-        {run.seed: run for run in variant.runs if run.state == "finished" and not run.missing(metric)}
-        for variant in (without, altub)
-    ]
+    sides = [{run.seed: run for run in variant.complete(metric)} for variant in (without, altub)]
     return [(sides[0][seed], sides[1][seed]) for seed in sides[0] if seed in sides[1]]
 
 
@@ -62,7 +59,7 @@ def _row(
     condition: Condition, altub: Variant, task: str, metric: str, runs: Sequence[tuple[Run, Run]]
 ) -> tuple[Line, dict[str, object]]:
     subject = condition.subject
-    setting = " ".join(f"{key}={value}" for key, value in {**condition.label, **altub.differences}.items())
+    setting = altub.setting(condition)
     datum: dict[str, object] = {**subject._asdict(), "setting": setting, "task": task, "seeds": len(runs)}
     line = [
         Entry(f"{subject.dataset}/{subject.category}"),

@@ -213,6 +213,6 @@ def train(
     labelled = ImageScores(scores.images, torch.from_numpy(test.defective), "test" if images.test else "train")
     parameters, shapes = system.kept()
     trained = Trained(parameters, shapes, scores.extremes, limits, labelled)
-    metrics = end_metrics(scores, test) | system.timing()
+    metrics = end_metrics(scores, test) | system.cost()
     save_trained(folder.checkpoint, config.train.epochs, trained, facts(folder))
     return finish(folder, tracker, config.eval, RunState.finished, reason=None, end=metrics)

@@ -1,4 +1,4 @@
-"""Measures finished runs: normality of every latent unit, inference time.   python -m altub_exp.measure --help"""
+"""Measures finished runs: normality of every unit, time and memory of an image.   python -m altub_exp.measure --help"""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ EPILOG = """examples:
   python -m altub_exp.measure runs/mvtec/capsule/fastflow-*/*/seed25-* --timing 100                   (Table 7)
 
 --normality writes normality.json: Shapiro-Wilk and Kolmogorov-Smirnov tests of every latent unit over the normal images
-of training and of test. --timing N times N images one by one, from an image in memory to its anomaly map: run nothing
-else on the machine meanwhile. Neither changes a run's numbers; both are sent to MLflow. A measurement that a run
-already has is not repeated. Name the folder of the images with --root if they have moved since the training."""
+of training and of test. --timing N times N images one by one, from an image in memory to its anomaly map, and measures
+the memory that this takes: run nothing else on the machine meanwhile. Neither changes a run's numbers; both are sent to
+MLflow. A measurement that a run already has is not repeated. Name the folder of the images with --root if they have
+moved since the training."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,7 +57,7 @@ def measure(folder: RunFolder, options: argparse.Namespace) -> str:
     Raises:
         UserError: the run is not finished or in use, or it was trained on other images.
     """
-    from altub_exp.detector.inference import Detector, time_inference  # after the parser: --help needs no torch
+    from altub_exp.detector.inference import Detector, cost_of_inference  # after the parser: --help needs no torch
     from altub_exp.tracking.lifecycle import add_to_summary
 
     # before the lock, which would create the folder
@@ -66,9 +67,11 @@ def measure(folder: RunFolder, options: argparse.Namespace) -> str:
     with folder.lock():
         if options.normality and not folder.normality.exists():
             report.append(write_normality(folder, detector, options.root))
-        if options.timing and "inference_ms" not in (folder.status() or {}).get("summary", {}):
-            measured = time_inference(detector, options.timing)
-            report.append("{inference_ms:.2f} ± {inference_ms_std:.2f} ms per image".format(**measured))
+        if options.timing and "inference_mb" not in (folder.status() or {}).get("summary", {}):
+            measured = cost_of_inference(detector, options.timing)
+            report.append(
+                "{inference_ms:.2f} ± {inference_ms_std:.2f} ms and {inference_mb:.0f} MB per image".format(**measured)
+            )
         if report:
             add_to_summary(folder, measured)
     return "; ".join(report) or "nothing to do, it has been measured already"
@@ -105,10 +108,14 @@ def write_normality(folder: RunFolder, detector: Detector, root: str | None) -> 
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = command_parser("measure", "Measure finished runs: normality of the latent units, inference time.", EPILOG)
+    parser = command_parser(
+        "measure", "Measure finished runs: normality of the units, time and memory of an image.", EPILOG
+    )
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of finished runs")
     parser.add_argument("--normality", action="store_true", help="test every latent unit for normality")
-    parser.add_argument("--timing", type=int, default=0, metavar="N", help="time inference on N images")
+    parser.add_argument(
+        "--timing", type=int, default=0, metavar="N", help="time N single images, and measure the memory"
+    )
     parser.add_argument("--root", help="folder of the images, if they have moved since the training")
     parser.add_argument("--weights", help="the backbone's weights file, if it has moved since the training")
     parser.add_argument("--device", choices=[device.value for device in Device], default="auto", help="default: auto")

@@ -20,6 +20,7 @@ FAULT = os.environ.get("STAND_IN", "")
 
 class MeanImage:
     def __init__(self, job, folder, device):
+        self.model = torch.nn.Module()
         print("a library's message")
         if FAULT == "refuse":
             raise ValueError("this option\nis not known")
@@ -32,13 +33,12 @@ class MeanImage:
         if FAULT == "sleep":
             print("asleep", flush=True)
             time.sleep(600)
-        self.mean = images(order.sort().values).mean(dim=0, keepdim=True)
-        if FAULT == "nan":
-            self.mean += torch.nan
+        mean = images(order.sort().values).mean(dim=0, keepdim=True)
+        self.model.register_buffer("mean", mean + torch.nan if FAULT == "nan" else mean)
         return {"loss": 1.0 / epoch}
 
     def score(self, images):
-        maps = (images - self.mean).square().mean(dim=1)
+        maps = (images - self.model.mean).square().mean(dim=1)
         return maps.unsqueeze(1), maps.amax(dim=(1, 2))
 
 

@@ -124,7 +124,7 @@ def test_draem_trains(tmp_path, sspcab):
     losses = [row["loss"] for row in journal(folder)]
     assert len(losses) == 3
     assert losses[2] < losses[0]
-    assert {"inference_ms", "pixel_auroc_std"} <= status(folder)["summary"].keys()
+    assert {"inference_ms", "inference_mb", "pixel_auroc_std"} <= status(folder)["summary"].keys()
 
 
 def test_textures_are_images_of_a_folder(tmp_path):

@@ -65,7 +65,7 @@ def test_a_rival_is_recorded_as_a_flow_is_with_its_source(finished):
     assert entry.data.tags["source"] == "anomalib 2.7.0"
     assert entry.data.tags["model"] == "patchcore"
     assert entry.data.metrics["pixel_auroc"] == journal(folder)[0]["pixel_auroc"]
-    assert {"inference_ms", "inference_ms_std", "pixel_aupro", "image_ap"} <= entry.data.metrics.keys()
+    assert {"inference_ms", "inference_ms_std", "inference_mb", "pixel_aupro", "image_ap"} <= entry.data.metrics.keys()
 
 
 def test_its_metrics_are_exact_on_the_images_of_the_programs_own_reader(finished, compose, monkeypatch):

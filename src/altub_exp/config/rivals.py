@@ -18,6 +18,7 @@ from altub_exp.config.schema import (
     OptimisationConfig,
     PatchCoreConfig,
     Precision,
+    ProtocolConfig,
     RivalConfig,
 )
 from altub_exp.errors import UserError
@@ -101,5 +102,6 @@ def environment(model: RivalConfig) -> Path:
 
 @functools.cache
 def _protocol(name: str) -> dict[str, Any]:
-    declared = OmegaConf.load(Path(conf_dir()) / "model" / f"{name}.yaml")
-    return {key: OmegaConf.select(declared, f"model.protocol.{key}") for key in fields_of(OptimisationConfig)}
+    written = OmegaConf.load(Path(conf_dir()) / "model" / f"{name}.yaml")
+    protocol: Any = OmegaConf.merge(OmegaConf.structured(ProtocolConfig), written.model.protocol)
+    return {key: protocol[key] for key in fields_of(OptimisationConfig)}

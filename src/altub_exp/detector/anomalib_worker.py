@@ -1,8 +1,8 @@
 """The process that computes a rival by anomalib's own code, on requests of :class:`altub_exp.detector.worker.Worker`.
 
-It runs in the environment of anomalib, and imports nothing of this program. A request is a line of JSON on its standard
-input, the answer one on its standard output; arrays are files in the folder that its argument names. All other output
-goes to standard error.
+It runs in the environment of anomalib, without this program, of which it reads ``single_images.py`` alone. A request is
+a line of JSON on its standard input, the answer one on its standard output; arrays are files in the folder that its
+argument names. All other output goes to standard error.
 
 | request                              | answer                                                                      |
 |--------------------------------------|-----------------------------------------------------------------------------|
@@ -10,7 +10,7 @@ goes to standard error.
 | ``{"do": "build", "model": …, …}``   | {}; it reads ``train.npy``, ``test.npy``, uint8 [N, 3, S, S]                |
 | ``{"do": "train", "epoch": 1}``      | the mean losses over the images                                             |
 | ``{"do": "score"}``                  | {}; it writes ``maps.npy`` [N, S, S] and ``scores.npy`` [N], float32        |
-| ``{"do": "time", "images": 20}``     | ``{"milliseconds": […]}`` of single images, each from its pixels to its map |
+| ``{"do": "measure", "images": 20}``  | the cost of single images, each from its pixels to its map                  |
 
 After an error the answer is ``{"error": …}``, and the process ends.
 """
@@ -22,9 +22,9 @@ import functools
 import json
 import os
 import random
+import runpy
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -34,6 +34,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+SINGLE_IMAGES = Path(__file__).with_name("single_images.py")
+
 SET_PDEATHSIG = 1
 """Linux's prctl: the signal that a process gets when its parent ends."""
 
@@ -42,7 +44,13 @@ Make = Callable[[Job, Path, torch.device], "Rival"]
 
 
 class Rival(Protocol):
-    """A system of anomalib."""
+    """A system of anomalib.
+
+    Attributes:
+        model: all that it scores images with.
+    """
+
+    model: nn.Module
 
     def train(self, images: Callable[[Tensor], Tensor], order: Tensor, epoch: int) -> dict[str, float]:
         """Train on the images of ``order`` once; ``images(rows)`` returns [B, 3, S, S] from 0 to 1.
@@ -98,25 +106,25 @@ class PatchCore:
         from anomalib.models.image.patchcore.torch_model import PatchcoreModel
 
         # anomalib fetches pretrained weights, or draws random ones; its extractor is replaced by one with given weights
-        self._model = PatchcoreModel(["layer1"], "resnet18", pre_trained=False, num_neighbors=job["neighbours"])
-        self._model.layers = job["stages"]
-        self._model.feature_extractor = FrozenBackbone(job, folder / "backbone.safetensors")
-        self._model.to(device)
+        self.model = PatchcoreModel(["layer1"], "resnet18", pre_trained=False, num_neighbors=job["neighbours"])
+        self.model.layers = job["stages"]
+        self.model.feature_extractor = FrozenBackbone(job, folder / "backbone.safetensors")
+        self.model.to(device)
         self._ratio, self._batch_size = job["coreset_ratio"], job["batch_size"]
 
     def train(self, images: Callable[[Tensor], Tensor], order: Tensor, epoch: int) -> dict[str, float]:
         """Collect the patch features of all images, and keep a coreset of them; there is no loss."""
-        self._model.train()
+        self.model.train()
         with torch.no_grad():
             for rows in torch.split(order.sort().values, self._batch_size):
-                self._model(images(rows))
-            self._model.subsample_embedding(self._ratio)
-        self._model.eval()
+                self.model(images(rows))
+            self.model.subsample_embedding(self._ratio)
+        self.model.eval()
         return {}
 
     def score(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return maps and scores."""
-        prediction = self._model(images)
+        prediction = self.model(images)
         return prediction.anomaly_map, prediction.pred_score
 
 
@@ -131,6 +139,7 @@ class Draem:
         textures.mkdir(exist_ok=True)  # anomalib downloads textures into a folder that does not exist
         parts = dict.fromkeys(("pre_processor", "post_processor", "evaluator", "visualizer"), False)
         self._lightning = Lightning(dtd_dir=textures, enable_sspcab=job["sspcab"], **parts).to(device)
+        self.model = self._lightning.model
         if job["textures"] and not self._lightning.augmenter.anomaly_source_paths:
             raise ValueError(f"{textures} holds no image")
         self._lightning.log = lambda *_, **__: None  # there is no trainer that it could report to
@@ -153,7 +162,7 @@ class Draem:
 
     def score(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return maps and scores."""
-        prediction = self._lightning.model(images)
+        prediction = self.model(images)
         return prediction.anomaly_map, prediction.pred_score
 
 
@@ -177,7 +186,7 @@ class Server:
             "build": self._build,
             "train": self._train,
             "score": self._score,
-            "time": self._time,
+            "measure": self._measure,
         }
         return work[request["do"]](request)
 
@@ -214,14 +223,14 @@ class Server:
         return {}
 
     @torch.no_grad()
-    def _time(self, request: Job) -> dict[str, Any]:
+    def _measure(self, request: Job) -> dict[str, Any]:
         image = np.random.default_rng(0).integers(256, size=self._test_images[:1].shape, dtype=np.uint8)
-        milliseconds = []
-        for _ in range(request["images"]):
-            began = time.perf_counter()
-            self._rival.score(self._on_device(image))[0].cpu()  # on CUDA, copying waits for all kernels
-            milliseconds.append(1000 * (time.perf_counter() - began))
-        return {"milliseconds": milliseconds}
+
+        def score() -> Tensor:
+            return self._rival.score(self._on_device(image))[0].cpu()  # on CUDA, copying waits for all kernels
+
+        measure = runpy.run_path(str(SINGLE_IMAGES))["cost_of_single_images"]
+        return dict(measure(score, [self._rival.model], request["images"]))
 
     def _on_device(self, images: np.ndarray[Any, Any]) -> Tensor:
         return torch.from_numpy(np.array(images)).to(self._device).float() / 255

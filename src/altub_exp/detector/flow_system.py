@@ -204,8 +204,8 @@ class FlowSystem:
         """Return the parameters of the density, and the shapes of the feature maps."""
         return self.scored.state_dict(), self.features.train.shapes
 
-    def timing(self) -> dict[str, float]:
-        """Return {}: ``altub_exp.measure`` times a flow, on a machine that does nothing else."""
+    def cost(self) -> dict[str, float]:
+        """Return {}: ``altub_exp.measure`` measures a flow, on a machine that does nothing else."""
         return {}
 
     def _scores(self, density: Density) -> Scores:

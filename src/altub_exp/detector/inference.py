@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +22,7 @@ from altub_exp.data.decoding import as_rgb, read_rgb
 from altub_exp.data.files import INVALID, reason_of
 from altub_exp.data.images import Placed, place
 from altub_exp.detector.assembly import build_backbone, build_density, family
+from altub_exp.detector.single_images import cost_of_single_images
 from altub_exp.detector.tiled import canvas_scores
 from altub_exp.errors import UserError
 from altub_exp.features.backbone import Backbone
@@ -39,8 +38,6 @@ from altub_exp.runs.identity import weights_fingerprint
 from altub_exp.runs.integrity import require_intact
 from altub_exp.runs.states import RunState
 from altub_exp.text import printable
-
-WARM_UP = 10  # untimed images, which fill caches and on CUDA choose kernels
 
 Picture = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
 """An image: a file, Pillow's, or an array of RGB [H, W, 3] or grey [H, W]."""
@@ -240,36 +237,19 @@ def _load(path: Path, device: torch.device, weights: str | None) -> Detector:
     )
 
 
-def time_inference(detector: Detector, count: int) -> dict[str, float]:
-    """Measure the time from an image in memory to its anomaly map in memory, one image at a time.
+def cost_of_inference(detector: Detector, count: int) -> dict[str, float]:
+    """Measure the time and memory from an image in memory to its anomaly map in memory, one image at a time.
 
-    It covers backbone, flow and map, not decoding. The first :data:`WARM_UP` are not timed. Table 7, arXiv 2210.14913.
+    They cover backbone, flow and map, not decoding. Table 7, arXiv 2210.14913.
 
     Args:
         detector: the detector; on CUDA, copying the map to the CPU waits for all kernels.
         count: number of images to time, at least 1; they are random, since the time does not depend on the content.
 
     Returns:
-        ``inference_ms``, the mean in milliseconds, and ``inference_ms_std``, the standard deviation over the images.
+        Those of :func:`~altub_exp.detector.single_images.cost_of_single_images`.
     """
     generator = torch.Generator().manual_seed(0)
     shape = (1, 3, detector.canvas.height, detector.canvas.width)
     image = torch.randint(256, shape, dtype=torch.uint8, generator=generator)
-    milliseconds = []
-    for _ in range(WARM_UP + count):
-        began = time.perf_counter()
-        detector.score_pixels(image)
-        milliseconds.append(1000 * (time.perf_counter() - began))
-    return time_statistics(milliseconds[WARM_UP:])
-
-
-def time_statistics(milliseconds: Sequence[float]) -> dict[str, float]:
-    """Return ``inference_ms``, the mean, and ``inference_ms_std``, the standard deviation over the images.
-
-    >>> time_statistics([1.0, 3.0])
-    {'inference_ms': 2.0, 'inference_ms_std': 1.4142135623730951}
-    """
-    return {
-        "inference_ms": statistics.fmean(milliseconds),
-        "inference_ms_std": statistics.stdev(milliseconds) if len(milliseconds) > 1 else 0.0,
-    }
+    return cost_of_single_images(lambda: detector.score_pixels(image), (detector.backbone, detector.density), count)

@@ -18,7 +18,6 @@ from altub_exp.config.schema import Config, DraemConfig, PatchCoreConfig, RivalC
 from altub_exp.data import ImageSet, load_images
 from altub_exp.detector.assembly import build_backbone
 from altub_exp.detector.evaluation import Scores, TestSet, detection
-from altub_exp.detector.inference import WARM_UP, time_statistics
 from altub_exp.detector.worker import Worker
 from altub_exp.flows.flow import Shape
 from altub_exp.machine.terminal import log
@@ -126,12 +125,9 @@ class RivalSystem:
         """Return nothing: the system ends with its worker."""
         return {}, []
 
-    def timing(self) -> dict[str, float]:
-        """Time single images as :func:`~altub_exp.detector.inference.time_inference` does."""
-        if not self.timed_images:
-            return {}
-        milliseconds = self.worker.ask({"do": "time", "images": WARM_UP + self.timed_images})["milliseconds"]
-        return time_statistics(milliseconds[WARM_UP:])
+    def cost(self) -> dict[str, float]:
+        """Measure time and memory as :func:`~altub_exp.detector.inference.cost_of_inference` does."""
+        return self.worker.ask({"do": "measure", "images": self.timed_images}) if self.timed_images else {}
 
 
 def _options(config: Config, model: RivalConfig, weights: Path) -> dict[str, Any]:

@@ -55,8 +55,8 @@ class System(Protocol):
     def kept(self) -> tuple[dict[str, Tensor], list[Shape]]:
         """Return the parameters that score new images, and the shapes of the feature maps that they take."""
 
-    def timing(self) -> dict[str, float]:
-        """Return ``inference_ms`` and ``inference_ms_std`` if the time is measured now, otherwise {}."""
+    def cost(self) -> dict[str, float]:
+        """Return the time and memory of single images if they are measured now, otherwise {}."""
 
     def __str__(self) -> str:
         """Return its origin in a few words: the place of the features, or the program that computes it."""
