@@ -94,3 +94,16 @@ def regenerated(folder):
     """Return the text of the page as the committed records make it."""
     (folder / "docs").mkdir()
     return page.write_page(folder / "docs", ROOT / "study", folder / "work")[0].read_text()
+
+
+def test_the_programs_recipe_is_the_one_that_the_page_chooses(compose):
+    config = compose("experiment=steady", "dataset.category=screw")
+    text = (ROOT / "docs" / "study.md").read_text()
+    assert f"Chosen: norm {config.model.feature_norm}, `{config.altub.name}` (`experiment=steady`)." in text
+    assert "The rule is chosen on screw and elpv: last epoch." in text
+    studied = compose("experiment=study/screw")
+    assert (config.train.epochs, config.model.name, config.backbone) == (
+        studied.train.epochs,
+        studied.model.name,
+        studied.backbone,
+    )
