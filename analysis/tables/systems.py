@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from statistics import fmean
 
 from analysis.paper.cells import counts
@@ -66,7 +66,7 @@ def _datum(condition: Condition, variant: Variant, runs: Sequence[Run]) -> Datum
     for name, metric in AUROCS.items():
         found = [statistics for run in runs if (statistics := run.statistics(metric))]
         row[f"{name}_mean"] = _mean(100 * statistics.mean for statistics in found)
-        row[f"{name}_std"] = _mean(100 * statistics.std for statistics in found)
+        row[f"{name}_std"] = _mean(100 * statistics.std for statistics in found if statistics.epochs > 1)
     aupros = [100 * run.metrics["pixel_aupro"] for run in runs if "pixel_aupro" in run.metrics]
     row["pixel_aupro"] = _mean(aupros) if len(aupros) == len(runs) else None  # a run of an earlier version has none
     for metric in (TIME, MEMORY):
@@ -80,15 +80,9 @@ def _mean(values: Iterable[float]) -> float | None:
 
 
 def _block(images: str, rows: Sequence[Datum]) -> list[Line]:
-    best = {name: max((text for row in rows if (text := _hundredths(row, name))), default=None) for name in AUROCS}
+    best = {name: max((_hundredths(row, name) for row in rows), default=0.0) for name in AUROCS}
     lines: list[Line] = []
     for row in rows:
-        aurocs = [
-            Entry(f"{row[f'{name}_mean']:.2f} ± {row[f'{name}_std']:.2f}", _hundredths(row, name) == best[name])
-            if row[f"{name}_mean"] is not None
-            else Entry("—")
-            for name in AUROCS
-        ]
         texts = [
             "" if lines else images,
             f"{row['model']}-{row['backbone']} {row['setting']}".rstrip(),
@@ -97,19 +91,26 @@ def _block(images: str, rows: Sequence[Datum]) -> list[Line]:
             f"{row['first_epoch']}–{row['last_epoch']}",
             row["seeds"] or row["states"],
         ]
+        aurocs = [Entry(_auroc(row, name), bold=0 < best[name] == _hundredths(row, name)) for name in AUROCS]
         numbers = [_text(row[key], decimals) for key, decimals in (("pixel_aupro", 2), (TIME, 1), (MEMORY, 0))]
         lines.append([*(Entry(str(text)) for text in texts), *aurocs, *(Entry(text) for text in numbers)])
     return lines
+
+
+def _auroc(row: Datum, name: str) -> str:
+    """Return mean ± standard deviation, which a single epoch does not have."""
+    mean, std = (_text(row[f"{name}_{statistic}"], 2) for statistic in ("mean", "std"))
+    return mean if std == _text(None, 2) else f"{mean} ± {std}"
 
 
 def _text(value: object, decimals: int) -> str:
     return number(value if isinstance(value, float) else None, decimals)
 
 
-def _hundredths(row: Mapping[str, object], name: str) -> float | None:
-    """Return the mean at the digits that are shown."""
+def _hundredths(row: Datum, name: str) -> float:
+    """Return the mean at the digits that are shown; 0 if there is none."""
     mean = row[f"{name}_mean"]
-    return round(mean, 2) if isinstance(mean, float) else None
+    return round(mean, 2) if isinstance(mean, float) else 0.0
 
 
 def _cost(runs: Iterable[Run]) -> list[str]:

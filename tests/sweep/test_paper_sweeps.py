@@ -22,6 +22,7 @@ from tests.commandline import folders, run, status
 ROOT = Path(__file__).resolve().parents[2]
 PAPER = {*(f"table{number}" for number in range(1, 8)), "table_a1", "fig1", "fig3", "fig4"}
 FOUR = ("r18", "wrn50", "deit", "cait")
+OTHERS = {"smoke", "systems"}
 WITHOUT_AND_WITH = ("none", "alternating")
 
 
@@ -57,7 +58,7 @@ def runs(found):
 
 def test_every_table_and_figure_has_its_sweep_at_the_root_and_in_conf():
     study = {sweep for sweeps in PARTS.values() for sweep in sweeps}  # see tests/analysis/study
-    assert set(paper_sweeps.names()) == PAPER | {"smoke"} | study
+    assert set(paper_sweeps.names()) == PAPER | OTHERS | study
     assert (ROOT / "sweeps").resolve() == ROOT / "conf" / "sweeps"
 
 
@@ -67,7 +68,7 @@ def header(name):
     return "\n".join(line.removeprefix("#").strip() for line in itertools.takewhile(lambda s: s.startswith("#"), lines))
 
 
-@pytest.mark.parametrize("name", marked(sorted(PAPER | {"smoke"})))
+@pytest.mark.parametrize("name", marked(sorted(PAPER | OTHERS)))
 def test_headers_say_what_the_file_composes_to(sweeps, name):
     text = header(name)
     assert f"python -m altub_exp.train -m +sweeps={name}" in text
@@ -81,7 +82,7 @@ def test_headers_say_what_the_file_composes_to(sweeps, name):
         assert "estimated, not measured" in text
 
 
-@pytest.mark.parametrize("name", marked(sorted(PAPER | {"smoke"})))
+@pytest.mark.parametrize("name", marked(sorted(PAPER | OTHERS)))
 def test_every_job_is_valid_and_none_stands_twice(sweeps, name):
     for job in sweeps[name]:
         check(job.config)

@@ -80,6 +80,11 @@ def test_seeds_are_averaged_and_only_complete_runs_count():
     assert len(row["run_ids"].split(";")) == len(made.run_ids) == 2
 
 
+def test_a_single_epoch_has_no_standard_deviation():
+    (line,) = texts(table(one("patchcore-lite0", **{"eval.first_epoch": "2"})))
+    assert line[4:8] == ["2–2", "1", "90.00", "80.00"]
+
+
 def test_settings_of_one_system_are_told_apart_but_not_by_keys_that_came_later():
     made = table(
         one("fastflow-lite0", **{"model.steps": "4"}),
