@@ -83,13 +83,13 @@ class PaperCells:
         return rows
 
     def rival(self, key: Key, model: str, paper: Value) -> Cell | None:
-        """Return the measured cell of a rival that Table 1 quotes; None if there is no run of it.
+        """Return the measured cell of a system that Table 1 only quotes; None if there is no run of it.
 
         Without a run on the published backbone it is of another one, which a footnote names.
 
         Args:
             key: category and task.
-            model: the model that computes the rival.
+            model: its model here.
             paper: the quoted value.
         """
         backbones = self.selection.backbones("mvtec", key.category, model)

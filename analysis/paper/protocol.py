@@ -17,11 +17,18 @@ SWEEPS = {
     ("btad", "fastflow"): "table3",
     ("mvtec", "patchcore"): "table1",
     ("mvtec", "draem"): "table1",
+    ("mvtec", "csflow"): "table1",
+    ("mvtec", "differnet"): "table1",
 }
 """The sweep whose jobs cover all cells of a data set and a model, except for the category."""
 
-RECIPES = {"patchcore": ("patchcore-wrn50", "wrn50_tv"), "draem": ("draem-sspcab", "none")}
-"""The rivals that the paper quotes: the recipe (``experiment``) of the publication, and its backbone."""
+RECIPES = {
+    "patchcore": ("patchcore-wrn50", "wrn50_tv"),
+    "draem": ("draem-sspcab", "none"),
+    "csflow": ("csflow-b5", "b5"),
+    "differnet": ("differnet-alexnet", "alexnet"),
+}
+"""The systems that the paper only quotes: the recipe (``experiment``) of the publication, and its backbone."""
 
 PLACEHOLDER = {"mvtec": "capsule", "btad": "01"}
 

@@ -13,7 +13,7 @@ from analysis.tables.paper_table import QUOTED_REMARK, paper_table
 from analysis.tables.table import Table
 
 QUOTES = {"sspcab_draem": "SSPCAB (DRAEM)", "patchcore": "PatchCore", "cs_flow": "CS-Flow", "differnet": "DifferNet"}
-RIVALS = {"sspcab_draem": "draem", "patchcore": "patchcore"}
+RIVALS = {"sspcab_draem": "draem", "patchcore": "patchcore", "cs_flow": "csflow", "differnet": "differnet"}
 """The quoted methods that this program measures too, and their models."""
 
 METHODS = {"cflow": "CFLOW-AD", "fastflow": "FastFlow"}
@@ -94,7 +94,7 @@ def _measured(source: PaperCells, quote: Key) -> dict[str, Cell]:
 def _rivals_remark(measured: Iterable[Mapping[str, Cell]]) -> list[str]:
     """Return a sentence about the origin of measured cells of quoted methods; none without such cells."""
     runs = [run for cells in measured for cell in cells.values() for run in cell.runs]
-    sources = sorted({run.tags.get("source", "an unknown program") for run in runs})
+    sources = sorted({run.tags.get("source", "this program") for run in runs})
     if not sources:
         return []
     return [

@@ -67,3 +67,18 @@ def test_a_run_on_a_backbone_that_the_program_does_not_name_fills_no_cell():
     run = rival("patchcore", "lite0")
     _, rows = made(replace(run, tags=run.tags | {"backbone": "convnext_tiny.fb_in1k"}))
     assert rows["screw", "patchcore", "detection"]["state"] == CellState.quoted
+
+
+def test_quoted_flows_that_this_program_has_are_measured_too():
+    runs = [rival("csflow", "b5"), rival("differnet", "lite0", **{"train.epochs": "12"})]
+    runs = [replace(run, tags={key: value for key, value in run.tags.items() if key != "source"}) for run in runs]
+    table, rows = made(*runs)
+    quotes = values("table1")
+    for model, column in (("csflow", "cs_flow"), ("differnet", "differnet")):
+        row = rows["screw", model, "detection"]
+        assert row["best"] == pytest.approx(80)
+        assert row["paper_best"] == quotes[Key("screw", column, "", "", "detection")].best
+    notes = rows["screw", "differnet", "detection"]["notes"]
+    assert "on the backbone lite0, the publication's on alexnet" in notes
+    assert "train.epochs=12 (paper: 192)" in notes
+    assert "measured by this program" in " ".join(table.remarks)
