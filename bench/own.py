@@ -162,7 +162,7 @@ class Trial:
     def maps(self) -> Scores:
         """Compute the anomaly maps of all test images."""
         began = now()
-        of_test = positions(self.learner.density, self.scoring, self.test_features)
+        (of_test,) = positions([self.learner.density], self.scoring, self.test_features)
         self.flow_seconds = now() - began
         return scores_from(of_test, self.scoring, self.scoring.extremes(of_test), self.test.canvas)
 

@@ -131,8 +131,8 @@ def test_a_score_that_is_not_a_number_after_the_last_evaluated_epoch_is_a_crash(
 
     def failing(*arguments):
         calls.append(arguments)
-        scores = unchanged(*arguments)
-        return scores if len(calls) == 1 else scores._replace(images=torch.full_like(scores.images, torch.nan))
+        (scores,) = unchanged(*arguments)
+        return [scores if len(calls) == 1 else scores._replace(images=torch.full_like(scores.images, torch.nan))]
 
     monkeypatch.setattr(flow_system, "anomaly_scores", failing)
     folder, summary = evaluated(*DRAWN, "train.epochs=3", "eval.every=2", state=RunState.crashed)

@@ -79,18 +79,24 @@ class Scores(NamedTuple):
 
 @torch.no_grad()
 def positions(
-    density: Density, scoring: Scoring, features: FeatureMaps, graphs: CudaGraphs | None = None
-) -> list[Tensor]:
-    """Return the numbers per position from which all tiles are scored, [N·T, H, W] per scale, on the device."""
+    densities: Sequence[Density], scoring: Scoring, features: FeatureMaps, graphs: CudaGraphs | None = None
+) -> list[list[Tensor]]:
+    """Return the numbers per position from which all tiles are scored by each density, [N·T, H, W] per scale.
+
+    They are on the device. The densities share a flow, through which each tile passes once.
+    """
 
     def work(*maps: Tensor) -> list[Tensor]:
-        return scoring.positions(density(maps))
+        latents = densities[0].flow(maps)
+        return [scale for density in densities for scale in scoring.positions(density.standardized(latents))]
 
     batches = []
     for rows in features.batches():
         maps = features.batch(rows)
-        batches.append(work(*maps) if graphs is None else graphs(("positions", density), work, maps))
-    return [torch.cat(scale) for scale in zip(*batches, strict=True)]
+        batches.append(work(*maps) if graphs is None else graphs(("positions", *densities), work, maps))
+    scales = [torch.cat(scale) for scale in zip(*batches, strict=True)]
+    of_each = len(scales) // len(densities)
+    return [scales[first : first + of_each] for first in range(0, len(scales), of_each)]
 
 
 @torch.no_grad()
@@ -114,18 +120,21 @@ def fit_psi(density: Density, features: FeatureMaps, graphs: CudaGraphs | None =
 
 
 def anomaly_scores(
-    density: Density,
+    densities: Sequence[Density],
     scoring: Scoring,
     test: TestSet,
     features: FeatureMaps,
     train: FeatureMaps,
     graphs: CudaGraphs | None = None,
-) -> Scores:
-    """Score all test images by their features; ``train`` is read only if the scores refer to the training images."""
-    of_test = positions(density, scoring, features, graphs)
-    reference = positions(density, scoring, train, graphs) if scoring.reference == "train" else of_test
-    extremes = scoring.extremes(reference)
-    return scores_from(of_test, scoring, extremes, test.canvas, test.insides)
+) -> Iterator[Scores]:
+    """Score all test images by each of the densities of one flow.
+
+    ``train`` is read only if the scores refer to the training images.
+    """
+    of_test = positions(densities, scoring, features, graphs)
+    references = positions(densities, scoring, train, graphs) if scoring.reference == "train" else of_test
+    for tested, reference in zip(of_test, references, strict=True):
+        yield scores_from(tested, scoring, scoring.extremes(reference), test.canvas, test.insides)
 
 
 def scores_from(

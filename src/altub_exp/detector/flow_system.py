@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -182,9 +182,9 @@ class FlowSystem:
         if fitted is not None and (detects or (tests and fitted is scored)):
             fit_psi(fitted, train, self.learner.optimizer.graphs)
         if detects:
-            metrics |= detection(self._scores(scored), self.test)
-            if fitted is not None and fitted is not scored:
-                metrics |= {f"{name}_fitted": value for name, value in detection(self._scores(fitted), self.test)}
+            beside = {"": scored} if fitted is None or fitted is scored else {"": scored, "_fitted": fitted}
+            for suffix, scores in zip(beside, self._scores(*beside.values()), strict=True):
+                metrics |= {f"{name}{suffix}": value for name, value in detection(scores, self.test)}
         if tests:
             metrics |= normality(scored, train, memory_gb=self.memory_gb)
             if len(self.features.good):
@@ -198,7 +198,8 @@ class FlowSystem:
         """Score the test images after the last epoch."""
         if self.fitted is self.scored:
             fit_psi(self.scored, self.features.train, self.learner.optimizer.graphs)
-        return self._scores(self.scored)
+        (scores,) = self._scores(self.scored)
+        return scores
 
     def kept(self) -> tuple[dict[str, Tensor], list[Shape]]:
         """Return the parameters of the density, and the shapes of the feature maps."""
@@ -208,9 +209,9 @@ class FlowSystem:
         """Return {}: ``altub_exp.measure`` measures a flow, on a machine that does nothing else."""
         return {}
 
-    def _scores(self, density: Density) -> Scores:
+    def _scores(self, *densities: Density) -> Iterator[Scores]:
         graphs, features = self.learner.optimizer.graphs, self.features
-        return anomaly_scores(density, self.scoring, self.test, features.test, features.train, graphs)
+        return anomaly_scores(densities, self.scoring, self.test, features.test, features.train, graphs)
 
 
 def train_epoch(learner: Learner, features: FeatureMaps, epoch: int, seed: int, drop_last: bool) -> dict[str, float]:

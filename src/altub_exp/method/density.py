@@ -51,6 +51,10 @@ class Density(nn.Module):
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not freeze_flow):
             latents = self.flow(features)
+        return self.standardized(latents)
+
+    def standardized(self, latents: Sequence[Latent]) -> list[Units]:
+        """Standardise latents of the flow, one of each scale."""
         return [
             Units(*cast("Standardized", base(latent.z, latent.x)), latent.log_det)
             for base, latent in zip(self.bases, latents, strict=True)
