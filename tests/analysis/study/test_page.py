@@ -107,3 +107,25 @@ def test_the_programs_recipe_is_the_one_that_the_page_chooses(compose):
         studied.model.name,
         studied.backbone,
     )
+
+
+SETS = {"hazelnuts": "hazelnut_toy", "commutators": "ksdd", "MVTec AD `screw` ¹": "screw", "solar cells ¹": "elpv"}
+RECIPES = (("trainable", "none"), ("trainable", "alternating"), ("none", "fitted"))
+
+
+def test_the_readme_shows_the_pages_numbers():
+    page, readme = ((ROOT / name).read_text() for name in ("docs/study.md", "README.md"))
+    for name, data in SETS.items():
+        (row,) = re.findall(rf"^\| {re.escape(name)} \|.*\|$", readme, re.MULTILINE)
+        cells = [cell.strip(" *²") for cell in row.replace("**", "").split("|")[3:6]]
+        for (norm, arm), cell in zip(RECIPES, cells, strict=True):
+            mean, sd, last = re.fullmatch(r"([\d.]+) ± ([\d.]+), ([\d.]+)", cell).groups()
+            assert re.search(rf"\| {data} \| {norm} \| `{arm}` \| \d of 5 \| {mean} \| {sd} \| {last} \|", page), row
+    effects = "2.95 [2.68, 3.25]", "0.52 [0.47, 0.58]", "8.10 [6.40, 9.40]"
+    for effect in effects:
+        low, high = re.search(r"\[(.+), (.+)\]", effect).groups()
+        assert effect.split()[0] in readme
+        assert f"[{low}, {high}]" in readme.replace("\n", " ")
+        assert re.search(
+            rf"\| trainable \| [+×]{effect.split()[0]} \[[+×]{low}, [+×]{high}\] .*\*\*supported\*\*", page
+        )
