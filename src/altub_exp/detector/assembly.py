@@ -322,8 +322,8 @@ def build_learner(config: Config, density: Density) -> Learner:
         train.epochs,
         train.cycle,
         train.warmup_epochs,
-        train.warmup_unit is WarmupUnit.epoch,
-        tuple(train.milestones),
-        train.milestone_factor,
+        by_epoch=train.warmup_unit is WarmupUnit.epoch,
+        milestones=tuple(train.milestones),
+        factor=train.milestone_factor,
     )
     return family(config.model.name).learner(config.model, density, optimizer, rate, altub.psi_loss)

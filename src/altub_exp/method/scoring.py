@@ -67,14 +67,11 @@ class LikelihoodMap:
             positions = [energy.clamp_min(-FLOAT32_EXPONENT) for energy in positions]
         elif any(energy.min() < -FLOAT32_EXPONENT for energy in positions):
             positions = [energy.double() for energy in positions]
-        scales = [
-            F.interpolate(-torch.exp(-energy).unsqueeze(1), size=(size, size), mode="bilinear", align_corners=False)
-            for energy in positions
-        ]
+        scales = [_resized(-torch.exp(-energy), size, align_corners=False) for energy in positions]
         total = scales[0]
         for scale in scales[1:]:
             total += scale
-        return total.div_(len(scales)).squeeze(1)
+        return total.div_(len(scales))
 
     def image_scores(self, positions: Sequence[Tensor], maps: Tensor) -> Tensor:
         """Return the largest pixel."""
@@ -107,11 +104,11 @@ class FibreProbability:
         """Return maps [B, size, size]; from 0 to L on the reference images."""
         total = torch.zeros((), dtype=torch.float64)
         for scale, largest in zip(positions, extremes, strict=True):
-            likelihood = torch.exp(scale - largest).unsqueeze(1)
+            likelihood = torch.exp(scale - largest)
             if torch.compiler.is_compiling():
                 likelihood = likelihood.float()  # ONNX Runtime resizes no float64
-            total = total + F.interpolate(likelihood, size=(size, size), mode="bilinear", align_corners=True)
-        return len(positions) - total.squeeze(1)
+            total = total + _resized(likelihood, size, align_corners=True)
+        return len(positions) - total
 
     def image_scores(self, positions: Sequence[Tensor], maps: Tensor) -> Tensor:
         """Return the largest pixel."""
@@ -140,8 +137,7 @@ class CrossScaleEnergy:
 
     def maps(self, positions: Sequence[Tensor], size: int, extremes: Sequence[float] = ()) -> Tensor:
         """Return maps [B, size, size]."""
-        finest = 2 * positions[0].unsqueeze(1)
-        return F.interpolate(finest, size=(size, size), mode="bilinear", align_corners=False).squeeze(1)
+        return _resized(2 * positions[0], size, align_corners=False)
 
     def image_scores(self, positions: Sequence[Tensor], maps: Tensor) -> Tensor:
         """Return the mean over all units."""
@@ -233,11 +229,14 @@ class SumAndProduct:
 
 
 def _summed(scales: Sequence[Tensor], size: int) -> Tensor:
-    """Return the sum of maps [B, H, W] of several scales, resized bilinearly (``align_corners=True``)."""
-    resized = [
-        F.interpolate(scale.unsqueeze(1), size=(size, size), mode="bilinear", align_corners=True) for scale in scales
-    ]
-    return torch.cat(resized, dim=1).sum(dim=1)
+    """Return the sum of maps [B, H, W] of several scales, resized (``align_corners=True``)."""
+    return torch.stack([_resized(scale, size, align_corners=True) for scale in scales], dim=1).sum(dim=1)
+
+
+def _resized(maps: Tensor, size: int, *, align_corners: bool) -> Tensor:
+    """Resize maps [B, H, W] bilinearly to [B, size, size]."""
+    shape = (size, size)
+    return F.interpolate(maps.unsqueeze(1), shape, mode="bilinear", align_corners=align_corners).squeeze(1)
 
 
 def localises(scoring: Scoring) -> bool:
