@@ -117,7 +117,7 @@ def test_the_readme_shows_the_pages_numbers():
     page, readme = ((ROOT / name).read_text() for name in ("docs/study.md", "README.md"))
     for name, data in SETS.items():
         (row,) = re.findall(rf"^\| {re.escape(name)} \|.*\|$", readme, re.MULTILINE)
-        cells = [cell.strip(" *²") for cell in row.replace("**", "").split("|")[3:6]]
+        cells = [cell.strip(" *") for cell in row.replace("**", "").split("|")[3:6]]
         for (norm, arm), cell in zip(RECIPES, cells, strict=True):
             mean, sd, last = re.fullmatch(r"([\d.]+) ± ([\d.]+), ([\d.]+)", cell).groups()
             assert re.search(rf"\| {data} \| {norm} \| `{arm}` \| \d of 5 \| {mean} \| {sd} \| {last} \|", page), row
@@ -129,3 +129,14 @@ def test_the_readme_shows_the_pages_numbers():
         assert re.search(
             rf"\| trainable \| [+×]{effect.split()[0]} \[[+×]{low}, [+×]{high}\] .*\*\*supported\*\*", page
         )
+    summary = page.split("## The runs")[0]
+    for claim in ("H1 higher", "H2 steadier", "H3 last epoch better"):
+        (row,) = re.findall(rf"^\| {claim} \|.*\|$", summary, re.MULTILINE)
+        assert [re.search(r"\*\*(\w+)\*\*", cell).group(1) for cell in row.split("|")[2:5]] == [
+            "supported",
+            "unsupported",
+            "unsupported",
+        ]
+    assert "Without that norm, or with its log-determinant counted, none of the three is shown" in " ".join(
+        readme.split()
+    )
