@@ -9,6 +9,7 @@ from altub_exp.config.schema import Device, Precision
 from altub_exp.detector.assembly import build_density, build_learner
 from altub_exp.features.backbone import Backbone
 from altub_exp.features.maps import FeatureMaps
+from altub_exp.machine.cuda_graphs import CudaGraphs
 from altub_exp.machine.device import prepare_device, seed_everything
 from altub_exp.method import deferred
 from altub_exp.method.density import negative_log_likelihood
@@ -17,6 +18,7 @@ from altub_exp.metrics import on_gpu as on_device
 from altub_exp.metrics.auroc import auroc
 from altub_exp.metrics.kolmogorov import channel_ks
 from tests.commandline import TINY, folders, journal, kill_behind_a_checkpoint, recorded, run, status
+from tests.machine.test_cuda_graphs import FEW, evaluated
 from tests.method import adam_reference
 
 kernels = pytest.importorskip("tests.flows.kernels", reason="Triton is not here")
@@ -27,7 +29,7 @@ pytestmark = [
 ]
 SHAPES = [(8, 16, 16), (16, 8, 8)]
 ON_GPU = [*TINY, "device=cuda"]
-MODELS = ["fastflow", "cflow", "csflow", "differnet", "msflow"]
+MODELS = list(FEW)
 
 
 def learner_on(device, compose, *overrides, shapes=SHAPES):
@@ -62,13 +64,7 @@ def float32():
 
 
 def small(model):
-    few = {
-        "csflow": ["model.hidden_channels=8"],
-        "cflow": ["model.fibre_batch=16"],
-        "differnet": ["model.hidden_features=16", "model.rotations=4"],
-        "msflow": ["train.warmup_epochs=0"],
-    }
-    return [f"model={model}", *few.get(model, []), "eval.every=1"]
+    return [f"model={model}", *FEW[model], "eval.every=1"]
 
 
 @pytest.mark.parametrize("altub", ["none", "alternating"])
@@ -88,7 +84,7 @@ def test_replayed_steps_are_the_executed_ones(compose, model, altub, precision):
     assert replayed.optimizer.graphs is not None
     assert executed.optimizer.graphs is None
     assert lessons(replayed, "cuda") == pytest.approx(lessons(executed, "cuda"), rel=1e-6, abs=1e-6)
-    assert replayed.optimizer.graphs._recordings
+    assert all(store._recordings for store in replayed.optimizer._lanes or [replayed.optimizer.graphs])
     for ours, theirs in zip(replayed.density.parameters(), executed.density.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
@@ -100,6 +96,32 @@ def test_a_counted_norm_trains_as_on_the_cpu_executed_and_replayed(compose, mode
     for graphs in (True, False):
         learner = learner_on("cuda", compose, *options, f"cuda_graphs={graphs}")
         assert lessons(learner, "cuda") == pytest.approx(expected, rel=2e-4, abs=2e-4)
+
+
+@pytest.mark.parametrize("kind", ["joint", "per_decoder"])
+@pytest.mark.parametrize("altub", ["none", "alternating"])
+def test_decoders_side_by_side_are_those_one_after_the_other(compose, altub, kind):
+    """The decoders are large enough to be at work at the same time."""
+    shapes = [(128, 32, 32), (256, 16, 16), (512, 8, 8)]
+    options = ["model=cflow", "model.fibre_batch=64", "train.warmup_epochs=1"]
+    options += [f"model.optimizers={kind}", f"altub={altub}"]
+    beside, alone = (learner_on("cuda", compose, *options, shapes=shapes) for _ in range(2))
+    assert len(beside.optimizer._lanes) == 3
+    for lane in alone.optimizer._lanes:
+        lane._stream = None  # the one that is current
+    assert lessons(beside, "cuda") == pytest.approx(lessons(alone, "cuda"), rel=1e-6, abs=1e-6)
+    for ours, theirs in zip(beside.density.parameters(), alone.density.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_replayed_evaluations_are_the_executed_ones(compose, model):
+    graphs = CudaGraphs()
+    (numbers, statistics), (executed, expected) = evaluated(compose, graphs, torch.device("cuda"), *small(model))
+    for ours, theirs in zip(numbers, executed, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    assert statistics == pytest.approx(expected, rel=1e-4)
+    assert len(graphs._recordings) == 3
 
 
 def test_passes_of_different_shapes_share_their_memory_and_disturb_no_other(compose):

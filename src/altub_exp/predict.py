@@ -51,7 +51,7 @@ def _predict(options: argparse.Namespace) -> int:
         say(f"note: {sentence}", error=True)
     if table.exists() and not options.overwrite:
         raise UserError(f"{table} exists: give another folder with --output, or --overwrite.")
-    detector = Detector.load(options.run, options.device, options.weights)
+    detector = Detector.load(options.run, options.device, options.weights, replay=True)
     if not localises(detector.scoring):
         say("note: the run's model scores images as a whole: there are no maps and overlays", error=True)
         options.maps, options.overlays = "none", False

@@ -18,7 +18,8 @@ from altub_exp.method import adam_kernel
 
 CASES = list(itertools.product([(1,), (5, 500)], [0.0, 5000.0], [0.0, 1e-2], [(0.9, 0.999), (0.5, 0.9)]))
 """(shape of the parameter, steps before, weight decay, betas)."""
-RATES = [2e-4] * 5 + [1e-3] * 30
+RATES = [(2e-4, 5), (1e-3, 30)]
+"""(η₁, steps) of each batch."""
 
 
 def fma(a, b, c):
@@ -33,15 +34,15 @@ def fma(a, b, c):
     return odd.astype(np.float32)  # rounding to odd first makes the second rounding that of the exact value
 
 
-def emulated(p, m, v, steps, rates, betas, weight_decay, eps):
+def emulated(p, m, v, steps, rate, count, betas, weight_decay, eps):
     """Take steps with a gradient of zeros by the formulas of fused_adam_utils.cuh, all in float32.
 
     The powers of the betas and their roots are PyTorch's, which rounds them otherwise than numpy on a CPU.
     """
     beta1, beta2, decay, eps = (np.float32(value) for value in (*betas, weight_decay, eps))
-    numbers = steps + torch.arange(1, len(rates) + 1, dtype=torch.float32)
+    numbers = steps + torch.arange(1, count + 1, dtype=torch.float32)
     bias1, bias2 = (1 - torch.pow(torch.full_like(numbers, float(beta)), numbers) for beta in (beta1, beta2))
-    for rate, correction1, correction2_sqrt in zip(rates, bias1.numpy(), bias2.sqrt().numpy(), strict=True):
+    for correction1, correction2_sqrt in zip(bias1.numpy(), bias2.sqrt().numpy(), strict=True):
         gradient = fma(p, decay, np.zeros_like(p)) if weight_decay else np.zeros_like(p)
         m = fma(beta1, m, fma(-beta1, gradient, gradient))
         v = fma(beta2, v, fma(-beta2, gradient * gradient, gradient * gradient))
@@ -62,12 +63,15 @@ def compare(shape, steps, weight_decay, betas):
     group = {"betas": betas, "eps": 1e-8, "weight_decay": weight_decay}
     parameter, *moments = (torch.from_numpy(value.copy()) for value in (p, m, v))
     state = {"step": torch.tensor(steps), "exp_avg": moments[0], "exp_avg_sq": moments[1]}
-    adam_kernel.take_steps([parameter], [state], RATES, group)
-    expected = emulated(p, m, v, steps, RATES, betas, weight_decay, 1e-8)
-    for ours, theirs in zip((parameter, *moments), expected, strict=True):
-        np.testing.assert_array_equal(ours.numpy(), theirs)
-    assert state["step"] == steps + len(RATES)
-    assert not np.array_equal(parameter.numpy(), p)
+    before, expected = p, (p, m, v)
+    for group["lr"], count in RATES:
+        adam_kernel.take_steps([parameter], [state], count, group)
+        expected = emulated(*expected, steps, group["lr"], count, betas, weight_decay, 1e-8)
+        for ours, theirs in zip((parameter, *moments), expected, strict=True):
+            np.testing.assert_array_equal(ours.numpy(), theirs)
+        steps += count
+        assert state["step"] == steps
+    assert not np.array_equal(parameter.numpy(), before)
 
 
 def operations():

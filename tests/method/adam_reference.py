@@ -23,8 +23,7 @@ class Reference:
             groups.append({"params": psi, "weight_decay": options["psi_weight_decay"]})
         chosen = {name: options[name] for name in ("lr", "betas", "eps")}
         self.theta, self.psi, self.adam = theta, psi, torch.optim.Adam(groups, fused=True, **chosen)
-        self.sgd = torch.optim.SGD(psi, lr=0.05, momentum=options["momentum"]) if psi else None
-        self.lr = options["lr"]
+        self.sgd = torch.optim.SGD(psi, lr=0.05, momentum=options["momentum"], fused=False) if psi else None
 
     def step(self, loss, epoch, part):
         phase = self.options["alternation"].phase(epoch) if self.psi else PHASES["theta_only"]
@@ -42,7 +41,6 @@ class Reference:
             if clip == "norm":
                 nn.utils.clip_grad_norm_(self.psi, bound)
         if phase.psi == "sgd":
-            self.sgd.param_groups[0]["lr"] = 0.05 * (self.lr / self.options["lr"])
             self.sgd.step()
         if phase.theta:
             if self.options["grad_norm"] is not None:
@@ -50,9 +48,10 @@ class Reference:
             self.adam.step()
 
     def set_lr(self, lr):
-        self.lr = lr
         for group in self.adam.param_groups:
             group["lr"] = lr
+        if self.sgd is not None:
+            self.sgd.param_groups[0]["lr"] = 0.05 * (lr / self.options["lr"])
 
 
 def parts_like(count, with_psi, seed, device="cpu"):
@@ -116,7 +115,9 @@ def drawn_options(choice):
 
 
 def compare(seed, device="cpu", **fixed):
-    """Raise AssertionError unless a random sequence of parts, phases and rates gives the same numbers in both ways.
+    """Raise AssertionError unless random batches, phases and rates give the same numbers in both ways.
+
+    The steps of a batch are taken in any order of the parts where they may be, and part after part by the reference.
 
     Returns:
         The optimizer that defers steps, or would.
@@ -133,14 +134,18 @@ def compare(seed, device="cpu", **fixed):
             lr = options["lr"] * choice.choice([1.0, 0.5, 0.1])
             ours.set_lr(lr)
             reference.set_lr(lr)
-            for _ in range(choice.choice([1, 4, 12])):
-                part, unreached = choice.randrange(count), choice.random() < 0.3
+            steps = [choice.choice([0, 1, 4, 12]) for _ in range(count)]
+            turns, given = [part for part, own in enumerate(steps) for _ in range(own)], [[] for _ in range(count)]
+            for part in turns:
                 data = [torch.randn(1, generator=generator).to(device) for _ in range(5)]
-                loss = loss_on(parts[part], data, unreached)
-                ours.step(lambda frozen, loss=loss: [loss(frozen)], epoch, part if deferring else 0)
-                reference.step(loss_on(theirs[part], data, unreached), epoch, part)
-        if choice.random() < 0.5:
-            ours.settle()
+                given[part].append((data, choice.random() < 0.3))
+                reference.step(loss_on(theirs[part], *given[part][-1]), epoch, part)
+            if deferring:
+                choice.shuffle(turns)
+            with ours.batch(steps if deferring else [sum(steps)], epoch):
+                for part in turns:
+                    loss = loss_on(parts[part], *given[part].pop(0))
+                    ours.step(lambda frozen, loss=loss: [loss(frozen)], epoch, part if deferring else 0)
         if choice.random() < 0.5:
             assert_equal_states(ours, reference)
         if choice.random() < 0.3:  # as a run that was interrupted

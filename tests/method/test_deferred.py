@@ -56,12 +56,12 @@ def test_only_a_kernel_that_agrees_with_adam_on_this_device_is_used():
     device = torch.device("cpu")
     assert deferred.agrees(deferred.take_steps, device, options)
 
-    def rounded_otherwise(parameters, states, rates, group):
-        deferred.take_steps(parameters, states, rates, group)
+    def rounded_otherwise(parameters, states, count, group):
+        deferred.take_steps(parameters, states, count, group)
         parameters[0][17] = torch.nextafter(parameters[0][17], torch.tensor(torch.inf))
 
-    def one_step_less(parameters, states, rates, group):
-        deferred.take_steps(parameters, states, rates[1:], group)
+    def one_step_less(parameters, states, count, group):
+        deferred.take_steps(parameters, states, count - 1, group)
 
     assert not deferred.agrees(rounded_otherwise, device, options)
     assert not deferred.agrees(one_step_less, device, options)
@@ -86,8 +86,9 @@ def test_gradients_of_decoders_that_are_not_in_use_take_no_memory():
     parts = parts_like(3, with_psi=True, seed=1)
     options = drawn_options(random.Random(1)) | {"clip": "none", "grad_norm": None, "momentum": 0.0}
     optimizer = AlternatingOptimizer(parts, **options, keep_gradients=True)
-    for part in (0, 1, 2, 0):
-        loss = loss_on(parts[part], [torch.ones(1)] * 5, unreached=False)
-        optimizer.step(lambda frozen, loss=loss: [loss(frozen)], 1, part)
-        others = [p for number, (theta, psi) in enumerate(parts) if number != part for p in theta + psi]
-        assert all(parameter.grad is None for parameter in others)
+    with optimizer.batch([2, 1, 1], 1):
+        for part in (0, 1, 2, 0):
+            loss = loss_on(parts[part], [torch.ones(1)] * 5, unreached=False)
+            optimizer.step(lambda frozen, loss=loss: [loss(frozen)], 1, part)
+            others = [p for number, (theta, psi) in enumerate(parts) if number != part for p in theta + psi]
+            assert all(parameter.grad is None for parameter in others)

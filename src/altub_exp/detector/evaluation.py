@@ -17,7 +17,7 @@ from altub_exp.detector.tiled import canvas_scores
 from altub_exp.errors import Divergence
 from altub_exp.features.maps import FeatureMaps, room_on_device
 from altub_exp.flows.flow import Shape
-from altub_exp.machine.cuda_graphs import CudaGraphs
+from altub_exp.machine.cuda_graphs import CudaGraphs, passed
 from altub_exp.method.base import LearnedNormal, Moments
 from altub_exp.method.density import Density
 from altub_exp.method.scoring import Scoring
@@ -90,10 +90,8 @@ def positions(
         latents = densities[0].flow(maps)
         return [scale for density in densities for scale in scoring.positions(density.standardized(latents))]
 
-    batches = []
-    for rows in features.batches():
-        maps = features.batch(rows)
-        batches.append(work(*maps) if graphs is None else graphs(("positions", *densities), work, maps))
+    kind = ("positions", *densities)
+    batches = [passed(graphs, kind, work, features.batch(rows)) for rows in features.batches()]
     scales = [torch.cat(scale) for scale in zip(*batches, strict=True)]
     of_each = len(scales) // len(densities)
     return [scales[first : first + of_each] for first in range(0, len(scales), of_each)]
@@ -111,8 +109,7 @@ def fit_psi(density: Density, features: FeatureMaps, graphs: CudaGraphs | None =
 
     moments = [Moments() for _ in density.bases]
     for rows in features.batches():
-        maps = features.batch(rows)
-        latents = work(*maps) if graphs is None else graphs("latents", work, maps)
+        latents = passed(graphs, "latents", work, features.batch(rows))
         for moment, z in zip(moments, latents, strict=True):
             moment.add(z)
     for base, moment in zip(density.bases, moments, strict=True):
@@ -206,7 +203,12 @@ def end_metrics(scores: Scores, test: TestSet) -> dict[str, float]:
 
 
 def normality(
-    density: Density, features: FeatureMaps, rows: Tensor | None = None, *, memory_gb: float
+    density: Density,
+    features: FeatureMaps,
+    rows: Tensor | None = None,
+    *,
+    memory_gb: float,
+    graphs: CudaGraphs | None = None,
 ) -> dict[str, float]:
     """Compare the latents of the images ``rows`` to N(0, 1), channel by channel.
 
@@ -221,7 +223,7 @@ def normality(
     """
     statistics: list[NDArray[np.float64]] = []
     squares, count = 0.0, 0
-    for _, _, q in latent_blocks(density, features, rows, memory_gb=memory_gb):
+    for _, _, q in latent_blocks(density, features, rows, memory_gb=memory_gb, graphs=graphs):
         statistics.append(channel_ks(q.numpy()) if q.device.type == "cpu" else on_device.channel_ks(q).cpu().numpy())
         squares += float(sum(image.double().square().sum() for image in q))  # a single read: a GPU waits for it
         count += q.numel()
@@ -272,7 +274,12 @@ def unit_normality(
 
 @torch.no_grad()
 def latent_blocks(
-    density: Density, features: FeatureMaps, rows: Tensor | None = None, *, memory_gb: float
+    density: Density,
+    features: FeatureMaps,
+    rows: Tensor | None = None,
+    *,
+    memory_gb: float,
+    graphs: CudaGraphs | None = None,
 ) -> Iterator[tuple[int, int, Tensor]]:
     """Yield standardised latents of all images ``rows`` at once, some channels at a time.
 
@@ -285,6 +292,10 @@ def latent_blocks(
     Raises:
         Divergence: a latent is not finite.
     """
+
+    def work(*maps: Tensor) -> list[Tensor]:
+        return [units.q for units in density(maps)]
+
     count = (len(features) if rows is None else len(rows)) * features.rotations
     device = features.device
     if device.type == "cuda":
@@ -296,10 +307,10 @@ def latent_blocks(
         ]
         done = 0
         for batch in features.batches(rows):
-            units = density(features.batch(batch))
+            scales = passed(graphs, ("standardised", density), work, features.batch(batch))
             for (scale, first, last), q in zip(blocks, held, strict=True):
-                q[done : done + len(units[scale].q)] = units[scale].q[:, first:last]
-            done += len(units[0].q)
+                q[done : done + len(scales[scale])] = scales[scale][:, first:last]
+            done += len(scales[0])
         for scale, first, _ in blocks:
             q = held.pop(0)
             if not torch.isfinite(q).all():

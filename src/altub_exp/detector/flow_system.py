@@ -177,6 +177,7 @@ class FlowSystem:
         """Compute the metrics that are due after this epoch."""
         metrics: dict[str, float] = {}
         scored, fitted, train, ks_every = self.scored, self.fitted, self.features.train, self.schedule.ks_every
+        passing: Any = {"memory_gb": self.memory_gb, "graphs": self.learner.optimizer.graphs}
         detects = self.test.is_due(epoch, self.schedule.every)
         tests = ks_every > 0 and epoch % ks_every == 0
         if fitted is not None and (detects or (tests and fitted is scored)):
@@ -186,9 +187,9 @@ class FlowSystem:
             for suffix, scores in zip(beside, self._scores(*beside.values()), strict=True):
                 metrics |= {f"{name}{suffix}": value for name, value in detection(scores, self.test)}
         if tests:
-            metrics |= normality(scored, train, memory_gb=self.memory_gb)
+            metrics |= normality(scored, train, **passing)
             if len(self.features.good):
-                of_test = normality(scored, self.features.test, self.features.good, memory_gb=self.memory_gb)
+                of_test = normality(scored, self.features.test, self.features.good, **passing)
                 metrics |= {f"{name}_test_good": of_test[name] for name in ("ks", "ks_std", "mean_square")}
         if fitted is scored and not (detects or tests):
             return metrics  # ψ is fitted only when it is used

@@ -28,6 +28,7 @@ from altub_exp.errors import UserError
 from altub_exp.features.backbone import Backbone
 from altub_exp.features.extraction import PIXELS_AT_ONCE, batch, by_rotation
 from altub_exp.features.packaged import weights_package
+from altub_exp.machine.cuda_graphs import CudaGraphs, cuda_graphs_for, passed
 from altub_exp.machine.device import prepare_device
 from altub_exp.machine.precision import allow_tf32
 from altub_exp.method.density import Density
@@ -70,6 +71,7 @@ class Detector:
         device: the device that computes.
         bit_depth: the bits that 16-bit images use, see :func:`~altub_exp.data.decoding.read_rgb`.
         images: image scores of the run's own images; None if an earlier version has recorded the run.
+        graphs: records passes through the flow as CUDA graphs; only one thread may then use the detector.
     """
 
     backbone: Backbone
@@ -82,15 +84,19 @@ class Detector:
     device: torch.device
     bit_depth: int | None = None
     images: ImageScores | None = None
+    graphs: CudaGraphs | None = None
 
     @classmethod
-    def load(cls, run: str | os.PathLike[str], device: str = "auto", weights: str | None = None) -> Detector:
+    def load(
+        cls, run: str | os.PathLike[str], device: str = "auto", weights: str | None = None, *, replay: bool = False
+    ) -> Detector:
         """Load the detector of a finished run.
 
         Args:
             run: the run's folder.
             device: ``auto``, ``cpu`` or ``cuda``.
             weights: the backbone's weights file, if it has moved since the training.
+            replay: on a GPU, record passes as CUDA graphs, which is faster for many images, and for one thread only.
 
         Raises:
             UserError: there is no finished run, a file of it is missing or damaged, or the run was trained with other
@@ -98,7 +104,7 @@ class Detector:
         """
         if device not in tuple(Device):
             raise UserError(f"device={device} is not known: choose one of {', '.join(Device)}.")
-        return _load(Path(run), prepare_device(Device(device)), weights)
+        return _load(Path(run), prepare_device(Device(device)), weights, replay)
 
     def score(self, images: Picture | Sequence[Picture]) -> Scored:
         """Score images, each by itself, as the run scored its test images.
@@ -172,7 +178,7 @@ class Detector:
         at_once = max(1, PIXELS_AT_ONCE // self.canvas.size**2)
         # split only where a batch may be too large: the number of images is not known in an exported graph
         parts = [tiles] if self.canvas.tiles == 1 else torch.split(tiles, at_once)
-        found = [self.scoring.positions(self.density(self._maps(part))) for part in parts]
+        found = [self._positions(part) for part in parts]
         positions = found[0] if len(found) == 1 else [torch.cat(scale) for scale in zip(*found, strict=True)]
         if boxes is None:
             maps, scores = canvas_scores(self.scoring, positions, self.extremes, self.canvas)
@@ -181,6 +187,11 @@ class Detector:
         maps, scores = canvas_scores(self.scoring, positions, self.extremes, self.canvas, insides)
         return maps.masked_fill(~insides, torch.nan).cpu(), scores.cpu()
 
+    def _positions(self, tiles: Tensor) -> Sequence[Tensor]:
+        return passed(
+            self.graphs, "positions", lambda *maps: self.scoring.positions(self.density(maps)), self._maps(tiles)
+        )
+
     def _maps(self, tiles: Tensor) -> list[Tensor]:
         if self.backbone.passes.rotations == 1:
             maps: list[Tensor] = self.backbone(tiles.to(self.device))
@@ -188,7 +199,7 @@ class Detector:
         return by_rotation(batch(self.backbone, tiles, self.device, self.backbone.passes.rotations))
 
 
-def _load(path: Path, device: torch.device, weights: str | None) -> Detector:
+def _load(path: Path, device: torch.device, weights: str | None, replay: bool) -> Detector:
     discover()
     folder = RunFolder(path)
     status = folder.status()
@@ -234,6 +245,7 @@ def _load(path: Path, device: torch.device, weights: str | None) -> Detector:
         device,
         config.dataset.bit_depth,
         trained.images,
+        cuda_graphs_for(device, (density.flow, *density.bases)) if replay and config.cuda_graphs else None,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
 from typing import Any
 
 import torch
@@ -37,27 +36,30 @@ def _steps(p, m, v, step_sizes, corrections, size, count, beta1, beta2, weight_d
 
 
 def take_steps(
-    parameters: Sequence[Tensor], states: Sequence[dict[str, Tensor]], rates: Sequence[float], group: dict[str, Any]
+    parameters: Sequence[Tensor], states: Sequence[dict[str, Tensor]], count: int, group: dict[str, Any]
 ) -> None:
-    """Take one step for each of the rates, in place, equal to the last bit to ``torch.optim.Adam(fused=True)``.
+    """Take so many steps, in place, equal to the last bit to ``torch.optim.Adam(fused=True)``.
 
     PyTorch computes in float32 on a GPU. Its bias corrections come from its own power function here, too.
 
     Args:
         parameters: float32, contiguous, on one device.
         states: Adam's state of each.
-        rates: η₁ of each step.
-        group: the options of the parameters' group in Adam.
+        count: number of steps.
+        group: the options of the parameters' group in Adam, with ``lr``, η₁.
     """
     beta1, beta2 = group["betas"]
     counts = torch.stack([state["step"] for state in states])
-    numbers = counts[:, None] + torch.arange(1, len(rates) + 1, dtype=counts.dtype, device=counts.device)
-    runs = [torch.full((len([*run]),), rate, device=counts.device) for rate, run in groupby(rates)]
-    step_sizes = torch.cat(runs) / (1 - torch.pow(torch.full_like(numbers, beta1), numbers))
-    corrections = (1 - torch.pow(torch.full_like(numbers, beta2), numbers)).sqrt()
+    numbers = counts[:, None] + torch.arange(1, count + 1, dtype=counts.dtype, device=counts.device)
+    step_sizes = torch.as_tensor(group["lr"], dtype=counts.dtype, device=counts.device) / (1 - _powers(beta1, numbers))
+    corrections = (1 - _powers(beta2, numbers)).sqrt()
     for parameter, state, *of_steps in zip(parameters, states, step_sizes, corrections, strict=True):
         size = parameter.numel()
         moments = state["exp_avg"], state["exp_avg_sq"]
         options = beta1, beta2, group["weight_decay"], group["eps"], 0.0, group["weight_decay"] != 0
-        _steps[triton.cdiv(size, BLOCK.value),](parameter, *moments, *of_steps, size, len(rates), *options)
-        state["step"] += len(rates)
+        _steps[triton.cdiv(size, BLOCK.value),](parameter, *moments, *of_steps, size, count, *options)
+        state["step"] += count
+
+
+def _powers(beta: float, numbers: Tensor) -> Tensor:
+    return torch.pow(torch.full_like(numbers, beta), numbers)

@@ -6,7 +6,8 @@ Paper: Kim, Jang et al. 2022, AltUB, https://arxiv.org/abs/2210.14913.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, cast
 
@@ -136,10 +137,11 @@ class AlternatingOptimizer:
         grad_norm: bound on the norm of θ's gradient in each part; None does not clip it.
         keep_gradients: set gradients to zero instead of dropping them, so that every step also moves, by their
             momentum, parameters that its loss does not depend on, as in the PyTorch of CFLOW-AD's publication. All
-            parts then share one Adam, whose steps with zero gradients are deferred, see :meth:`settle`.
+            parts then share one Adam, whose steps with zero gradients are deferred, see :meth:`batch`.
         kernel: take the deferred steps in one kernel on a GPU, instead of one by one.
-        graphs: records the passes as CUDA graphs; losses must repeat the same operations for any values of their
-            inputs. None executes passes operation by operation.
+        graphs: records whole steps as CUDA graphs; losses must repeat the same operations for any values of their
+            inputs, and those of different parts must share nothing that changes. None executes steps operation by
+            operation.
     """
 
     def __init__(
@@ -166,73 +168,106 @@ class AlternatingOptimizer:
         self._optimized = [_joined(parts)] if keep_gradients else list(parts)
         separable = grad_norm is None and clip != "norm" and momentum == 0  # no step depends on all gradients
         self.parts = list(parts) if separable else self._optimized
+        self._lanes = graphs.lanes(len(self.parts)) if graphs is not None and len(self.parts) > 1 else []
         self.joint: list[torch.optim.Adam] = []
         self.alone: list[torch.optim.SGD] = []
+        recorded = graphs is not None
         for theta, psi in self._optimized:
             groups: list[dict[str, Any]] = [{"params": theta, "weight_decay": weight_decay}]
             if psi:
                 if alternation.joint.psi == "adam":
                     groups.append({"params": psi, "weight_decay": psi_weight_decay})
-                self.alone.append(torch.optim.SGD(psi, lr=max_lr, momentum=momentum))
-            self.joint.append(torch.optim.Adam(groups, lr=lr, betas=betas, eps=eps, fused=True))
+                self.alone.append(torch.optim.SGD(psi, lr=max_lr, momentum=momentum, fused=recorded))
+            adam = torch.optim.Adam(groups, lr=lr, betas=betas, eps=eps, fused=True, capturable=recorded)
+            self.joint.append(adam)
         self._deferred: DeferredSteps | None = None
         if keep_gradients:
             self._deferred = DeferredSteps(self.joint[0], [theta + psi for theta, psi in self.parts], kernel=kernel)
-        self._max_eta1, self._max_eta2 = lr, max_lr
+        if recorded:
+            for group in self._groups():
+                group["lr"] = torch.tensor(group["lr"], device=group["params"][0].device)  # is not part of a recording
+        self._eta1, self._max_eta1, self._max_eta2 = lr, lr, max_lr
         self._clipping, self._clip_value, self._clip_jointly = CLIPPINGS[clip], clip_value, clip_jointly
         self._grad_norm = grad_norm
 
+    @contextmanager
+    def batch(self, steps: Sequence[int], epoch: int) -> Iterator[None]:
+        """Take the steps on a batch in this context, so many of each part, in any order of the parts.
+
+        The numbers are those of all steps of the first part, then all of the second one, and so on. On a GPU the parts
+        are trained side by side, and results may be read after the context.
+        """
+        if self._deferred is not None and self.phase(epoch).theta:
+            self._deferred.plan(steps)
+        for lane in self._lanes:
+            lane.wait()
+        yield
+        if self._deferred is not None:
+            for part in range(len(self.parts)):
+                with self._lane(part):
+                    self._deferred.end(part)
+        for lane in self._lanes:
+            lane.join()
+
     def step(
-        self, loss: Callable[..., Sequence[Tensor]], epoch: int, part: int = 0, inputs: Sequence[Tensor] = ()
+        self,
+        loss: Callable[..., Sequence[Tensor]],
+        epoch: int,
+        part: int = 0,
+        inputs: Sequence[Tensor] = (),
+        kind: Hashable = None,
     ) -> Sequence[Tensor]:
         """Take one step, and return the outputs of the loss before it, detached.
 
-        A non-finite loss is returned like any other; the caller judges.
+        A non-finite loss is returned like any other; the caller judges. If there are several parts, steps are taken
+        within :meth:`batch`.
 
         Args:
             loss: called with True if the flow is frozen, and the inputs; returns a scalar, and further outputs.
             epoch: counted from 1; decides which parameters move.
             part: number of the part whose optimizers step.
             inputs: tensors that the loss reads besides the parameters.
+            kind: distinguishes the losses of a part.
         """
         phase = self.phase(epoch)
+
+        def taken(*given: Tensor) -> Sequence[Tensor]:
+            return self._take(lambda frozen: loss(frozen, *given), phase, part)
+
+        with self._lane(part):
+            if self._deferred is not None:
+                self._deferred.begin(part)
+            graphs = self._lanes[part] if self._lanes else self.graphs
+            if graphs is None:
+                return taken(*inputs)
+            theta, psi = self.parts[part]
+            graded = len(self._deferred.graded[part]) if self._deferred is not None else 0
+            return graphs((part, kind, phase, graded), taken, inputs, theta + psi)
+
+    def _take(self, loss: Callable[[bool], Sequence[Tensor]], phase: Phase, part: int) -> Sequence[Tensor]:
+        """Compute the gradients of a part, and move it."""
         theta, psi = self.parts[part]
         number = part if len(self.joint) > 1 else 0
         for parameter in psi:
             parameter.requires_grad_(phase.psi is not None)
-
-        def differentiated(*given: Tensor) -> Sequence[Tensor]:
-            outputs = loss(not phase.theta, *given)
-            outputs[0].backward()  # type: ignore[no-untyped-call]
-            return [output.detach() for output in outputs]
-
-        if self._deferred is not None:
-            self._deferred.settle(part)
         for optimizer in (self.joint[number], *self.alone[number : number + 1]):
             optimizer.zero_grad()
-        if self.graphs is None:
-            outputs = differentiated(*inputs)
-        else:
-            outputs = self.graphs((part, phase), differentiated, inputs, theta + psi)
+        outputs = loss(not phase.theta)
+        outputs[0].backward()  # type: ignore[no-untyped-call]
         if self._deferred is not None:
-            self._deferred.keep([*(theta if phase.theta else ()), *psi])
+            self._deferred.keep(part, [*(theta if phase.theta else ()), *psi])
         if phase.psi == "sgd" or (phase.psi == "adam" and self._clip_jointly):
             self._clipping(psi, self._clip_value)
         if phase.psi == "sgd":
-            self.alone[number].param_groups[0]["lr"] = self.eta2()
             self.alone[number].step()
         if phase.theta:
             if self._grad_norm is not None:
                 nn.utils.clip_grad_norm_(theta, self._grad_norm)
-            if self._deferred is not None:
-                self._deferred.defer(part)
             self.joint[number].step()
-        return outputs
+        return [output.detach() for output in outputs]
 
-    def settle(self) -> None:
-        """Take all deferred steps; only then may parameters be read, except by the loss of the next step."""
-        if self._deferred is not None:
-            self._deferred.settle_all()
+    def _lane(self, part: int) -> AbstractContextManager[object]:
+        return self._lanes[part].in_use() if self._lanes else nullcontext()
 
     def phase(self, epoch: int) -> Phase:
         """Return the phase of an epoch, counted from 1; without ψ all epochs move θ only."""
@@ -244,20 +279,26 @@ class AlternatingOptimizer:
 
     def set_lr(self, lr: float) -> None:
         """Set η₁; η₂ follows."""
-        for adam in self.joint:
-            for group in adam.param_groups:
-                group["lr"] = lr
+        self._eta1 = lr
+        for group in self._groups():
+            rate = lr if "betas" in group else self.eta2()
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
 
     def eta2(self) -> float:
         """Return η₂ at the present η₁."""
-        return float(self._max_eta2 * (self.joint[0].param_groups[0]["lr"] / self._max_eta1))
+        return float(self._max_eta2 * (self._eta1 / self._max_eta1))
+
+    def _groups(self) -> list[dict[str, Any]]:
+        return [group for optimizer in (*self.joint, *self.alone) for group in optimizer.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the states of all optimizers, and for each parameter True if it has a gradient, also a zero one."""
-        self.settle()
         graded = {p for theta, psi in self.parts for p in theta + psi if p.grad is not None}
         if self._deferred is not None:
-            graded = self._deferred.graded
+            graded = set().union(*self._deferred.graded)
         return {
             "joint": [adam.state_dict() for adam in self.joint],
             "alone": [sgd.state_dict() for sgd in self.alone],
@@ -265,14 +306,18 @@ class AlternatingOptimizer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the states of a checkpoint."""
+        """Restore the states of a checkpoint, of any device."""
+        own = [{name: group.get(name) for name in ("lr", "fused", "capturable")} for group in self._groups()]
         for key, optimizers in (("joint", self.joint), ("alone", self.alone)):
             for optimizer, saved in zip(optimizers, state[key], strict=True):
                 optimizer.load_state_dict(saved)
+        for group, options in zip(self._groups(), own, strict=True):
+            group.update((name, value) for name, value in options.items() if name in group)
+        self.set_lr(float(state["joint"][0]["param_groups"][0]["lr"]))
         parameters = [parameter for theta, psi in self._optimized for parameter in theta + psi]
-        graded = dict(zip(parameters, itertools.chain(*state["graded"]), strict=True))
+        graded = set(itertools.compress(parameters, itertools.chain(*state["graded"])))
         if self._deferred is not None:
-            self._deferred.restore(parameter for parameter in parameters if graded[parameter])
+            self._deferred.graded = [graded.intersection(theta + psi) for theta, psi in self.parts]
         else:
             for parameter in parameters:
-                parameter.grad = torch.zeros_like(parameter) if graded[parameter] else None
+                parameter.grad = torch.zeros_like(parameter) if parameter in graded else None

@@ -18,7 +18,7 @@ from altub_exp.machine.triton_kernels import built
 
 State = dict[str, Tensor]
 Group = dict[str, Any]
-Take = Callable[[Sequence[Tensor], Sequence[State], Sequence[float], Group], None]
+Take = Callable[[Sequence[Tensor], Sequence[State], int, Group], None]
 
 
 class DeferredSteps:
@@ -32,38 +32,47 @@ class DeferredSteps:
         kernel: True takes the steps in one kernel on a GPU, False one by one.
 
     Attributes:
-        graded: the parameters that have had a gradient; all others rest.
+        graded: the parameters of each part that have had a gradient; all others rest.
     """
 
     def __init__(self, adam: torch.optim.Adam, parts: Sequence[Sequence[nn.Parameter]], *, kernel: bool) -> None:
         of_adam = {parameter for group in adam.param_groups for parameter in group["params"]}
         self._adam, self._kernel = adam, kernel
         self._parts = [of_adam.intersection(part) for part in parts]
-        self._rates: list[list[float]] = [[] for _ in parts]
-        self.graded: set[nn.Parameter] = set()
+        self._before, self._after = [0] * len(parts), [0] * len(parts)
+        self.graded: list[set[nn.Parameter]] = [set() for _ in parts]
 
-    def keep(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Give a gradient of zeros to those of these parameters that have none any more, but had one."""
+    def keep(self, part: int, parameters: Iterable[nn.Parameter]) -> None:
+        """Give a gradient of zeros to those of these parameters of a part that have none any more, but had one."""
         for parameter in parameters:
             if parameter.grad is not None:
-                self.graded.add(parameter)
-            elif parameter in self.graded:
+                self.graded[part].add(parameter)
+            elif parameter in self.graded[part]:
                 parameter.grad = torch.zeros_like(parameter)
 
-    def restore(self, graded: Iterable[nn.Parameter]) -> None:
-        """Begin anew with the parameters that have had a gradient, and without deferred steps."""
-        self.graded, self._rates = set(graded), [[] for _ in self._parts]
+    def plan(self, steps: Sequence[int]) -> None:
+        """Announce the steps of each part, one part after the other; in those of the others a part has a zero gradient.
 
-    def defer(self, part: int) -> None:
-        """Note a step at the present η₁ for all parts but this one."""
-        for rates in (*self._rates[:part], *self._rates[part + 1 :]):
-            rates.append(self._adam.param_groups[0]["lr"])
+        η₁ must not change until all parts have ended.
+        """
+        for part, own in enumerate(steps):
+            self._before[part] = sum(steps[:part])
+            self._after[part] = sum(steps) - own - self._before[part]
 
-    def settle(self, part: int) -> None:
-        """Take the deferred steps of a part."""
-        rates, self._rates[part] = self._rates[part], []
-        moving = self._parts[part] & self.graded
-        if not (rates and moving):
+    def begin(self, part: int) -> None:
+        """Take the steps that stand before a part's own, if they are not taken yet."""
+        count, self._before[part] = self._before[part], 0
+        self._take(part, count)
+
+    def end(self, part: int) -> None:
+        """Take all steps of a part that are left, after its own."""
+        self.begin(part)
+        count, self._after[part] = self._after[part], 0
+        self._take(part, count)
+
+    def _take(self, part: int, count: int) -> None:
+        moving = self._parts[part] & self.graded[part] if count else set()
+        if not moving:
             return
         for group in self._adam.param_groups:
             parameters = [parameter for parameter in group["params"] if parameter in moving]
@@ -73,12 +82,7 @@ class DeferredSteps:
                     if not state:
                         state |= first_state(parameter)
                 kernel = kernel_for(parameters, group) if self._kernel else None
-                (kernel or take_steps)([parameter.data for parameter in parameters], states, rates, group)
-
-    def settle_all(self) -> None:
-        """Take the deferred steps of all parts."""
-        for part in range(len(self._parts)):
-            self.settle(part)
+                (kernel or take_steps)([parameter.data for parameter in parameters], states, count, group)
 
 
 def first_state(parameter: Tensor) -> State:
@@ -88,23 +92,23 @@ def first_state(parameter: Tensor) -> State:
 
 
 @torch.no_grad()
-def take_steps(parameters: Sequence[Tensor], states: Sequence[State], rates: Sequence[float], group: Group) -> None:
-    """Take a step of PyTorch's fused Adam with zero gradients for each of the rates, in place.
+def take_steps(parameters: Sequence[Tensor], states: Sequence[State], count: int, group: Group) -> None:
+    """Take so many steps of PyTorch's fused Adam with zero gradients, in place.
 
     Args:
         parameters: tensors on one device, of one type.
         states: Adam's state of each.
-        rates: η₁ of each step.
-        group: the options of the parameters' group in Adam.
+        count: number of steps.
+        group: the options of the parameters' group in Adam, with ``lr``, η₁.
     """
     zeros = parameters[0].new_zeros(max(parameter.numel() for parameter in parameters))
     gradients = [zeros[: parameter.numel()].view_as(parameter) for parameter in parameters]
     counts, means, squares = ([state[key] for state in states] for key in ("step", "exp_avg", "exp_avg_sq"))
-    (beta1, beta2), options = group["betas"], {name: group[name] for name in ("weight_decay", "eps")}
+    (beta1, beta2), options = group["betas"], {name: group[name] for name in ("lr", "weight_decay", "eps")}
     options |= {"beta1": beta1, "beta2": beta2, "amsgrad": False, "maximize": False}
-    for rate in rates:
+    for _ in range(count):
         torch._foreach_add_(counts, 1)
-        torch._fused_adam_([*parameters], gradients, means, squares, [], counts, lr=rate, **options)
+        torch._fused_adam_([*parameters], gradients, means, squares, [], counts, **options)
 
 
 def kernel_for(parameters: Sequence[Tensor], group: Group) -> Take | None:
@@ -149,18 +153,18 @@ def agrees(take: Take, device: torch.device, options: Group) -> bool:
         exponents = smallest + (largest - smallest) * torch.rand(4099, generator=random)
         return (torch.randn(4099, generator=random) * 10**exponents).to(device)
 
-    rates = [2e-4] * 9 + [1e-3] * 24
     for steps in (0.0, 1.0, 30.0, 1e4, 3e6):
         values, moments = drawn(-9, 2), (drawn(-44, 1), drawn(-44, 2).abs())
         state = {"step": torch.full((), steps, device=device), "exp_avg": moments[0], "exp_avg_sq": moments[1]}
         parameter = nn.Parameter(values.clone())
         parameter.grad = torch.zeros_like(parameter)
         adam = torch.optim.Adam([parameter], fused=True, **options)
+        (group,) = adam.param_groups
         adam.state[parameter] = {name: value.clone() for name, value in state.items()}
-        for rate in rates:
-            adam.param_groups[0]["lr"] = rate
-            adam.step()
-        take([values], [state], rates, options)
+        for group["lr"], count in ((2e-4, 9), (1e-3, 24)):
+            for _ in range(count):
+                adam.step()
+            take([values], [state], count, group)
         pairs = [(parameter, values), *((adam.state[parameter][name], state[name]) for name in state)]
         if not all(torch.equal(of_adam.view(torch.int32), ours.view(torch.int32)) for of_adam, ours in pairs):
             return False

@@ -113,42 +113,41 @@ class FibreLearner:
     ) -> None:
         self.density, self.optimizer, self._rate, self._fibre_batch = density, optimizer, rate, fibre_batch
         self._psi_loss = psi_loss
+        self._totals: list[Tensor] = []  # of objective and loss, per scale
 
     def learn(self, features: Sequence[Tensor], step: TrainingStep, generator: torch.Generator) -> BatchLoss | None:
         """Take many steps; the order of the fibres is drawn from the generator."""
         self.optimizer.set_lr(self._rate.at(step))
-        objective = torch.zeros((), dtype=torch.float64, device=features[0].device)
-        nats, steps, dimensions = torch.zeros_like(objective), 0, 0
-        for scale, maps in enumerate(features):
-            channels = maps.shape[1]
-            order = torch.randperm(maps.numel() // channels, generator=generator).to(maps.device)
-            part = scale if len(self.optimizer.parts) > 1 else 0
-            whole = len(order) // self._fibre_batch * self._fibre_batch
-            for rows in torch.split(order[:whole], self._fibre_batch) if whole else ():
-                _, of_step, of_rows = self._step(scale, maps, rows, step.epoch, part)
-                objective += of_step
-                nats += of_rows
-                dimensions += len(rows) * channels
-                steps += 1
-        self.optimizer.settle()
-        return BatchLoss(nats / dimensions, objective / steps) if steps else None
+        size, several = self._fibre_batch, len(self.optimizer.parts) > 1
+        fibres = [maps.numel() // maps.shape[1] for maps in features]
+        orders = [torch.randperm(count, generator=generator).to(features[0].device) for count in fibres]
+        steps = [count // size for count in fibres]
+        if not self._totals:
+            self._totals = [torch.zeros(2, dtype=torch.float64, device=maps.device) for maps in features]
+        for totals in self._totals:
+            totals.zero_()
+        with self.optimizer.batch(steps if several else [sum(steps)], step.epoch):
+            for scale, number in side_by_side(steps) if several else one_by_one(steps):
+                rows = orders[scale][number * size : (number + 1) * size]
+                self._step(scale, features[scale], rows, step.epoch, scale if several else 0)
+        if not sum(steps):
+            return None
+        objective, nats = sum(self._totals, torch.zeros_like(self._totals[0]))
+        dimensions = sum(count * size * maps.shape[1] for count, maps in zip(steps, features, strict=True))
+        return BatchLoss(nats / dimensions, objective / sum(steps))
 
-    def _step(self, scale: int, maps: Tensor, rows: Tensor, epoch: int, part: int) -> Sequence[Tensor]:
-        """Take one step on the fibres ``rows``.
-
-        Returns:
-            The loss that was minimised, the objective, and the negative log-likelihood in nats without the constant.
-        """
-        channels = maps.shape[1]
+    def _step(self, scale: int, maps: Tensor, rows: Tensor, epoch: int, part: int) -> None:
+        """Take one step on the fibres ``rows``, and add the objective and the loss in nats to the scale's totals."""
+        channels, totals = maps.shape[1], self._totals[scale]
 
         def loss(frozen: bool, maps: Tensor, rows: Tensor) -> list[Tensor]:
             log_p = log_likelihood(self.density.fibres(scale, maps, rows, freeze_flow=frozen)) / channels
             objective = -F.logsigmoid(log_p).mean()
             nats = (log_p.detach().double() + HALF_LOG_2_PI).sum() * -channels
-            minimised = -channels * log_p.mean() if frozen and self._psi_loss == "nats" else objective
-            return [minimised, objective, nats]
+            totals.add_(torch.stack([objective.detach().double(), nats]))
+            return [-channels * log_p.mean() if frozen and self._psi_loss == "nats" else objective]
 
-        return self.optimizer.step(loss, epoch, part, (maps, rows))
+        self.optimizer.step(loss, epoch, part, (maps, rows), kind=scale)
 
     def check(self, shapes: Sequence[Shape], batch_size: int) -> None:
         """Raise UserError unless every scale gives a step."""
@@ -160,3 +159,17 @@ class FibreLearner:
                 f"gives {fibres} fibres, fewer than model.fibre_batch={self._fibre_batch}: set it to {fibres} or less, "
                 "or dataset.image_size to more."
             )
+
+
+def one_by_one(steps: Sequence[int]) -> list[tuple[int, int]]:
+    """Return (scale, number) of so many steps of each scale, scale after scale."""
+    return [(scale, number) for scale, count in enumerate(steps) for number in range(count)]
+
+
+def side_by_side(steps: Sequence[int]) -> list[tuple[int, int]]:
+    """Return (scale, number) of so many steps of each scale, mixed so that all scales begin and end together.
+
+    >>> side_by_side([4, 2])
+    [(0, 0), (1, 0), (0, 1), (0, 2), (1, 1), (0, 3)]
+    """
+    return sorted(one_by_one(steps), key=lambda step: (step[1] + 0.5) / steps[step[0]])
