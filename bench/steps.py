@@ -4,7 +4,7 @@ Milliseconds per batch of 32 images whose features are in the GPU's memory: a jo
 PyTorch only (``plain``), with the fused kernels (``fused``), and replayed as a CUDA graph (``replayed``, as in a run);
 with the graph also a ψ-only step and the passes of the evaluation (``eval``); memory, and the share of the peak of
 convolutions of that precision, measured in the same process, that the replayed step reaches if its backward pass counts
-as two forward ones. CFLOW-AD is measured per step of 256 fibres, which the fused kernels do not handle. ``--profile``
+as two forward ones. CFLOW-AD is measured per step of 256 fibres, the mean over its decoders. ``--profile``
 lists the kernels of a step. Weights are untrained and images are noise, which take the same time.
 
 python -m bench.steps --only fastflow-r18 fastflow-wrn50 --precision tf32 --profile 12

@@ -137,8 +137,8 @@ class _Couple(torch.autograd.Function):
 
 
 def kernels_for(x: Tensor) -> ModuleType | None:
-    """Return the fused kernels for float32 maps on a GPU, otherwise None; fibres [N, C] are too small to gain."""
-    return _kernels(x.device) if x.is_cuda and x.dim() > 2 and x.dtype == torch.float32 else None
+    """Return the fused kernels for float32 maps or fibres on a GPU, otherwise None."""
+    return _kernels(x.device) if x.is_cuda and x.dtype == torch.float32 else None
 
 
 @functools.cache

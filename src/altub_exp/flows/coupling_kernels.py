@@ -1,4 +1,8 @@
-"""Two Triton kernels for the element-wise work of a coupling block; each map is read once and written once."""
+"""Two Triton kernels for the element-wise work of a coupling block; each number is read once and written once.
+
+They see maps [B, C, H, W] as B images of C channels and H·W positions, and fibres [N, C] as one image of N positions
+whose channels lie side by side in memory.
+"""
 
 from __future__ import annotations
 
@@ -35,8 +39,14 @@ def _coupled(
     channels,
     passive,
     positions,
+    image_stride,
+    channel_stride,
+    position_stride,
+    a_image_stride,
+    a_position_stride,
     alpha,
     PERMUTED: tl.constexpr,
+    FIBRES: tl.constexpr,
 ):
     image = tl.program_id(0).to(tl.int64)
     row = tl.program_id(1) * TILE + tl.arange(0, TILE)
@@ -46,17 +56,22 @@ def _coupled(
     place = (tl.load(inverse + row, mask=valid, other=0) if PERMUTED else row)[:, None]
     inside = valid[:, None] & (column < positions)
     moved = inside & (channel >= passive)
-    active = channels - passive
-    start = image * channels * positions + column
-    entry = (image * 2 * active + channel - passive) * positions + column
-    value = tl.load(x + start + channel * positions, mask=inside, other=0.0)
-    tanh = _tanh(0.1 * tl.load(a + entry, mask=moved, other=0.0).to(tl.float32))  # 0 where nothing is coupled
-    shift = 0.1 * tl.load(a + entry + active * positions, mask=moved, other=0.0).to(tl.float32)
+    start = image * image_stride + column * position_stride
+    of_s = image * a_image_stride + column * a_position_stride + (channel - passive) * channel_stride
+    of_t = of_s + (channels - passive) * channel_stride
+    value = tl.load(x + start + channel * channel_stride, mask=inside, other=0.0)
+    tanh = _tanh(0.1 * tl.load(a + of_s, mask=moved, other=0.0).to(tl.float32))  # 0 where nothing is coupled
+    shift = 0.1 * tl.load(a + of_t, mask=moved, other=0.0).to(tl.float32)
     u = value * tl.exp(alpha * tanh) + shift
     u = u * tl.load(scale + channel, mask=valid[:, None]) + tl.load(offset + channel, mask=valid[:, None])
-    tl.store(z + start + place * positions, u, mask=inside)
-    part = (image * tl.num_programs(1) + tl.program_id(1)) * tl.num_programs(2) + tl.program_id(2)
-    tl.store(log_scales + part, tl.sum(tl.sum(alpha * tanh, axis=1), axis=0))
+    tl.store(z + start + place * channel_stride, u, mask=inside)
+    log_scale = tl.sum(alpha * tanh, axis=0)  # of the tile's channels
+    position = tl.program_id(2) * WIDTH + tl.arange(0, WIDTH)
+    if FIBRES:
+        tl.store(log_scales + tl.program_id(1) * positions + position, log_scale, mask=position < positions)
+    else:
+        part = (image * tl.num_programs(1) + tl.program_id(1)) * tl.num_programs(2) + tl.program_id(2)
+        tl.store(log_scales + part, tl.sum(log_scale, axis=0))
 
 
 @triton.jit
@@ -73,8 +88,14 @@ def _gradients(
     channels,
     passive,
     positions,
+    image_stride,
+    channel_stride,
+    position_stride,
+    a_image_stride,
+    a_position_stride,
     alpha,
     PERMUTED: tl.constexpr,
+    FIBRES: tl.constexpr,
 ):
     image = tl.program_id(0).to(tl.int64)
     row = tl.program_id(1) * TILE + tl.arange(0, TILE)
@@ -82,29 +103,30 @@ def _gradients(
     channel = row[:, None]
     place = (tl.load(inverse + row, mask=valid, other=0) if PERMUTED else row)[:, None]
     gain = tl.load(scale + channel, mask=valid[:, None])
-    outer = tl.load(of_log_det + image)
-    active = channels - passive
     of_offset = tl.zeros((TILE, WIDTH), tl.float32)
     of_scale = tl.zeros((TILE, WIDTH), tl.float32)
     for turn in range(TURNS):
         column = ((tl.program_id(2) * TURNS + turn) * WIDTH + tl.arange(0, WIDTH))[None, :]
         inside = valid[:, None] & (column < positions)
         moved = inside & (channel >= passive)
-        start = image * channels * positions + column
-        here = start + channel * positions
-        entry = (image * 2 * active + channel - passive) * positions + column
-        g = tl.load(of_z + start + place * positions, mask=inside, other=0.0)
+        start = image * image_stride + column * position_stride
+        here = start + channel * channel_stride
+        of_s = image * a_image_stride + column * a_position_stride + (channel - passive) * channel_stride
+        of_t = of_s + (channels - passive) * channel_stride
+        item = column if FIBRES else image
+        outer = tl.load(of_log_det + item, mask=item < (positions if FIBRES else tl.num_programs(0)), other=0.0)
+        g = tl.load(of_z + start + place * channel_stride, mask=inside, other=0.0)
         value = tl.load(x + here, mask=inside, other=0.0)
-        tanh = _tanh(0.1 * tl.load(a + entry, mask=moved, other=0.0).to(tl.float32))
-        shift = 0.1 * tl.load(a + entry + active * positions, mask=moved, other=0.0).to(tl.float32)
+        tanh = _tanh(0.1 * tl.load(a + of_s, mask=moved, other=0.0).to(tl.float32))
+        shift = 0.1 * tl.load(a + of_t, mask=moved, other=0.0).to(tl.float32)
         factor = tl.exp(alpha * tanh)
         of_offset += g
         of_scale += g * (value * factor + shift)
         of_u = g * gain
         tl.store(of_x + here, of_u * factor, mask=inside)
-        of_s = (of_u * factor * value + outer) * (1.0 - tanh * tanh) * (0.1 * alpha)
-        tl.store(of_a + entry, of_s, mask=moved)
-        tl.store(of_a + entry + active * positions, 0.1 * of_u, mask=moved)
+        of_tanh = of_u * factor * value + outer
+        tl.store(of_a + of_s, of_tanh * (1.0 - tanh * tanh) * (0.1 * alpha), mask=moved)
+        tl.store(of_a + of_t, 0.1 * of_u, mask=moved)
     part = (image * tl.num_programs(2) + tl.program_id(2)) * 2 * channels + row
     tl.store(sums + part, tl.sum(of_scale, axis=1), mask=valid)
     tl.store(sums + part + channels, tl.sum(of_offset, axis=1), mask=valid)
@@ -116,7 +138,7 @@ def couple(
     r"""Compute z = scale ⊙ u + offset, permuted, with :math:`u_1 = x_1` and :math:`u_2 = x_2 \odot e(s) + 0.1\,t`.
 
     Args:
-        x: [B, C, …], float32; :math:`x_2` are its last channels, half as many as a has.
+        x: [B, C, H, W] or [N, C], float32; :math:`x_2` are its last channels, half as many as a has.
         a: s and t, [B, 2·C₂, …]; may be of a lower precision.
         scale: C numbers.
         offset: C numbers.
@@ -127,11 +149,12 @@ def couple(
         z of x's shape, and Σ ln e(s) per item of the batch, [B].
     """
     x, a = x.contiguous(), a.contiguous()
-    sizes = _sizes(x, a)
+    images, sizes, fibres = _layout(x, a)
     tiles = triton.cdiv(sizes[0], TILE.value), triton.cdiv(sizes[2], WIDTH.value)
-    z, log_scales = torch.empty_like(x), x.new_empty(len(x), *tiles)
-    _coupled[(len(x), *tiles)](x, a, scale, offset, inverse, z, log_scales, *sizes, alpha, inverse is not None)
-    return z, log_scales.sum(dim=(1, 2))
+    z, log_scales = torch.empty_like(x), x.new_empty(tiles[0], len(x)) if fibres else x.new_empty(len(x), *tiles)
+    arguments = (x, a, scale, offset, inverse, z, log_scales)
+    _coupled[(images, *tiles)](*arguments, *sizes, alpha, inverse is not None, fibres)
+    return z, log_scales.sum(dim=0 if fibres else (1, 2))
 
 
 def gradients(
@@ -149,16 +172,20 @@ def gradients(
         inverse: new position of each channel, or None.
     """
     x, a, of_z = x.contiguous(), a.contiguous(), of_z.contiguous()
-    sizes = _sizes(x, a)
+    images, sizes, fibres = _layout(x, a)
     tiles = triton.cdiv(sizes[0], TILE.value), triton.cdiv(sizes[2], WIDTH.value * TURNS.value)
     of_x, of_a = torch.empty_like(x), torch.empty_like(a)
-    sums = x.new_empty(len(x), tiles[1], 2, sizes[0])
+    sums = x.new_empty(images, tiles[1], 2, sizes[0])
     arguments = (x, a, scale, inverse, of_z, of_log_det.contiguous(), of_x, of_a, sums)
-    _gradients[(len(x), *tiles)](*arguments, *sizes, alpha, inverse is not None)
+    _gradients[(images, *tiles)](*arguments, *sizes, alpha, inverse is not None, fibres)
     of_scale, of_offset = sums.sum(dim=(0, 1)).view(2, *scale.shape)
     return of_x, of_a, of_scale, of_offset
 
 
-def _sizes(x: Tensor, a: Tensor) -> tuple[int, int, int]:
-    """Return the numbers of channels, of passive channels and of positions."""
-    return x.shape[1], x.shape[1] - a.shape[1] // 2, x[0, 0].numel()
+def _layout(x: Tensor, a: Tensor) -> tuple[int, tuple[int, ...], bool]:
+    """Return the number of images, the kernels' sizes and strides, and True for fibres."""
+    channels, passive = x.shape[1], x.shape[1] - a.shape[1] // 2
+    if x.dim() == 2:
+        return 1, (channels, passive, len(x), 0, 1, channels, 0, a.shape[1]), True
+    positions = x[0, 0].numel()
+    return len(x), (channels, passive, positions, x.stride(0), positions, 1, a.stride(0), 1), False
