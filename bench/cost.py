@@ -45,8 +45,8 @@ SORT = 300  # bytes read and written on the GPU for each sorted value: several p
 TURN = 3e-3 / 512**2  # seconds per pixel of a rotated image
 START = 30.0  # seconds: start, decoding, pictures, record
 ADAM_BYTES = 32  # per parameter and step: its gradient twice, the parameter and two moments, read and written
-# CFLOW-AD is charged for all decoders in each step, one after the other and without fused kernels, as it was measured on
-# a GPU; deferred steps, decoders side by side and kernels for fibres cost less, but were not timed there
+# CFLOW-AD is charged for all decoders in each step, one after the other and without fused kernels, as it was measured
+# on a GPU; deferred steps, decoders side by side and kernels for fibres cost less, but were not timed there
 
 COUNTS = {"mvtec": mvtec.COUNTS, "btad": btad.COUNTS}
 ORDER = ["table1", "table2", "table_a1", "table3", "table4", "table6", "table5", "fig4", "fig1", "fig3", "table7"]
