@@ -1,5 +1,6 @@
 """Recorded training steps against executed ones, with CUDA graphs imitated on a CPU."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -87,6 +88,28 @@ def test_decoders_of_one_shape_are_recorded_apart(compose, monkeypatch):
     (recorded, ours), (_, theirs) = (learned(compose, store, *overrides, **options) for store in (graphs, None))
     assert recorded.optimizer._lanes == []
     assert ours == theirs
+
+
+def test_a_checkpoint_of_either_way_is_continued_in_the_other(compose, monkeypatch):
+    graphs, _ = graphs_on_a_cpu(monkeypatch)
+    overrides = [*CFLOW, "altub=alternating"]
+    (recorded, _), (executed, _) = (
+        learned(compose, store, *overrides, monkeypatch=monkeypatch, epochs=2) for store in (graphs, None)
+    )
+    maps = [torch.randn(4, *shape) for shape in SHAPES]
+    for source, target in ((recorded, executed), (executed, recorded)):
+        options = [(type(group["lr"]), group.get("capturable"), group["fused"]) for group in target.optimizer._groups()]
+        source.learn(maps, TrainingStep(3, 0, 4), torch.Generator())
+        target.density.load_state_dict(source.density.state_dict())
+        target.optimizer.load_state_dict(copy.deepcopy(source.optimizer.state_dict()))
+        assert options == [
+            (type(group["lr"]), group.get("capturable"), group["fused"]) for group in target.optimizer._groups()
+        ]
+    for learner in (recorded, executed):
+        learner.learn(maps, TrainingStep(5, 0, 4), torch.Generator())
+        learner.learn(maps, TrainingStep(6, 0, 4), torch.Generator())
+    for ours, theirs in zip(recorded.density.parameters(), executed.density.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize("kind", ["joint", "per_decoder"])

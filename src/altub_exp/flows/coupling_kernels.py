@@ -56,8 +56,8 @@ def _coupled(
     place = (tl.load(inverse + row, mask=valid, other=0) if PERMUTED else row)[:, None]
     inside = valid[:, None] & (column < positions)
     moved = inside & (channel >= passive)
-    start = image * image_stride + column * position_stride
-    of_s = image * a_image_stride + column * a_position_stride + (channel - passive) * channel_stride
+    start = image * image_stride + column.to(tl.int64) * position_stride
+    of_s = image * a_image_stride + column.to(tl.int64) * a_position_stride + (channel - passive) * channel_stride
     of_t = of_s + (channels - passive) * channel_stride
     value = tl.load(x + start + channel * channel_stride, mask=inside, other=0.0)
     tanh = _tanh(0.1 * tl.load(a + of_s, mask=moved, other=0.0).to(tl.float32))  # 0 where nothing is coupled
@@ -109,9 +109,9 @@ def _gradients(
         column = ((tl.program_id(2) * TURNS + turn) * WIDTH + tl.arange(0, WIDTH))[None, :]
         inside = valid[:, None] & (column < positions)
         moved = inside & (channel >= passive)
-        start = image * image_stride + column * position_stride
+        start = image * image_stride + column.to(tl.int64) * position_stride
         here = start + channel * channel_stride
-        of_s = image * a_image_stride + column * a_position_stride + (channel - passive) * channel_stride
+        of_s = image * a_image_stride + column.to(tl.int64) * a_position_stride + (channel - passive) * channel_stride
         of_t = of_s + (channels - passive) * channel_stride
         item = column if FIBRES else image
         outer = tl.load(of_log_det + item, mask=item < (positions if FIBRES else tl.num_programs(0)), other=0.0)

@@ -52,6 +52,11 @@ class CudaGraphs:
             self._recordings[kind] = recording
         return recording.replay(inputs)
 
+    def forget(self) -> None:
+        """Drop all recordings, because tensors that the passes change were replaced by others."""
+        self._seen.clear()
+        self._recordings.clear()
+
     def lanes(self, count: int) -> list[CudaGraphs]:
         """Return stores with a stream and a pool of memory each, whose passes may run side by side."""
         return [CudaGraphs(torch.cuda.Stream()) for _ in range(count)]  # type: ignore[no-untyped-call]

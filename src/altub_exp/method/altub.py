@@ -311,6 +311,9 @@ class AlternatingOptimizer:
         for key, optimizers in (("joint", self.joint), ("alone", self.alone)):
             for optimizer, saved in zip(optimizers, state[key], strict=True):
                 optimizer.load_state_dict(saved)
+        for store in (self.graphs, *self._lanes):
+            if store is not None:
+                store.forget()
         for group, options in zip(self._groups(), own, strict=True):
             group.update((name, value) for name, value in options.items() if name in group)
         self.set_lr(float(state["joint"][0]["param_groups"][0]["lr"]))
