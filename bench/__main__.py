@@ -29,11 +29,12 @@ from altub_exp.flows import fastflow
 from altub_exp.flows.cflow import CFlow
 from altub_exp.flows.coupling import random_orthogonal
 from altub_exp.machine.device import prepare_device
-from altub_exp.method.altub import AlternatingOptimizer, Alternation, parts_of
 from altub_exp.method.base import BASES
 from altub_exp.method.density import Density
 from altub_exp.method.learner import FibreLearner, ImageLearner
 from altub_exp.method.learning_rate import LearningRate, TrainingStep
+from altub_exp.method.optimizer import AlternatingOptimizer, parts_of
+from altub_exp.method.schedule import Alternation
 from altub_exp.metrics.auroc import auroc
 from altub_exp.metrics.kolmogorov import ks_p_value, ks_statistic
 from altub_exp.metrics.shapiro import shapiro_wilk

@@ -31,10 +31,10 @@ from torch.utils.flop_counter import flop_registry
 from altub_exp.config.schema import CFlowConfig, Config, LearnedBy, Optimizers
 from altub_exp.data import btad, mvtec
 from altub_exp.detector.assembly import alternation, base, build_backbone, family
-from altub_exp.detector.evaluation import passes
+from altub_exp.detector.latents import passes
 from altub_exp.flows import coupling
-from altub_exp.method.altub import parts_of
 from altub_exp.method.density import Density, log_likelihood, negative_log_likelihood
+from altub_exp.method.optimizer import parts_of
 from altub_exp.sweep import paper_sweeps
 
 FLOPS = 40e12  # a step that consists of convolutions reaches it

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 from matplotlib.axes import Axes
 
-from altub_exp.method.altub import Alternation
+from altub_exp.method.schedule import Alternation
 from altub_exp.metrics.stability import METRICS
 from altub_exp.runs.states import RunState
 from analysis.figures.captions import condition_slug, condition_text, explanation, legend_text, run_text

@@ -81,8 +81,8 @@ def write_normality(folder: RunFolder, detector: Detector, root: str | None) -> 
     """Test every latent unit for normality, and write ``normality.json`` (Fig. 1 of arXiv 2210.14913)."""
     from altub_exp.config.compose import load_config
     from altub_exp.data import open_category
-    from altub_exp.detector.evaluation import unit_normality
     from altub_exp.detector.flow_system import load_features
+    from altub_exp.detector.latents import unit_normality
     from altub_exp.machine.disk import write_json
     from altub_exp.metrics.shapiro import FEWEST_VALUES
 

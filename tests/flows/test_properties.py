@@ -14,12 +14,13 @@ from altub_exp.flows.csflow import CSFlow
 from altub_exp.flows.differnet import DifferNet
 from altub_exp.flows.fastflow import FastFlow
 from altub_exp.flows.msflow import MSFlow
-from altub_exp.method.altub import AlternatingOptimizer, Alternation, parts_of
 from altub_exp.method.base import BASES as BUILT_IN
 from altub_exp.method.base import reach_of
 from altub_exp.method.density import Density, log_likelihood, negative_log_likelihood
 from altub_exp.method.learner import FibreLearner, ImageLearner
 from altub_exp.method.learning_rate import LearningRate, TrainingStep
+from altub_exp.method.optimizer import AlternatingOptimizer, parts_of
+from altub_exp.method.schedule import Alternation
 from altub_exp.method.scoring import (
     CrossScaleEnergy,
     FibreProbability,

@@ -6,7 +6,8 @@ import random
 import torch
 from torch import nn
 
-from altub_exp.method.altub import PHASES, AlternatingOptimizer, Alternation
+from altub_exp.method.optimizer import AlternatingOptimizer
+from altub_exp.method.schedule import PHASES, Alternation
 
 SIZES = [(3, 5), (17,), (1,)]
 """Shapes of the parameters of a part, none of them a multiple of a vector register."""

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from altub_exp.method import deferred
-from altub_exp.method.altub import AlternatingOptimizer, Alternation
+from altub_exp.method.optimizer import AlternatingOptimizer
+from altub_exp.method.schedule import Alternation
 from tests.commandline import environment
 from tests.method.adam_reference import compare, drawn_options, loss_on, parts_like
 

@@ -8,11 +8,12 @@ import torch
 
 from altub_exp.errors import UserError
 from altub_exp.flows.cflow import CFlow
-from altub_exp.method.altub import AlternatingOptimizer, Alternation, parts_of
 from altub_exp.method.base import BASES, reach_of
 from altub_exp.method.density import Density
 from altub_exp.method.learner import FibreLearner
 from altub_exp.method.learning_rate import LearningRate, TrainingStep
+from altub_exp.method.optimizer import AlternatingOptimizer, parts_of
+from altub_exp.method.schedule import Alternation
 
 SHAPES = [(6, 4, 4), (5, 2, 2)]
 N = 8

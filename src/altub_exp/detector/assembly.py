@@ -49,11 +49,12 @@ from altub_exp.flows.flow import AutocastFlow, Flow, Shape
 from altub_exp.flows.msflow import MSFlow
 from altub_exp.machine.cuda_graphs import cuda_graphs_for
 from altub_exp.machine.terminal import log
-from altub_exp.method.altub import PHASES, AlternatingOptimizer, Alternation, parts_of
 from altub_exp.method.base import BASES, LearnedNormal, reach_of
 from altub_exp.method.density import Density
 from altub_exp.method.learner import FibreLearner, ImageLearner, Learner
 from altub_exp.method.learning_rate import LearningRate
+from altub_exp.method.optimizer import AlternatingOptimizer, parts_of
+from altub_exp.method.schedule import PHASES, Alternation
 from altub_exp.method.scoring import (
     CrossScaleEnergy,
     FibreProbability,

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from altub_exp.errors import UserError
 from altub_exp.flows.flow import Shape
-from altub_exp.method.altub import AlternatingOptimizer
 from altub_exp.method.density import HALF_LOG_2_PI, Density, log_likelihood, negative_log_likelihood
 from altub_exp.method.learning_rate import LearningRate, TrainingStep
+from altub_exp.method.optimizer import AlternatingOptimizer
 
 
 class BatchLoss(NamedTuple):

@@ -14,8 +14,8 @@ from torch import Tensor
 from altub_exp.errors import UserError
 from altub_exp.flows.flow import Shape
 from altub_exp.machine.disk import replacing
-from altub_exp.method.altub import AlternatingOptimizer
 from altub_exp.method.density import Density
+from altub_exp.method.optimizer import AlternatingOptimizer
 from altub_exp.runs.seal import ANEW, seal_archive
 
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from altub_exp.flows.fastflow import FastFlow
-from altub_exp.method.altub import PHASES, AlternatingOptimizer, Alternation, parts_of
 from altub_exp.method.base import BASES
 from altub_exp.method.density import Density, negative_log_likelihood
+from altub_exp.method.optimizer import AlternatingOptimizer, parts_of
+from altub_exp.method.schedule import PHASES, Alternation
 
 SHAPES = [(4, 4, 4), (6, 2, 2)]
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.stats import kstest
 
-from altub_exp.detector.evaluation import latent_blocks, normality, parameter_statistics, passes, unit_normality
+from altub_exp.detector.latents import latent_blocks, normality, parameter_statistics, passes, unit_normality
 from altub_exp.errors import Divergence
 from altub_exp.features.backbone import Backbone
 from altub_exp.features.maps import FeatureMaps
