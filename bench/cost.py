@@ -30,7 +30,8 @@ from torch.utils.flop_counter import flop_registry
 
 from altub_exp.config.schema import CFlowConfig, Config, LearnedBy, Optimizers
 from altub_exp.data import btad, mvtec
-from altub_exp.detector.assembly import alternation, base, build_backbone, family
+from altub_exp.detector.assembly import alternation, build_backbone
+from altub_exp.detector.families import base, family
 from altub_exp.detector.latents import passes
 from altub_exp.flows import coupling
 from altub_exp.method.density import Density, log_likelihood, negative_log_likelihood

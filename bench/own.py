@@ -28,8 +28,9 @@ from torch import Tensor, nn
 from altub_exp.config.compose import conf_dir, register_schema
 from altub_exp.config.schema import Config
 from altub_exp.data.canvas import Canvas
-from altub_exp.detector.assembly import build_backbone, build_density, build_learner, family
+from altub_exp.detector.assembly import build_backbone, build_density, build_learner
 from altub_exp.detector.evaluation import Scores, TestSet, detection, positions, scores_from
+from altub_exp.detector.families import family
 from altub_exp.detector.flow_system import train_epoch
 from altub_exp.detector.inference import Detector
 from altub_exp.features.backbone import Backbone

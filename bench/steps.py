@@ -21,7 +21,8 @@ from torch.autograd import DeviceType  # type: ignore[attr-defined]
 from torch.profiler import ProfilerActivity, profile
 
 from altub_exp.config.schema import CFlowConfig, Config, Device, Precision
-from altub_exp.detector.assembly import build_density, build_learner, family
+from altub_exp.detector.assembly import build_density, build_learner
+from altub_exp.detector.families import family
 from altub_exp.errors import UserError
 from altub_exp.flows import coupling
 from altub_exp.machine.device import prepare_device, seed_everything

@@ -17,8 +17,8 @@ from altub_exp.config.schema import Config, Resume, RivalConfig
 from altub_exp.data import ImageSet, load_images, load_masks, open_category
 from altub_exp.data.canvas import Canvas
 from altub_exp.data.images import load_insides
-from altub_exp.detector.assembly import check_parts, family
 from altub_exp.detector.evaluation import TestSet, end_metrics, require_numbers
+from altub_exp.detector.families import check_parts, family
 from altub_exp.detector.flow_system import FlowSystem
 from altub_exp.detector.rival import RivalSystem
 from altub_exp.detector.system import System

@@ -9,7 +9,8 @@ from altub_exp.config.check import check
 from altub_exp.config.compose import backbone_label, load_config
 from altub_exp.config.messages import keys
 from altub_exp.config.schema import LATER, FeatureNorm
-from altub_exp.detector.assembly import alternation, build_density, build_learner, check_parts
+from altub_exp.detector.assembly import alternation, build_density, build_learner
+from altub_exp.detector.families import check_parts
 from altub_exp.errors import UserError
 from altub_exp.runs.identity import run_path
 

@@ -6,8 +6,9 @@ import torch
 
 from altub_exp.config.compose import options
 from altub_exp.data.canvas import Canvas
-from altub_exp.detector.assembly import build_backbone, build_density, family
+from altub_exp.detector.assembly import build_backbone, build_density
 from altub_exp.detector.export import TOLERANCE, deviation, write_onnx, write_torch
+from altub_exp.detector.families import family
 from altub_exp.detector.graph import graph_facts
 from altub_exp.detector.inference import Detector
 from altub_exp.errors import UserError

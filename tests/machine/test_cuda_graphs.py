@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from altub_exp.detector import assembly
-from altub_exp.detector.assembly import build_backbone, build_density, build_fitted, build_learner, family
+from altub_exp.detector.assembly import build_backbone, build_density, build_fitted, build_learner
 from altub_exp.detector.evaluation import positions
+from altub_exp.detector.families import family
 from altub_exp.detector.latents import fit_psi, normality
 from altub_exp.features.maps import FeatureMaps
 from altub_exp.machine.cuda_graphs import WARM_UP

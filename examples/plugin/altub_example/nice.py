@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from altub_example import NiceConfig
-from altub_exp.detector.assembly import Family
+from altub_exp.detector.families import Family
 from altub_exp.flows.flow import Latent, Shape
 
 

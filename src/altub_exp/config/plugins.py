@@ -51,7 +51,7 @@ def add_flow(name: str, config: type[ModelConfig], values: Path, family: str) ->
         config: the dataclass of its configuration.
         values: the YAML file with its values; it begins with the defaults ``schema/NAME@_here_`` and ``_self_``, like
             those in ``conf/model/``.
-        family: ``module:attribute`` of an :class:`altub_exp.detector.assembly.Family`.
+        family: ``module:attribute`` of an :class:`altub_exp.detector.families.Family`.
 
     Raises:
         ValueError: the name is taken.

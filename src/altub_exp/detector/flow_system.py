@@ -14,8 +14,9 @@ from torch import Tensor
 from altub_exp.config.schema import Config, EvalConfig
 from altub_exp.data import ImageSet
 from altub_exp.data.canvas import Canvas
-from altub_exp.detector.assembly import build_density, build_features, build_fitted, build_learner, family
+from altub_exp.detector.assembly import build_density, build_features, build_fitted, build_learner
 from altub_exp.detector.evaluation import Scores, TestSet, anomaly_scores, detection
+from altub_exp.detector.families import family
 from altub_exp.detector.latents import fit_psi, normality, parameter_statistics
 from altub_exp.errors import UserError
 from altub_exp.features.maps import FeatureMaps

@@ -21,7 +21,8 @@ from altub_exp.data.canvas import Box, Canvas
 from altub_exp.data.decoding import as_rgb, read_rgb
 from altub_exp.data.files import INVALID, reason_of
 from altub_exp.data.images import Placed, place
-from altub_exp.detector.assembly import build_backbone, build_density, family
+from altub_exp.detector.assembly import build_backbone, build_density
+from altub_exp.detector.families import family
 from altub_exp.detector.single_images import cost_of_single_images
 from altub_exp.detector.tiled import canvas_scores
 from altub_exp.errors import UserError
