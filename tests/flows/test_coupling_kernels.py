@@ -1,6 +1,5 @@
 """The Triton kernels of a coupling block, as Triton's interpreter executes them, and their absence; without a GPU."""
 
-import subprocess
 import sys
 
 import pytest
@@ -8,24 +7,19 @@ import torch
 
 from altub_exp import flows
 from altub_exp.flows import coupling
-from tests.commandline import environment
+from tests.commandline import ROOT, run
 
 
 def test_interpreted_kernels_equal_the_formula_and_autograds_gradients():
     pytest.importorskip("triton")
-    command = [sys.executable, "-m", "tests.flows.kernels"]
-    done = subprocess.run(command, env=environment(TRITON_INTERPRET="1"), capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
+    run(ROOT, module="tests.flows.kernels", TRITON_INTERPRET="1")
 
 
 @pytest.mark.slow
 def test_they_compile_for_a_gpu_without_one(tmp_path):
     pytest.importorskip("triton")
-    command = [sys.executable, "-m", "tests.flows.kernels", "--build"]
-    env = environment(TRITON_CACHE_DIR=str(tmp_path))
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 8
+    printed, _ = run(ROOT, "--build", module="tests.flows.kernels", TRITON_CACHE_DIR=str(tmp_path))
+    assert len(printed.splitlines()) == 8
 
 
 def test_where_they_cannot_be_built_a_warning_names_the_remedy(monkeypatch, caplog):

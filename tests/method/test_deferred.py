@@ -1,7 +1,6 @@
 """Deferred steps of Adam, and the kernel that takes them on a GPU."""
 
 import random
-import subprocess
 import sys
 from unittest.mock import Mock
 
@@ -11,7 +10,7 @@ import torch
 from altub_exp.method import deferred
 from altub_exp.method.optimizer import AlternatingOptimizer
 from altub_exp.method.schedule import Alternation
-from tests.commandline import environment
+from tests.commandline import ROOT, run
 from tests.method.adam_reference import compare, drawn_options, loss_on, parts_like
 
 
@@ -34,20 +33,15 @@ def test_a_first_step_of_psi_may_be_deferred(seed, monkeypatch):
 
 def test_the_interpreted_kernel_equals_pytorchs_arithmetic_on_a_gpu_to_the_last_bit():
     pytest.importorskip("triton")
-    command = [sys.executable, "-m", "tests.method.adam_emulation"]
-    done = subprocess.run(command, env=environment(TRITON_INTERPRET="1"), capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
+    run(ROOT, module="tests.method.adam_emulation", TRITON_INTERPRET="1")
 
 
 @pytest.mark.slow
 def test_the_kernel_is_built_of_operations_that_round_as_in_ieee_754(tmp_path):
     """It is compiled for an H100, without one; flushed, approximate and contracted operations would differ."""
     pytest.importorskip("triton")
-    command = [sys.executable, "-m", "tests.method.adam_emulation", "--build"]
-    env = environment(TRITON_CACHE_DIR=str(tmp_path))
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
-    operations = set(done.stdout.split())
+    printed, _ = run(ROOT, "--build", module="tests.method.adam_emulation", TRITON_CACHE_DIR=str(tmp_path))
+    operations = set(printed.split())
     assert {"fma.rn.f32", "div.rn.f32", "sqrt.rn.f32"} <= operations
     assert operations <= {"fma.rn.f32", "div.rn.f32", "sqrt.rn.f32", "mul.f32", "add.f32", "sub.f32", "neg.f32"}
 
