@@ -1,6 +1,7 @@
 """Tests of the documents: every link is followed, the site is built, and the commands of README.md run."""
 
 import importlib.util
+import itertools
 import re
 import shlex
 import subprocess
@@ -62,6 +63,17 @@ def test_every_relative_link_leads_to_a_file_and_a_heading(page):
         file = (page.parent / path) if path else page
         assert file.is_file(), target
         assert not fragment or fragment in anchors(file), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_row_of_a_table_is_one_line_with_a_cell_for_each_column(page):
+    lines = FENCE.sub("", page.read_text()).splitlines()
+    for in_table, block in itertools.groupby(lines, lambda line: line.lstrip().startswith("|")):
+        rows = list(block)
+        if in_table:
+            assert all(row.startswith("|") and row.rstrip().endswith("|") for row in rows), rows
+            assert len(rows) > 2, rows
+            assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1, rows
 
 
 def test_index_lists_every_page():
