@@ -229,6 +229,7 @@ def test_a_run_follows_the_cpus_and_says_where_it_ran(tmp_path, model):
         found[device] = journal(folder)
         if device == "cuda":
             assert status(folder)["device"] == torch.cuda.get_device_name()
+            assert "UserWarning" not in stderr
             if model == "fastflow":
                 assert "kept on the GPU" in stderr
     for ours, theirs in zip(found["cuda"], found["cpu"], strict=True):
