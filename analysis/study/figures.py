@@ -144,8 +144,8 @@ def indicators(grid: Sequence[PlannedRun]) -> Drawing | Undrawn:
         for row, (metric, label) in zip(panels, INDICATORS.items(), strict=True):
             for axes, data in zip(row, DATA, strict=True):
                 used |= {run.run_id: run for run in _draw_points(axes, grid, data, metric)}
-                if row is panels[0]:
-                    axes.set_title(data.name, fontsize=7)
+                if axes in panels[0]:
+                    axes.set_title(f"{data.name}\n{METRICS[data.primary]} (%)", fontsize=7)
                 axes.set_xlabel(label, fontsize=6.5)
             row[0].set_ylabel("mean AUROC (%)")
         _legend(figure, ncols=len(NORMS))

@@ -59,6 +59,9 @@ def test_page_shows_what_is_missing(tmp_path, made_up_plan):
     runs = [run for run in runs if run.params["seed"] in "123" and run.run_id != "ksdd-counted-none-lite0-8-3"]
     found = answers(Records("sqlite:///mlflow.db", ("study",), tuple(runs)))
     drawn = [figures.curves(found.grid), figures.effects(found.primary, found.grid), figures.indicators(found.grid)]
+    for picture in (drawn[0], drawn[2]):  # a row of panels for each norm or quantity, a column for each data set
+        titles = [axes.get_title().split("\n")[0] for axes in picture.figure.axes]
+        assert titles == ["screw", "elpv", "hazelnut_toy", "ksdd"] + [""] * 8
     drawn += [Undrawn(name, name, f"{name} is not drawn.") for name in ("fig1", "fig3")]
     text = page.text(found, drawn, {})
     for pattern in (
