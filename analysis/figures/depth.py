@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from analysis.figures.curves import limits, percent
-from analysis.figures.style import PAGE, STEP_MARKERS, STEPS, WINDOW, titled_figure
+from analysis.figures.style import PAGE, STEP_MARKERS, STEPS, WINDOW, leave_blank, titled_figure
 from analysis.runs.run import Run
 
 EXPECTED_AUROC = (1, 16, 8, 4, 2)
@@ -46,7 +46,12 @@ def draw_depth(
 
 def draw_units(axes: Axes, documents: Mapping[int, Mapping[str, Any]]) -> None:
     """Draw means over the units of the training images: KS statistic on the left axis, E[z²] on the right one."""
+    axes.set(title="(a)", xlabel="flow steps")
     steps = sorted(documents)
+    if not steps:
+        leave_blank(axes)
+        axes.set_xticks([])
+        return
     units = [documents[step]["train"] for step in steps]
     statistics = percent(unit["ks_statistic"] for unit in units)
     squares = [unit["mean_square"] for unit in units]
@@ -65,7 +70,6 @@ def draw_units(axes: Axes, documents: Mapping[int, Mapping[str, Any]]) -> None:
     axes.xaxis.set_major_locator(FixedLocator(steps))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0f}")
-    axes.set(title="(a)", xlabel="flow steps")
 
 
 def draw_series(axes: Axes, runs: Mapping[int, Run], metric: str) -> None:

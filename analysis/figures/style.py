@@ -11,6 +11,7 @@ from typing import Any
 
 import matplotlib
 import matplotlib.style
+from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -173,6 +174,12 @@ def titled_figure(width: float, height: float, title: str, notes: Sequence[str],
             text = "\n".join(_wrapped(figure, note, FOOTNOTE) for note in notes)
             figure.set_size_inches(width, height + (text.count("\n") + 2) * 1.25 * FOOTNOTE / 72)
             figure.supxlabel(text, fontsize=FOOTNOTE, color=INK, style="italic", x=0.01, ha="left")
+
+
+def leave_blank(axes: Axes) -> None:
+    """Say in a panel that its data is missing, and draw no scale."""
+    axes.text(0.5, 0.5, "missing", transform=axes.transAxes, ha="center", va="center")
+    axes.set_yticks([])
 
 
 def _wrapped(figure: Figure, text: str, size: float) -> str:

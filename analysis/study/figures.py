@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from altub_exp.metrics.stability import METRICS
 from analysis.figures.curves import limits, percent
 from analysis.figures.drawing import Drawing, Undrawn
-from analysis.figures.style import PAGE, WINDOW, looks, titled_figure
+from analysis.figures.style import PAGE, WINDOW, leave_blank, looks, titled_figure
 from analysis.runs.run import Run
 from analysis.study.effects import Verdict
 from analysis.study.foretelling import window_means
@@ -95,8 +95,7 @@ def _draw_arms(axes: Axes, grid: Sequence[PlannedRun], data: DataSet, norm: str)
         axes.axvspan(*drawn[0].window, color=WINDOW, linewidth=0, zorder=0)
         axes.set_ylim(*limits(visible))
     else:
-        axes.text(0.5, 0.5, "missing", transform=axes.transAxes, ha="center", va="center")
-        axes.set_yticks([])
+        leave_blank(axes)
     return drawn
 
 

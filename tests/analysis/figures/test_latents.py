@@ -70,6 +70,14 @@ def test_fig_3_draws_units_curves_and_losses(depths):
     assert next(text.get_text() for text in figure.legends[0].texts) == "1 step"
 
 
+def test_fig_3_without_tests_of_normality_says_that_they_are_missing(depths):
+    runs, _ = depths
+    left, *others = draw_depth(runs, {}, "Fig. 3", []).axes
+    assert len(others) == 2
+    assert [text.get_text() for text in left.texts] == ["missing"]
+    assert not [*left.lines, *left.get_yticks(), *left.get_xticks()]
+
+
 def test_the_order_is_of_means_over_whole_windows(depths):
     runs, _ = depths
     means = {step: np.mean([run.series["pixel_auroc"][e] for e in range(100, 201)]) for step, run in runs.items()}
