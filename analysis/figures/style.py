@@ -177,7 +177,7 @@ def titled_figure(width: float, height: float, title: str, notes: Sequence[str],
 
 
 def leave_blank(axes: Axes) -> None:
-    """Say in a panel that its data is missing, and draw no scale."""
+    """Say in a panel that its data is missing, and draw no vertical scale."""
     axes.text(0.5, 0.5, "missing", transform=axes.transAxes, ha="center", va="center")
     axes.set_yticks([])
 
