@@ -282,7 +282,8 @@ def test_versions_need_no_import():
 def package(tmp_path: Path) -> Path:
     """A checkout with one commit, holding a package at src/altub_exp."""
     root = tmp_path / "checkout"
-    for name in ("src/altub_exp/__init__.py", "conf/train.yaml", "README.md"):
+    tracked = ("src/altub_exp/__init__.py", "conf/train.yaml", "analysis/options.py", "README.md", "study/runs.parquet")
+    for name in tracked:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text("1\n")
     (root / ".gitignore").write_text("*.pyc\n.venv\n")
@@ -300,8 +301,11 @@ def git(root: Path, *arguments: str) -> str:
     ("path", "dirty"),
     [
         (None, False),
-        ("README.md", True),
+        ("README.md", False),
+        ("study/runs.parquet", False),
         ("conf/train.yaml", True),
+        ("src/altub_exp/__init__.py", True),
+        ("analysis/options.py", True),
         ("src/altub_exp/new.py", True),
         ("conf/new.yaml", True),
         ("notes.txt", False),

@@ -33,9 +33,10 @@ def code_fingerprint(package: Path = Path(__file__).parents[1]) -> str:
 
 
 def git_state(package: Path = Path(__file__).parents[1]) -> tuple[str | None, bool | None]:
-    """Return the commit of this package's checkout, and True if files differ from it.
+    """Return the commit of this package's checkout, and True if the program's files differ from it.
 
-    Files differ if a tracked file is changed, or a file below ``src`` or ``conf`` is neither tracked nor ignored.
+    They differ if a file below ``src``, ``conf`` or ``analysis`` is changed, or neither tracked nor ignored.
+    Documents and the study's records change no number of a run.
 
     Returns:
         Commit and difference; ``(None, None)`` without git, outside of a checkout, or if the package is not tracked (an
@@ -52,8 +53,7 @@ def git_state(package: Path = Path(__file__).parents[1]) -> tuple[str | None, bo
     try:
         git("ls-files", "--error-unmatch", "--", str(package / "__init__.py"))
         commit = git("rev-parse", "HEAD").strip()
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".")
-        added = git("status", "--porcelain", "--untracked-files=all", "--", "src", "conf")
+        changes = git("status", "--porcelain", "--untracked-files=all", "--", "src", "conf", "analysis")
     except (OSError, subprocess.SubprocessError):
         return None, None
-    return commit, bool(changed or added)
+    return commit, bool(changes)

@@ -14,7 +14,7 @@ from altub_exp.runs.folder import RunFolder
 from altub_exp.runs.states import RunState
 from altub_exp.tracking.tracker import Tracker
 from analysis.study import records
-from tests.commandline import TINY, folders, recorded, run, status
+from tests.commandline import ROOT, TINY, folders, recorded, run, status
 
 STUDY = "analysis.study"
 SWEEP = ["-m", *TINY, "altub=none,alternating", "train.epochs=3", "tracking.sweep=tiny"]
@@ -169,3 +169,12 @@ def test_damaged_or_missing_records_are_one_sentence(tmp_path):
     _, stderr = run(tmp_path, "unpack", module=STUDY, expect=1)
     assert stderr.startswith("error: The records in study cannot be read")
     assert len(stderr.splitlines()) == 1
+
+
+def test_committed_runs_of_one_commit_have_the_same_code():
+    committed = pq.read_table(ROOT / "study" / records.FILES[0], columns=["status.json"])["status.json"].to_pylist()
+    codes = {}
+    for text in committed:
+        codes.setdefault((status := json.loads(text))["git_commit"], set()).add(status["code"])
+    assert codes
+    assert all(len(found) == 1 for found in codes.values()), codes
