@@ -1,4 +1,4 @@
-"""Fixtures of several tests: the composed configuration, and the folder of real images."""
+"""Fixtures of several tests: no MLflow in the environment, the composed configuration, the folder of real images."""
 
 import os
 import signal
@@ -10,11 +10,19 @@ from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
 from altub_exp.config.compose import conf_dir, register_schema
+from altub_exp.tracking import store
 
 collect_ignore = ["interrupted"]
 """Its sitecustomize.py is for other processes."""
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # commands must obey it; a shell's background jobs ignore it
+
+
+@pytest.fixture(autouse=True)
+def no_mlflow(monkeypatch):
+    """No test writes to a developer's server or keeps the time-outs of the test before."""
+    for key in ("MLFLOW_TRACKING_URI", *store.ENVIRONMENT):
+        monkeypatch.delenv(key, raising=False)
 
 
 @pytest.fixture

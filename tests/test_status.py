@@ -23,7 +23,6 @@ from altub_exp.runs.folder import DIED, RunFolder
 from altub_exp.runs.journal import now_ms
 from altub_exp.runs.states import RunState
 from altub_exp.status import main
-from altub_exp.tracking import store
 from altub_exp.tracking.tracker import Tracker
 from tests.commandline import (
     TINY,
@@ -47,12 +46,6 @@ altub: {name: none}
 train: {epochs: 300}
 seed: 25
 """
-
-
-@pytest.fixture(autouse=True)
-def no_server(monkeypatch):
-    for key in ("MLFLOW_TRACKING_URI", *store.ENVIRONMENT):
-        monkeypatch.delenv(key, raising=False)
 
 
 def rows(cwd, *arguments):

@@ -45,7 +45,6 @@ def evaluated(compose, monkeypatch, tmp_path):
         unchanged = experiment.end_metrics
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(experiment, "end_metrics", recording)
-        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
         place_store(tmp_path)
         experiment.run_experiment(compose(*SHORT, "altub=none", "device=cpu", *overrides))
         (folder,) = folders(tmp_path)

@@ -199,7 +199,6 @@ def test_a_run_whose_gain_reaches_zero_is_recorded_as_crashed(compose, tmp_path,
             norm.weight[0, 0, 0] = 0.0
 
     monkeypatch.setattr(FeatureNorm, "reset_parameters", with_a_zero)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
     place_store(tmp_path)
     tiny = [*TINY, "model.feature_norm=counted", "altub=none", "device=cpu", "tracking.uri=sqlite:///mlflow.db"]

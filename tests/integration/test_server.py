@@ -22,12 +22,6 @@ from altub_exp.tracking import store
 from altub_exp.tracking.tracker import Tracker
 
 
-@pytest.fixture(autouse=True)
-def environment(monkeypatch):
-    for key in ("MLFLOW_TRACKING_URI", *store.ENVIRONMENT):
-        monkeypatch.delenv(key, raising=False)
-
-
 @pytest.fixture
 def experiment() -> str:
     return f"altub {uuid.uuid4().hex}"

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from altub_exp.tracking import store
 from tests.commandline import command, environment, folders, run
 from tests.disturbance import (  # noqa: F401  # the fixture is found here by its name
     IN_A_POOL,
@@ -22,12 +21,6 @@ from tests.disturbance import (  # noqa: F401  # the fixture is found here by it
 
 AWAY_SECONDS = 30
 SEEDS = 2  # four runs
-
-
-@pytest.fixture(autouse=True)
-def no_address(monkeypatch):
-    for key in ("MLFLOW_TRACKING_URI", *store.ENVIRONMENT):
-        monkeypatch.delenv(key, raising=False)
 
 
 @pytest.fixture(scope="module")

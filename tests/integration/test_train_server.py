@@ -72,12 +72,6 @@ def check(cwd, uri, experiment, epochs):
         assert sorted((point.step, point.value) for point in history) == expected, name
 
 
-@pytest.fixture(autouse=True)
-def environment(monkeypatch):
-    for key in ("MLFLOW_TRACKING_URI", *store.ENVIRONMENT):
-        monkeypatch.delenv(key, raising=False)
-
-
 @pytest.mark.slow
 def test_server_killed_in_mid_run_and_started_again_loses_and_doubles_no_point(server, tmp_path):
     process = train(tmp_path, server.uri, "train.epochs=250", "tracking.experiment=killed")

@@ -25,12 +25,6 @@ METRICS = 10
 PASSWORD = "correct horse battery"
 
 
-@pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for key in ("MLFLOW_TRACKING_URI", *store.ENVIRONMENT):
-        monkeypatch.delenv(key, raising=False)
-
-
 def tracker(uri: str, experiment: str, path: Path) -> Tracker:
     folder = RunFolder(path)
     folder.write_status(state=RunState.running)

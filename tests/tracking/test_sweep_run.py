@@ -27,12 +27,6 @@ IMAGES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def environment(monkeypatch):
-    for key in ("MLFLOW_TRACKING_URI", *store.ENVIRONMENT):
-        monkeypatch.delenv(key, raising=False)
-
-
 @pytest.fixture
 def uri(tmp_path: Path) -> str:
     return f"sqlite:///{place_store(tmp_path)}"

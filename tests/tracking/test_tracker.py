@@ -31,12 +31,6 @@ from tests.stores import place_store
 START = 1_700_000_000_000
 
 
-@pytest.fixture(autouse=True)
-def environment(monkeypatch):
-    for key in ("MLFLOW_TRACKING_URI", *store.ENVIRONMENT):
-        monkeypatch.delenv(key, raising=False)
-
-
 @pytest.fixture(scope="module")
 def template(tmp_path_factory) -> Path:
     return place_store(tmp_path_factory.mktemp("template"))
