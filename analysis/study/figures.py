@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from altub_exp.metrics.stability import METRICS
 from analysis.figures.curves import limits, percent
@@ -17,7 +19,7 @@ from analysis.runs.run import Run
 from analysis.study.effects import Verdict
 from analysis.study.foretelling import window_means
 from analysis.study.grid import PlannedRun
-from analysis.study.measures import is_complete, series_of
+from analysis.study.measures import LOGARITHMS, is_complete, series_of
 from analysis.study.protocol import ARMS, CLAIMS, DATA, INDICATORS, NORMS, DataSet
 
 SET_MARKERS = {"screw": "o", "elpv": "s", "hazelnut_toy": "^", "ksdd": "D"}
@@ -25,10 +27,18 @@ NORM_MARKERS = {"trainable": "o", "none": "s", "counted": "^"}
 
 MEANINGS = {
     "mean": "mean AUROC, points",
-    "log_sd": "ln of the ratio of the sd",
+    "log_sd": "standard deviation, factor",
     "last": "AUROC of the last epoch, points",
     "ks": "KS statistic, points",
 }
+
+VERDICTS: dict[str, dict[str, Any]] = {
+    "supported": {"marker": "o", "fillstyle": "full"},
+    "unsupported": {"marker": "o", "fillstyle": "none"},
+    "refuted": {"marker": "X", "fillstyle": "full"},
+    "missing": {"marker": "o", "fillstyle": "none", "color": "0.5"},
+}
+"""Markers of the mean effect by the verdict."""
 
 
 def complete_runs(grid: Sequence[PlannedRun], data: DataSet, norm: str, arm: str) -> list[Run]:
@@ -107,31 +117,47 @@ def effects(verdicts: Sequence[Verdict], grid: Sequence[PlannedRun]) -> Drawing 
     with titled_figure(PAGE, 2.6, title, []) as figure:
         panels = figure.subplots(1, len(CLAIMS), sharey=True)
         for axes, claim in zip(panels, CLAIMS, strict=True):
+            factor = claim.statistic in LOGARITHMS
             for verdict in verdicts:
                 if verdict.claim == claim:
-                    _draw_effect(axes, verdict, NORMS.index(verdict.norm))
-            axes.axvline(0, color="0.4", linewidth=0.6)
-            axes.set_title(f"{claim.name}: {claim.text}\nclaimed: {'+' if claim.sign > 0 else '−'}", fontsize=7)
+                    _draw_effect(axes, verdict, NORMS.index(verdict.norm), np.exp if factor else np.asarray)
+            if factor:
+                axes.set_xscale("log", base=2)
+                axes.xaxis.set_major_formatter("×{x:g}")
+            _shade(axes, 1 if factor else 0, claim.sign)
+            axes.set_title(f"{claim.name}: {claim.text}", fontsize=7)
             axes.set_xlabel(MEANINGS[claim.statistic], fontsize=6.5)
         panels[0].set_yticks(range(len(NORMS)), [f"norm {norm}" for norm in NORMS])
         panels[0].set_ylim(len(NORMS) - 0.5, -0.5)
-        _legend(figure, ncols=2 + len(DATA))
-    text = "Large dots and bars: the mean over the data sets with its 95 % interval; small markers: the data sets."
+        _legend(figure, ncols=len(DATA) + len(VERDICTS))
+    text = (
+        "Large markers and bars: the mean over the data sets with its 95 % interval, and the verdict; small markers: "
+        "the data sets; shaded: the claimed side."
+    )
     runs = tuple(planned.run for planned in grid if planned.run is not None)
     return Drawing(name, title, text, figure, runs)
 
 
-def _draw_effect(axes: Axes, verdict: Verdict, row: int) -> None:
+def _draw_effect(axes: Axes, verdict: Verdict, row: int, shown: Callable[[ArrayLike], np.ndarray]) -> None:
     effect = verdict.effect
     for number, pairs in enumerate(effect.pairs):
         if pairs.enters and pairs.mean is not None:
             marker = SET_MARKERS[pairs.data.name]
             y = row + 0.12 + 0.09 * number
-            axes.plot(pairs.mean, y, marker, markersize=3, color="#D55E00", label=pairs.data.name)
+            axes.plot(shown(pairs.mean), y, marker, markersize=3, color="#D55E00", label=pairs.data.name)
     if effect.value is not None and effect.low is not None and effect.high is not None:
-        axes.plot([effect.low, effect.high], [row - 0.1, row - 0.1], "-", color="#0072B2", linewidth=1.4)
-        fill, label = ("none", "without missing data sets") if effect.missing else ("full", "mean, 95 % interval")
-        axes.plot(effect.value, row - 0.1, "o", markersize=4.5, color="#0072B2", fillstyle=fill, label=label)
+        look = {"color": "#0072B2"} | VERDICTS[verdict.word]
+        axes.plot(shown([effect.low, effect.high]), [row - 0.1] * 2, "-", color=look["color"], linewidth=1.4)
+        label = "without missing data sets" if verdict.word == "missing" else verdict.word
+        axes.plot(shown(effect.value), row - 0.1, **look, linestyle="none", markersize=4.5, label=label)
+
+
+def _shade(axes: Axes, neutral: float, sign: int) -> None:
+    """Mark where there is no effect, and shade the claimed side up to the end of the axis."""
+    axes.axvline(neutral, color="0.4", linewidth=0.6)
+    low, high = axes.get_xlim()
+    axes.axvspan(neutral, high if sign > 0 else low, color=WINDOW, linewidth=0, zorder=0)
+    axes.set_xlim(low, high)
 
 
 def indicators(grid: Sequence[PlannedRun]) -> Drawing | Undrawn:

@@ -14,6 +14,9 @@ from analysis.study.protocol import FITTED, SMALLEST_SD
 
 Series = Mapping[int, float]
 
+LOGARITHMS = ("log_sd", "log_roughness")
+"""Statistics whose differences are shown as factors."""
+
 
 def series_of(run: Run, arm: str, metric: str) -> Series:
     """Return a metric of an arm by epochs: of ``fitted`` it is recorded with the run of ``none``."""

@@ -14,14 +14,11 @@ from analysis.runs.run import Run
 from analysis.study.answers import Answers
 from analysis.study.effects import Effect, Verdict
 from analysis.study.grid import MISSING, PlannedRun, settings
-from analysis.study.measures import is_complete, measure
+from analysis.study.measures import LOGARITHMS, is_complete, measure
 from analysis.study.protocol import ARMS, CHOOSING, CLAIMS, DATA, INDICATORS, NORMS
 from analysis.tables.table import MINUS, difference, number
 
 NONE = "—"
-
-LOGARITHMS = ("log_sd", "log_roughness")
-"""Statistics whose differences are shown as factors."""
 
 RUN_STATES = (RunState.finished, RunState.crashed, RunState.running, RunState.failed, MISSING)
 

@@ -1,5 +1,6 @@
 """The page of the study is made from the records, the same each time, and the committed one is up to date."""
 
+import math
 import re
 
 import pytest
@@ -62,6 +63,7 @@ def test_page_shows_what_is_missing(tmp_path, made_up_plan):
     for picture in (drawn[0], drawn[2]):  # a row of panels for each norm or quantity, a column for each data set
         titles = [axes.get_title().split("\n")[0] for axes in picture.figure.axes]
         assert titles == ["screw", "elpv", "hazelnut_toy", "ksdd"] + [""] * 8
+    assert_effects_are_drawn(drawn[1].figure, found.primary)
     drawn += [Undrawn(name, name, f"{name} is not drawn.") for name in ("fig1", "fig3")]
     text = page.text(found, drawn, {})
     for pattern in (
@@ -74,6 +76,25 @@ def test_page_shows_what_is_missing(tmp_path, made_up_plan):
         assert re.search(f"^{pattern}$", text, re.MULTILINE), pattern
     for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1, table
+
+
+def assert_effects_are_drawn(figure, verdicts):
+    """A panel for each claim: large markers at the effects, as factors or in points, that look as their verdicts."""
+    looks = {
+        "supported": ("o", "full"),
+        "unsupported": ("o", "none"),
+        "refuted": ("X", "full"),
+        "without missing data sets": ("o", "none"),
+    }
+    for axes, claim in zip(figure.axes, ("H1", "H2", "H3", "H4"), strict=True):
+        large = [line for line in axes.lines if line.get_label() in looks]
+        expected = [verdict for verdict in verdicts if verdict.claim.name == claim]
+        for line, verdict in zip(large, expected, strict=True):
+            value = verdict.effect.value
+            assert float(line.get_xdata()[0]) == pytest.approx(math.exp(value) if claim == "H2" else value)
+            assert line.get_label() == verdict.word.replace("missing", "without missing data sets")
+            assert (line.get_marker(), line.get_fillstyle()) == looks[line.get_label()]
+    assert [axes.get_xscale() for axes in figure.axes] == ["linear", "log", "linear", "linear"]
 
 
 def test_command_writes_the_page(tmp_path, capsys, monkeypatch):
