@@ -33,10 +33,10 @@ def code_fingerprint(package: Path = Path(__file__).parents[1]) -> str:
 
 
 def git_state(package: Path = Path(__file__).parents[1]) -> tuple[str | None, bool | None]:
-    """Return the commit of this package's checkout, and True if the program's files differ from it.
+    """Return the commit of this package's checkout, and True if files differ from it.
 
-    They differ if a file below ``src``, ``conf`` or ``analysis`` is changed, or neither tracked nor ignored.
-    Documents and the study's records change no number of a run.
+    Files differ if a tracked file is changed, other than the study's records, to which runs are added; or if a file
+    below ``src``, ``conf`` or ``analysis`` is neither tracked nor ignored.
 
     Returns:
         Commit and difference; ``(None, None)`` without git, outside of a checkout, or if the package is not tracked (an
@@ -53,7 +53,8 @@ def git_state(package: Path = Path(__file__).parents[1]) -> tuple[str | None, bo
     try:
         git("ls-files", "--error-unmatch", "--", str(package / "__init__.py"))
         commit = git("rev-parse", "HEAD").strip()
-        changes = git("status", "--porcelain", "--untracked-files=all", "--", "src", "conf", "analysis")
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)study")
+        added = git("status", "--porcelain", "--untracked-files=all", "--", "src", "conf", "analysis")
     except (OSError, subprocess.SubprocessError):
         return None, None
-    return commit, bool(changes)
+    return commit, bool(changed or added)
