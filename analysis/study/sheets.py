@@ -180,6 +180,21 @@ def backbone(answers: Answers) -> Sheet:
     return Sheet(("claim", "norm", "effect [95 %]", *(data.name for data in CHOOSING), "pairs"), rows, 2)
 
 
+def origins(answers: Answers) -> Sheet:
+    """Return how standardising and alternating add up to the effect on the mean AUROC, one column per norm."""
+    steps = {mean.name: mean for mean, _ in answers.decomposition}
+    whole = {verdict.norm: verdict.effect for verdict in answers.primary if verdict.claim.statistic == "mean"}
+    rows = [
+        [step, *(_origin(steps[f"{step}, norm {norm}"]) for norm in NORMS)] for step in ("standardising", "alternating")
+    ]
+    rows.append(["AltUB altogether", *(_origin(whole[norm]) for norm in NORMS)])
+    return Sheet(("", *(f"norm {norm}" for norm in NORMS)), rows, 1)
+
+
+def _origin(effect: Effect) -> str:
+    return with_interval(effect, "mean") + (f" ({pair_counts(effect)})" if effect.missing else "")
+
+
 def decomposition(answers: Answers) -> Sheet:
     """Return the effects of the contrasts."""
     rows = [
