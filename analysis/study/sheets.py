@@ -66,6 +66,11 @@ def pair_counts(effect: Effect) -> str:
     return text + (f"; without {', '.join(effect.missing)}" if effect.missing else "")
 
 
+def with_missing(effect: Effect, statistic: str) -> str:
+    """Return an effect with its interval as text, and its numbers of pairs if data sets are missing."""
+    return with_interval(effect, statistic) + (f" ({pair_counts(effect)})" if effect.missing else "")
+
+
 def runs(answers: Answers) -> Sheet:
     """Return the states of the planned runs by part."""
     rows = []
@@ -185,14 +190,11 @@ def origins(answers: Answers) -> Sheet:
     steps = {mean.name: mean for mean, _ in answers.decomposition}
     whole = {verdict.norm: verdict.effect for verdict in answers.primary if verdict.claim.statistic == "mean"}
     rows = [
-        [step, *(_origin(steps[f"{step}, norm {norm}"]) for norm in NORMS)] for step in ("standardising", "alternating")
+        [step, *(with_missing(steps[f"{step}, norm {norm}"], "mean") for norm in NORMS)]
+        for step in ("standardising", "alternating")
     ]
-    rows.append(["AltUB altogether", *(_origin(whole[norm]) for norm in NORMS)])
+    rows.append(["AltUB altogether", *(with_missing(whole[norm], "mean") for norm in NORMS)])
     return Sheet(("", *(f"norm {norm}" for norm in NORMS)), rows, 1)
-
-
-def _origin(effect: Effect) -> str:
-    return with_interval(effect, "mean") + (f" ({pair_counts(effect)})" if effect.missing else "")
 
 
 def decomposition(answers: Answers) -> Sheet:
