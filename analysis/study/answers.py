@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from analysis.runs import provenance
 from analysis.runs.records import Records
+from analysis.study.controls import Control, controls
 from analysis.study.effects import Effect, Verdict, contrast_effect, verdicts
 from analysis.study.foretelling import Correlations, correlations
 from analysis.study.grid import PlannedRun, part
-from analysis.study.protocol import CHOOSING, DECOMPOSITION, IMAGE, NORMS, PARTS, between
+from analysis.study.protocol import CHOOSING, DECOMPOSITION, IMAGE, NORMS, PARTS, Contrast, between
 from analysis.study.recipe import Choice, choose
 
 
@@ -25,6 +26,7 @@ class Answers:
         roughness: for each norm the effect on the standard deviation of the differences between epochs.
         backbone: the primary claims' effects in part b, by claim and norm.
         decomposition: the contrasts' effects on the mean AUROC and on the logarithm of its standard deviation.
+        controls: the settings of each part beside ``none`` and ``alternating``.
         correlations: the rank correlations of quantities without labels.
         choice: the recipe and its check.
         provenance: sentences on commits, versions and epochs of the runs.
@@ -35,7 +37,8 @@ class Answers:
     secondary: Sequence[Verdict]
     roughness: Sequence[Effect]
     backbone: Sequence[tuple[Verdict, Effect]]
-    decomposition: Sequence[tuple[Effect, Effect]]
+    decomposition: Mapping[Contrast, tuple[Effect, Effect]]
+    controls: Mapping[str, Sequence[Control]]
     correlations: Sequence[Correlations]
     choice: Choice
     provenance: Sequence[str]
@@ -65,10 +68,11 @@ def answers(records: Records) -> Answers:
             for verdict in primary
             for statistic in [verdict.claim.statistic]
         ],
-        decomposition=[
-            (contrast_effect(grid, contrast, "mean"), contrast_effect(grid, contrast, "log_sd"))
+        decomposition={
+            contrast: (contrast_effect(grid, contrast, "mean"), contrast_effect(grid, contrast, "log_sd"))
             for contrast in DECOMPOSITION
-        ],
+        },
+        controls=controls(parts),
         correlations=correlations(grid),
         choice=choose(grid),
         # without the time and place of reading, so that the same records always make the same page

@@ -25,7 +25,7 @@ from analysis.runs.records import Records, read, tracking_uri
 from analysis.study import figures, sheets
 from analysis.study.answers import Answers, answers
 from analysis.study.foretelling import is_useful
-from analysis.study.protocol import INDICATORS
+from analysis.study.protocol import CHANGES, INDICATORS
 from analysis.study.records import digest, exist, unpack
 
 PAGE, IMAGES, PREFIX = "study.md", "images", "study-"
@@ -146,6 +146,7 @@ def text(found: Answers | None, drawn: Sequence[Drawing | Undrawn], names: Mappi
         images=f"{IMAGES}/{PREFIX}",
         drawn={drawing.name for drawing in drawn if isinstance(drawing, Drawing)},
         useful=useful,
+        changes=CHANGES,
         sheets=sheets,
         named=named,
         zip=zip,

@@ -111,13 +111,20 @@ def between(arm: str, other: str, norm: str, name: str = "") -> Contrast:
     return Contrast(name or f"{arm} − {other}, norm {norm}", (Term(1, norm, arm), Term(-1, norm, other)))
 
 
+STEPS = {"standardising": ("fitted", "none"), "alternating": ("alternating", "fitted")}
+"""The steps that add up to AltUB, each an arm minus another one."""
+
+
+def step(name: str, norm: str) -> Contrast:
+    """Return the contrast of a step with a norm."""
+    return between(*STEPS[name], norm, f"{name}, norm {norm}")
+
+
 def _of_norms(norm: str, arm: str, name: str) -> Contrast:
     return Contrast(f"{name}, `{arm}`", (Term(1, norm, arm), Term(-1, "trainable", arm)))
 
 
-DECOMPOSITION = (
-    *(between("fitted", "none", norm, f"standardising, norm {norm}") for norm in NORMS),
-    *(between("alternating", "fitted", norm, f"alternating, norm {norm}") for norm in NORMS),
+CHANGES = (
     *(_of_norms("none", arm, "removing the norm") for arm in ("none", "alternating")),
     *(_of_norms("counted", arm, "counting the norm") for arm in ("none", "alternating")),
     Contrast(
@@ -128,6 +135,9 @@ DECOMPOSITION = (
         ),
     ),
 )
+"""The contrasts of the norms."""
+
+DECOMPOSITION = (*(step(name, norm) for name in STEPS for norm in NORMS), *CHANGES)
 """The contrasts that divide the effect."""
 
 INDICATORS = {"ks": "KS statistic", "norm_gain": "mean |γ|", "loss": "loss per dimension"}

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from altub_exp.runs.states import RunState
-from analysis.runs.run import Run
 from analysis.study.answers import Answers
+from analysis.study.controls import BASES, STATISTICS, Control
 from analysis.study.effects import Effect, Verdict
-from analysis.study.grid import MISSING, PlannedRun, settings
+from analysis.study.grid import MISSING, PlannedRun
 from analysis.study.measures import LOGARITHMS, is_complete, measure
-from analysis.study.protocol import ARMS, CHOOSING, CLAIMS, DATA, INDICATORS, NORMS
+from analysis.study.protocol import ARMS, CHOOSING, CLAIMS, DATA, INDICATORS, NORMS, STEPS, DataSet, step
 from analysis.tables.table import MINUS, difference, number
 
 NONE = "—"
@@ -187,11 +187,9 @@ def backbone(answers: Answers) -> Sheet:
 
 def origins(answers: Answers) -> Sheet:
     """Return how standardising and alternating add up to the effect on the mean AUROC, one column per norm."""
-    steps = {mean.name: mean for mean, _ in answers.decomposition}
     whole = {verdict.norm: verdict.effect for verdict in answers.primary if verdict.claim.statistic == "mean"}
     rows = [
-        [step, *(with_missing(steps[f"{step}, norm {norm}"], "mean") for norm in NORMS)]
-        for step in ("standardising", "alternating")
+        [name, *(with_missing(answers.decomposition[step(name, norm)][0], "mean") for norm in NORMS)] for name in STEPS
     ]
     rows.append(["AltUB altogether", *(with_missing(whole[norm], "mean") for norm in NORMS)])
     return Sheet(("", *(f"norm {norm}" for norm in NORMS)), rows, 1)
@@ -201,51 +199,42 @@ def decomposition(answers: Answers) -> Sheet:
     """Return the effects of the contrasts."""
     rows = [
         [mean.name, with_interval(mean, "mean"), with_interval(sd, "log_sd"), pair_counts(mean)]
-        for mean, sd in answers.decomposition
+        for mean, sd in answers.decomposition.values()
     ]
     return Sheet(("difference", "mean AUROC [95 %]", "sd, factor [95 %]", "pairs"), rows, 1)
 
 
 def controls(answers: Answers, *names: str) -> Sheet:
     """Return the settings of parts of the grid, each beside ``none`` and ``alternating`` of the same surroundings."""
-    every = [run for runs in answers.parts.values() for run in runs]
-    references = _references(every)
     rows = []
-    for name in names:
-        for group in settings(answers.parts[name]):
-            first = group[0]
-            same = {run.seed: run.run for run in group}
-            metric = first.data.primary
-            against = [
-                _against(same, references.get((first.data, first.surroundings, base), {}), metric)
-                for base in ("none", "alternating")
-            ]
-            texts = _level(group, first.base, metric)
-            rows.append([first.data.name, first.backbone, first.norm, _setting(first), *texts[:4], *against])
+    for control in (control for name in names for control in answers.controls[name]):
+        first = control.first
+        texts = _level(control.runs, first.base, first.data.primary)
+        against = (_with_range(control, base, "mean") for base in BASES)
+        rows.append([first.data.name, first.backbone, first.norm, _setting(first), *texts[:4], *against])
     heads = ("data", "backbone", "norm", "setting", "runs", "mean", "sd", "last epoch", "Δ none", "Δ AltUB")
     return Sheet(heads, rows, 4)
 
 
-def _references(every: Iterable[PlannedRun]) -> Mapping[object, dict[str, Run | None]]:
-    """Return the runs of the bases with their default settings, by data, surroundings and base, then by seed."""
-    references: dict[object, dict[str, Run | None]] = {}
-    for run in every:
-        if not any(key.startswith("altub.") for key in run.setting):
-            references.setdefault((run.data, run.surroundings, run.base), {})[run.seed] = run.run
-    return references
+def alternatives(answers: Answers) -> Sheet:
+    """Return what other bases and settings change in place of ``alternating``, one column per data set and norm."""
+    rows: dict[str, dict[tuple[DataSet, str], str]] = {}
+    for control in (control for name in ("c", "e") for control in answers.controls[name] if control.within_a):
+        first = control.first
+        if ("alternating", "mean") in control.gaps:
+            texts = (_with_range(control, "alternating", statistic) for statistic in STATISTICS)
+            rows.setdefault(_setting(first), {})[first.data, first.norm] = "; ".join(texts)
+    places = {place for row in rows.values() for place in row}
+    ordered = sorted(places, key=lambda place: (DATA.index(place[0]), NORMS.index(place[1])))
+    heads = ("in place of `alternating`", *(f"{data.name}, norm {norm}" for data, norm in ordered))
+    return Sheet(heads, [[name, *(row.get(place, NONE) for place in ordered)] for name, row in rows.items()], 1)
 
 
-def _against(same: Mapping[str, Run | None], reference: Mapping[str, Run | None], metric: str) -> str:
-    """Return the mean difference of the means over the window, with the smallest and largest of the seeds."""
-    gaps = [
-        measure(run, "", metric, "mean") - measure(other, "", metric, "mean")
-        for seed, run in same.items()
-        for other in [reference.get(seed)]
-        if run is not None and other is not None and is_complete(run, "", metric) and is_complete(other, "", metric)
-    ]
-    if not gaps or same == reference:
+def _with_range(control: Control, base: str, statistic: str) -> str:
+    gap = control.gaps.get((base, statistic))
+    if gap is None:
         return NONE
-    return f"{shown(float(np.mean(gaps)), 'mean')} [{shown(min(gaps), 'mean')}, {shown(max(gaps), 'mean')}]"
+    return f"{shown(gap.mean, statistic)} [{shown(gap.low, statistic)}, {shown(gap.high, statistic)}]"
 
 
 def _setting(run: PlannedRun) -> str:

@@ -1,0 +1,84 @@
+"""The settings of the parts of the grid, each beside ``none`` and ``alternating`` of the same surroundings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from analysis.runs.run import Run
+from analysis.study.grid import PlannedRun, settings
+from analysis.study.measures import is_complete, measure
+
+BASES = ("none", "alternating")
+"""The bases with which a setting is compared."""
+
+STATISTICS = ("mean", "log_sd")
+
+Reference = Mapping[str, Run | None]
+"""The runs of a base by seed."""
+
+
+class Gap(NamedTuple):
+    """The mean of paired differences over the seeds, the smallest and the largest."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Control:
+    """One setting of the grid on one data set.
+
+    Attributes:
+        runs: its planned runs, one per seed.
+        gaps: its differences from a base in a statistic of the primary AUROC, by both; only those that have a pair.
+        within_a: True if only the base distribution and its settings differ from part a.
+    """
+
+    runs: Sequence[PlannedRun]
+    gaps: Mapping[tuple[str, str], Gap]
+    within_a: bool
+
+    @property
+    def first(self) -> PlannedRun:
+        """The run of the first seed, whose setting all have."""
+        return self.runs[0]
+
+
+def controls(parts: Mapping[str, Sequence[PlannedRun]]) -> dict[str, list[Control]]:
+    """Return the settings of each part beside the bases with their default settings, of whichever part."""
+    references: dict[object, dict[str, Run | None]] = {}
+    for planned in (planned for of_part in parts.values() for planned in of_part):
+        if not any(key.startswith("altub.") for key in planned.setting):
+            references.setdefault((planned.data, planned.surroundings, planned.base), {})[planned.seed] = planned.run
+    surroundings_of_a = {(planned.data, planned.surroundings) for planned in parts["a"]}
+
+    def control(runs: Sequence[PlannedRun]) -> Control:
+        place = (runs[0].data, runs[0].surroundings)
+        gaps = {
+            (base, statistic): gap
+            for base in BASES
+            for statistic in STATISTICS
+            if (gap := _gap(runs, references.get((*place, base), {}), statistic))
+        }
+        return Control(runs, gaps, place in surroundings_of_a)
+
+    return {name: [control(runs) for runs in settings(of_part)] for name, of_part in parts.items()}
+
+
+def _gap(runs: Sequence[PlannedRun], reference: Reference, statistic: str) -> Gap | None:
+    """Return the differences from a base; None if there is no pair, or if these runs are the base's own."""
+    metric = runs[0].data.primary
+    differences = [
+        measure(run, "", metric, statistic) - measure(other, "", metric, statistic)
+        for planned in runs
+        for run, other in [(planned.run, reference.get(planned.seed))]
+        if run is not None and other is not None and is_complete(run, "", metric) and is_complete(other, "", metric)
+    ]
+    if not differences or all(planned.run == reference.get(planned.seed) for planned in runs):
+        return None
+    return Gap(float(np.mean(differences)), min(differences), max(differences))
