@@ -11,6 +11,7 @@ import numpy as np
 from analysis.runs.run import Run
 from analysis.study.grid import PlannedRun, settings
 from analysis.study.measures import is_complete, measure
+from analysis.study.protocol import DATA, FEWEST_PAIRS, NORMS
 
 BASES = ("none", "alternating")
 """The bases with which a setting is compared."""
@@ -22,11 +23,12 @@ Reference = Mapping[str, Run | None]
 
 
 class Gap(NamedTuple):
-    """The mean of paired differences over the seeds, the smallest and the largest."""
+    """The mean of paired differences over the seeds, the smallest and the largest, and their number."""
 
     mean: float
     low: float
     high: float
+    pairs: int
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,13 @@ class Control:
     def first(self) -> PlannedRun:
         """The run of the first seed, whose setting all have."""
         return self.runs[0]
+
+    @property
+    def name(self) -> str:
+        """The base distribution and what else the sweep sets, as on the command line."""
+        kept = {key: value for key, value in self.first.setting.items() if key.startswith("altub.") or key == "model"}
+        kept |= {key: value for key, value in self.first.setting.items() if key == "dataset.image_size"}
+        return " ".join([f"`{self.first.base}`", *(f"`{key}={value}`" for key, value in kept.items())])
 
 
 def controls(parts: Mapping[str, Sequence[PlannedRun]]) -> dict[str, list[Control]]:
@@ -81,4 +90,39 @@ def _gap(runs: Sequence[PlannedRun], reference: Reference, statistic: str) -> Ga
     ]
     if not differences or all(planned.run == reference.get(planned.seed) for planned in runs):
         return None
-    return Gap(float(np.mean(differences)), min(differences), max(differences))
+    return Gap(float(np.mean(differences)), min(differences), max(differences), len(differences))
+
+
+def in_place_of_altub(found: Mapping[str, Sequence[Control]]) -> dict[str, dict[str, Control]]:
+    """Return the settings that have pairs with ``alternating`` of part a, by data set and norm, then by name."""
+    kept = [
+        control
+        for name in ("c", "e")
+        for control in found[name]
+        if control.within_a and ("alternating", "mean") in control.gaps
+    ]
+    kept.sort(key=lambda control: (DATA.index(control.first.data), NORMS.index(control.first.norm)))
+    places: dict[str, dict[str, Control]] = {}
+    for control in kept:
+        place = f"{control.first.data.name}, norm {control.first.norm}"
+        places.setdefault(place, {})[control.name] = control
+    return places
+
+
+def directions(places: Mapping[str, Mapping[str, Control]]) -> list[str]:
+    """Return for each data set and norm which settings are higher or lower than AltUB in every seed of enough pairs."""
+    sentences = []
+    for place, controls_of in places.items():
+        gaps = {
+            name: gap
+            for name, control in controls_of.items()
+            if (gap := control.gaps["alternating", "mean"]).pairs >= FEWEST_PAIRS
+        }
+        groups = {
+            "higher": [name for name, gap in gaps.items() if gap.low > 0],
+            "lower": [name for name, gap in gaps.items() if gap.high < 0],
+            "neither": [name for name, gap in gaps.items() if gap.low <= 0 <= gap.high],
+        }
+        if parts := [f"{way} with {', '.join(names)}" for way, names in groups.items() if names]:
+            sentences.append(f"{place}: {'; '.join(parts)}")
+    return sentences

@@ -24,6 +24,7 @@ from analysis.runs.artifacts import Artifacts
 from analysis.runs.records import Records, read, tracking_uri
 from analysis.study import figures, sheets
 from analysis.study.answers import Answers, answers
+from analysis.study.controls import directions, in_place_of_altub
 from analysis.study.foretelling import is_useful
 from analysis.study.protocol import CHANGES, INDICATORS
 from analysis.study.records import digest, exist, unpack
@@ -133,19 +134,21 @@ def text(found: Answers | None, drawn: Sequence[Drawing | Undrawn], names: Mappi
             sentence = sentence.replace(run_id, name)
         return sentence
 
-    useful = []
+    useful, settings = [], []
     if found is not None:
         useful = [
             name
             for metric, name in INDICATORS.items()
             if is_useful([of_set for of_set in found.correlations if of_set.indicator == metric])
         ]
+        settings = directions(in_place_of_altub(found.controls))
     rendered = ENVIRONMENT.get_template("page.md.j2").render(
         found=found,
         figures={drawing.name: drawing for drawing in drawn},
         images=f"{IMAGES}/{PREFIX}",
         drawn={drawing.name for drawing in drawn if isinstance(drawing, Drawing)},
         useful=useful,
+        directions=settings,
         changes=CHANGES,
         sheets=sheets,
         named=named,

@@ -11,11 +11,11 @@ import numpy as np
 
 from altub_exp.runs.states import RunState
 from analysis.study.answers import Answers
-from analysis.study.controls import BASES, STATISTICS, Control
+from analysis.study.controls import BASES, STATISTICS, Control, in_place_of_altub
 from analysis.study.effects import Effect, Verdict
 from analysis.study.grid import MISSING, PlannedRun
 from analysis.study.measures import LOGARITHMS, is_complete, measure
-from analysis.study.protocol import ARMS, CHOOSING, CLAIMS, DATA, INDICATORS, NORMS, STEPS, DataSet, step
+from analysis.study.protocol import ARMS, CHOOSING, CLAIMS, DATA, INDICATORS, NORMS, STEPS, step
 from analysis.tables.table import MINUS, difference, number
 
 NONE = "—"
@@ -211,37 +211,33 @@ def controls(answers: Answers, *names: str) -> Sheet:
         first = control.first
         texts = _level(control.runs, first.base, first.data.primary)
         against = (_with_range(control, base, "mean") for base in BASES)
-        rows.append([first.data.name, first.backbone, first.norm, _setting(first), *texts[:4], *against])
+        rows.append([first.data.name, first.backbone, first.norm, control.name, *texts[:4], *against])
     heads = ("data", "backbone", "norm", "setting", "runs", "mean", "sd", "last epoch", "Δ none", "Δ AltUB")
     return Sheet(heads, rows, 4)
 
 
 def alternatives(answers: Answers) -> Sheet:
     """Return what other bases and settings change in place of ``alternating``, one column per data set and norm."""
-    rows: dict[str, dict[tuple[DataSet, str], str]] = {}
-    for control in (control for name in ("c", "e") for control in answers.controls[name] if control.within_a):
-        first = control.first
-        if ("alternating", "mean") in control.gaps:
-            texts = (_with_range(control, "alternating", statistic) for statistic in STATISTICS)
-            rows.setdefault(_setting(first), {})[first.data, first.norm] = "; ".join(texts)
-    places = {place for row in rows.values() for place in row}
-    ordered = sorted(places, key=lambda place: (DATA.index(place[0]), NORMS.index(place[1])))
-    heads = ("in place of `alternating`", *(f"{data.name}, norm {norm}" for data, norm in ordered))
-    return Sheet(heads, [[name, *(row.get(place, NONE) for place in ordered)] for name, row in rows.items()], 1)
+    places = in_place_of_altub(answers.controls)
+    names = dict.fromkeys(name for of_place in places.values() for name in of_place)
+    rows = [[name, *(_change(of_place.get(name)) for of_place in places.values())] for name in names]
+    return Sheet(("in place of `alternating`", *places), rows, 1)
+
+
+def _change(control: Control | None) -> str:
+    """Return the differences from ``alternating`` in the mean and the standard deviation."""
+    if control is None:
+        return NONE
+    return "; ".join(_with_range(control, "alternating", statistic) for statistic in STATISTICS)
 
 
 def _with_range(control: Control, base: str, statistic: str) -> str:
+    """Return a mean difference with the smallest and largest of the seeds, and their number if some are missing."""
     gap = control.gaps.get((base, statistic))
     if gap is None:
         return NONE
-    return f"{shown(gap.mean, statistic)} [{shown(gap.low, statistic)}, {shown(gap.high, statistic)}]"
-
-
-def _setting(run: PlannedRun) -> str:
-    """Return the base distribution and what else the sweep sets, as on the command line."""
-    kept = {key: value for key, value in run.setting.items() if key.startswith("altub.") or key == "model"}
-    kept |= {key: value for key, value in run.setting.items() if key == "dataset.image_size"}
-    return " ".join([f"`{run.base}`", *(f"`{key}={value}`" for key, value in kept.items())])
+    text = f"{shown(gap.mean, statistic)} [{shown(gap.low, statistic)}, {shown(gap.high, statistic)}]"
+    return text if gap.pairs == len(control.runs) else f"{text} ({gap.pairs} of {len(control.runs)})"
 
 
 def foretelling(answers: Answers) -> Sheet:

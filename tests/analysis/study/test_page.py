@@ -72,6 +72,8 @@ def test_page_shows_what_is_missing(tmp_path, made_up_plan):
         r"\| H1 higher \| counted \| .* \| — \| 9 of 20; without ksdd \| \*\*missing\*\* \|",
         r"\| screw \| lite0 \| none \| `stereotype` \| 3 of 3 \|.*",
         r"\| ksdd \| counted \| `none` \| 2 of 5 \|.*",
+        r"  screw, norm none: lower with `stereotype`;",
+        r"  elpv, norm none: lower with `stereotype`\.",
         r"\| in place of `alternating` \| screw, norm none \| elpv, norm none \|",
         r"\| `stereotype` (\| −0\.50 \[−0\.50, −0\.50\]; ×2\.00 \[×2\.00, ×2\.00\] ){2}\|",
     ):
