@@ -105,7 +105,7 @@ def in_place_of_altub(found: Mapping[str, Sequence[Control]]) -> dict[str, dict[
     places: dict[str, dict[str, Control]] = {}
     for control in kept:
         place = f"{control.first.data.name}, norm {control.first.norm}"
-        places.setdefault(place, {})[control.name] = control
+        places.setdefault(place, {})[control.name.removeprefix("`alternating` ")] = control
     return places
 
 

@@ -220,24 +220,24 @@ def alternatives(answers: Answers) -> Sheet:
     """Return what other bases and settings change in place of ``alternating``, one column per data set and norm."""
     places = in_place_of_altub(answers.controls)
     names = dict.fromkeys(name for of_place in places.values() for name in of_place)
-    rows = [[name, *(_change(of_place.get(name)) for of_place in places.values())] for name in names]
+    rows = [
+        [name, *(_with_range(of_place.get(name), "alternating", *STATISTICS) for of_place in places.values())]
+        for name in names
+    ]
     return Sheet(("in place of `alternating`", *places), rows, 1)
 
 
-def _change(control: Control | None) -> str:
-    """Return the differences from ``alternating`` in the mean and the standard deviation."""
-    if control is None:
+def _with_range(control: Control | None, base: str, *statistics: str) -> str:
+    """Return mean differences with the smallest and largest of the seeds, and their number if some are missing."""
+    if control is None or (base, statistics[0]) not in control.gaps:
         return NONE
-    return "; ".join(_with_range(control, "alternating", statistic) for statistic in STATISTICS)
-
-
-def _with_range(control: Control, base: str, statistic: str) -> str:
-    """Return a mean difference with the smallest and largest of the seeds, and their number if some are missing."""
-    gap = control.gaps.get((base, statistic))
-    if gap is None:
-        return NONE
-    text = f"{shown(gap.mean, statistic)} [{shown(gap.low, statistic)}, {shown(gap.high, statistic)}]"
-    return text if gap.pairs == len(control.runs) else f"{text} ({gap.pairs} of {len(control.runs)})"
+    gaps = {statistic: control.gaps[base, statistic] for statistic in statistics}
+    text = "; ".join(
+        f"{shown(gap.mean, statistic)} [{shown(gap.low, statistic)}, {shown(gap.high, statistic)}]"
+        for statistic, gap in gaps.items()
+    )
+    pairs, planned = gaps[statistics[0]].pairs, len(control.runs)
+    return text if pairs == planned else f"{text} ({pairs} of {planned})"
 
 
 def foretelling(answers: Answers) -> Sheet:
