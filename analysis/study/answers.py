@@ -26,7 +26,7 @@ class Answers:
         roughness: for each norm the effect on the standard deviation of the differences between epochs.
         backbone: the primary claims' effects in part b, by claim and norm.
         decomposition: the contrasts' effects on the mean AUROC and on the logarithm of its standard deviation.
-        controls: the settings of each part beside ``none`` and ``alternating``.
+        controls: the settings of the parts c, d and e beside ``none`` and ``alternating``.
         correlations: the rank correlations of quantities without labels.
         choice: the recipe and its check.
         provenance: sentences on commits, versions and epochs of the runs.
@@ -72,7 +72,7 @@ def answers(records: Records) -> Answers:
             contrast: (contrast_effect(grid, contrast, "mean"), contrast_effect(grid, contrast, "log_sd"))
             for contrast in DECOMPOSITION
         },
-        controls=controls(parts),
+        controls=controls(parts, "c", "d", "e"),
         correlations=correlations(grid),
         choice=choose(grid),
         # without the time and place of reading, so that the same records always make the same page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -10,7 +11,7 @@ import numpy as np
 
 from analysis.runs.run import Run
 from analysis.study.grid import PlannedRun, settings
-from analysis.study.measures import is_complete, measure
+from analysis.study.measures import measure_if_complete
 from analysis.study.protocol import DATA, FEWEST_PAIRS, NORMS
 
 BASES = ("none", "alternating")
@@ -58,8 +59,8 @@ class Control:
         return " ".join([f"`{self.first.base}`", *(f"`{key}={value}`" for key, value in kept.items())])
 
 
-def controls(parts: Mapping[str, Sequence[PlannedRun]]) -> dict[str, list[Control]]:
-    """Return the settings of each part beside the bases with their default settings, of whichever part."""
+def controls(parts: Mapping[str, Sequence[PlannedRun]], *names: str) -> dict[str, list[Control]]:
+    """Return the settings of the named parts beside the bases with their default settings, of whichever part."""
     references: dict[object, dict[str, Run | None]] = {}
     for planned in (planned for of_part in parts.values() for planned in of_part):
         if not any(key.startswith("altub.") for key in planned.setting):
@@ -76,18 +77,18 @@ def controls(parts: Mapping[str, Sequence[PlannedRun]]) -> dict[str, list[Contro
         }
         return Control(runs, gaps, place in surroundings_of_a)
 
-    return {name: [control(runs) for runs in settings(of_part)] for name, of_part in parts.items()}
+    return {name: [control(runs) for runs in settings(parts[name])] for name in names}
 
 
 def _gap(runs: Sequence[PlannedRun], reference: Reference, statistic: str) -> Gap | None:
     """Return the differences from a base; None if there is no pair, or if these runs are the base's own."""
     metric = runs[0].data.primary
-    differences = [
-        measure(run, "", metric, statistic) - measure(other, "", metric, statistic)
+    every = (
+        measure_if_complete(planned.run, "", metric, statistic)
+        - measure_if_complete(reference.get(planned.seed), "", metric, statistic)
         for planned in runs
-        for run, other in [(planned.run, reference.get(planned.seed))]
-        if run is not None and other is not None and is_complete(run, "", metric) and is_complete(other, "", metric)
-    ]
+    )
+    differences = [difference for difference in every if not math.isnan(difference)]
     if not differences or all(planned.run == reference.get(planned.seed) for planned in runs):
         return None
     return Gap(float(np.mean(differences)), min(differences), max(differences), len(differences))
@@ -97,8 +98,8 @@ def in_place_of_altub(found: Mapping[str, Sequence[Control]]) -> dict[str, dict[
     """Return the settings that have pairs with ``alternating`` of part a, by data set and norm, then by name."""
     kept = [
         control
-        for name in ("c", "e")
-        for control in found[name]
+        for of_part in found.values()
+        for control in of_part
         if control.within_a and ("alternating", "mean") in control.gaps
     ]
     kept.sort(key=lambda control: (DATA.index(control.first.data), NORMS.index(control.first.norm)))

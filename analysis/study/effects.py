@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from altub_exp.runs.states import RunState
-from analysis.runs.run import Run
 from analysis.study import statistics
 from analysis.study.grid import PlannedRun
-from analysis.study.measures import is_complete, measure
+from analysis.study.measures import measure_if_complete
 from analysis.study.protocol import (
     CLAIMS,
     DATA,
@@ -149,16 +148,12 @@ def _pairs(
         planned += 1
         crashed += any(run is not None and run.state == RunState.crashed for _, run in terms)
         values = [
-            term.sign * _value(run.run if run else None, term.arm, metric or data.primary, statistic)
+            term.sign * measure_if_complete(run.run if run else None, term.arm, metric or data.primary, statistic)
             for term, run in terms
         ]
         if not math.isnan(sum(values)):
             differences[seed] = sum(values)
     return Pairs(data, differences, planned, crashed)
-
-
-def _value(run: Run | None, arm: str, metric: str, statistic: str) -> float:
-    return measure(run, arm, metric, statistic) if run is not None and is_complete(run, arm, metric) else math.nan
 
 
 def verdicts(grid: Sequence[PlannedRun], metric: Metric = None) -> list[Verdict]:

@@ -65,3 +65,8 @@ def measure(run: Run, arm: str, metric: str, statistic: str) -> float:
         case "log_roughness":
             return math.log(max(float(np.std(np.diff(values))) / math.sqrt(2), SMALLEST_SD))
     raise ValueError(f"no statistic {statistic!r}")
+
+
+def measure_if_complete(run: Run | None, arm: str, metric: str, statistic: str) -> float:
+    """Return a statistic as :func:`measure` does; NaN if the run is not complete."""
+    return measure(run, arm, metric, statistic) if run is not None and is_complete(run, arm, metric) else math.nan
