@@ -1,8 +1,8 @@
-"""The study's figures: curves of the arms, effects with their intervals, and indicators against the AUROC."""
+"""The study's figures: curves of the arms, effects, other settings, and indicators against the AUROC."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from analysis.figures.curves import limits, percent
 from analysis.figures.drawing import Drawing, Undrawn
 from analysis.figures.style import PAGE, WINDOW, leave_blank, looks, titled_figure
 from analysis.runs.run import Run
+from analysis.study.controls import STATISTICS, Control
 from analysis.study.effects import Verdict
 from analysis.study.foretelling import window_means
 from analysis.study.grid import PlannedRun
@@ -117,16 +118,11 @@ def effects(verdicts: Sequence[Verdict], grid: Sequence[PlannedRun]) -> Drawing 
     with titled_figure(PAGE, 2.6, title, []) as figure:
         panels = figure.subplots(1, len(CLAIMS), sharey=True)
         for axes, claim in zip(panels, CLAIMS, strict=True):
-            factor = claim.statistic in LOGARITHMS
             for verdict in verdicts:
                 if verdict.claim == claim:
-                    _draw_effect(axes, verdict, NORMS.index(verdict.norm), np.exp if factor else np.asarray)
-            if factor:
-                axes.set_xscale("log", base=2)
-                axes.xaxis.set_major_formatter("×{x:g}")
-            _shade(axes, 1 if factor else 0, claim.sign)
+                    _draw_effect(axes, verdict, NORMS.index(verdict.norm), _scale(claim.statistic))
+            _set_scale(axes, claim.statistic, claim.sign)
             axes.set_title(f"{claim.name}: {claim.text}", fontsize=7)
-            axes.set_xlabel(MEANINGS[claim.statistic], fontsize=6.5)
         panels[0].set_yticks(range(len(NORMS)), [f"norm {norm}" for norm in NORMS])
         panels[0].set_ylim(len(NORMS) - 0.5, -0.5)
         _legend(figure, ncols=len(DATA) + len(VERDICTS))
@@ -152,12 +148,62 @@ def _draw_effect(axes: Axes, verdict: Verdict, row: int, shown: Callable[[ArrayL
         axes.plot(shown(effect.value), row - 0.1, **look, linestyle="none", markersize=4.5, label=label)
 
 
-def _shade(axes: Axes, neutral: float, sign: int) -> None:
-    """Mark where there is no effect, and shade the claimed side up to the end of the axis."""
+def _scale(statistic: str) -> Callable[[ArrayLike], np.ndarray]:
+    """Return what makes differences of a statistic the numbers shown: factors of differences of logarithms."""
+    return np.exp if statistic in LOGARITHMS else np.asarray
+
+
+def _set_scale(axes: Axes, statistic: str, sign: int) -> None:
+    """Name the axis of a statistic's differences, mark where there is none, and shade the side of the sign."""
+    factor = statistic in LOGARITHMS
+    if factor:
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter("×{x:g}")
+    axes.set_xlabel(MEANINGS[statistic], fontsize=6.5)
+    neutral = 1 if factor else 0
     axes.axvline(neutral, color="0.4", linewidth=0.6)
     low, high = axes.get_xlim()
     axes.axvspan(neutral, high if sign > 0 else low, color=WINDOW, linewidth=0, zorder=0)
     axes.set_xlim(low, high)
+
+
+def replacements(places: Mapping[str, Mapping[str, Control]]) -> Drawing | Undrawn:
+    """Draw what other bases and settings change in place of ``alternating``: panels for each statistic and place.
+
+    Args:
+        places: the settings by name, of every data set and norm.
+    """
+    name, title = "replacements", "Other bases and settings in place of AltUB's"
+    settings = list(dict.fromkeys(setting for of_place in places.values() for setting in of_place))
+    if not settings:
+        return Undrawn(name, title, f"{title}: no pair is complete yet.")
+    with titled_figure(PAGE, 1.8 + 0.27 * len(settings), title, []) as figure:
+        panels = figure.subplots(len(STATISTICS), len(places), squeeze=False, sharex="row", sharey=True)
+        for row, statistic, sign in zip(panels, STATISTICS, (1, -1), strict=True):
+            for axes, (place, of_place) in zip(row, places.items(), strict=True):
+                _draw_gaps(axes, {settings.index(setting): control for setting, control in of_place.items()}, statistic)
+                axes.set_title(place, fontsize=7)
+            row[0].set_yticks(range(len(settings)), [setting.replace("`", "") for setting in settings], fontsize=6)
+            row[0].set_ylim(len(settings) - 0.5, -0.5)
+            for axes in row:
+                _set_scale(axes, statistic, sign)
+    text = (
+        "Markers: means of the paired differences over the seeds; bars: their smallest and largest values; open: seeds "
+        "are missing; shaded: better than AltUB with its published settings."
+    )
+    of_places = (control for of_place in places.values() for control in of_place.values())
+    runs = (planned.run for control in of_places for planned in control.runs)
+    return Drawing(name, title, text, figure, tuple(run for run in runs if run is not None))
+
+
+def _draw_gaps(axes: Axes, rows: Mapping[int, Control], statistic: str) -> None:
+    """Draw each setting's difference from ``alternating`` in its row."""
+    shown = _scale(statistic)
+    for row, control in rows.items():
+        gap = control.gaps["alternating", statistic]
+        full = gap.pairs == len(control.runs)
+        axes.plot(shown([gap.low, gap.high]), [row, row], "-", color="#0072B2", linewidth=1.4)
+        axes.plot(shown(gap.mean), row, "o", color="#0072B2", markersize=4, fillstyle="full" if full else "none")
 
 
 def indicators(grid: Sequence[PlannedRun]) -> Drawing | Undrawn:

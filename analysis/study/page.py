@@ -112,6 +112,7 @@ def drawings(found: Answers, recorded: Records, artifacts: Artifacts) -> Iterato
     """Draw the study's figures, and those of the paper on this data."""
     yield figures.curves(found.grid)
     yield figures.effects(found.primary, found.grid)
+    yield figures.replacements(in_place_of_altub(found.controls))
     yield figures.indicators(found.grid)
     subject = "FastFlow, EfficientNet-Lite0, MVTec AD screw, norm trainable, 100 epochs"
     latents = fig1(recorded.runs, artifacts, DEPTH_SWEEP, f"Fig. 1: latents of normal images, {subject}")

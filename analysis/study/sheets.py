@@ -11,7 +11,7 @@ import numpy as np
 
 from altub_exp.runs.states import RunState
 from analysis.study.answers import Answers
-from analysis.study.controls import BASES, STATISTICS, Control, in_place_of_altub
+from analysis.study.controls import BASES, STATISTICS, Control, Gap, in_place_of_altub
 from analysis.study.effects import Effect, Verdict
 from analysis.study.grid import MISSING, PlannedRun
 from analysis.study.measures import LOGARITHMS, is_complete, measure
@@ -228,16 +228,18 @@ def alternatives(answers: Answers) -> Sheet:
 
 
 def _with_range(control: Control | None, base: str, *statistics: str) -> str:
-    """Return mean differences with the smallest and largest of the seeds, and their number if some are missing."""
+    """Return mean differences, the smallest and largest of several seeds, and their number if some are missing."""
     if control is None or (base, statistics[0]) not in control.gaps:
         return NONE
-    gaps = {statistic: control.gaps[base, statistic] for statistic in statistics}
-    text = "; ".join(
-        f"{shown(gap.mean, statistic)} [{shown(gap.low, statistic)}, {shown(gap.high, statistic)}]"
-        for statistic, gap in gaps.items()
-    )
-    pairs, planned = gaps[statistics[0]].pairs, len(control.runs)
+    gaps = [(control.gaps[base, statistic], statistic) for statistic in statistics]
+    text = "; ".join(_of_gap(gap, statistic) for gap, statistic in gaps)
+    pairs, planned = gaps[0][0].pairs, len(control.runs)
     return text if pairs == planned else f"{text} ({pairs} of {planned})"
+
+
+def _of_gap(gap: Gap, statistic: str) -> str:
+    mean, low, high = (shown(value, statistic) for value in (gap.mean, gap.low, gap.high))
+    return mean if gap.pairs == 1 else f"{mean} [{low}, {high}]"
 
 
 def foretelling(answers: Answers) -> Sheet:

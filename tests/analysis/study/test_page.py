@@ -10,6 +10,7 @@ from analysis.runs.records import Records
 from analysis.study import figures, page, records
 from analysis.study.__main__ import main
 from analysis.study.answers import answers
+from analysis.study.controls import in_place_of_altub
 from tests.analysis.study.made_up import composed, kept, made_up_plan, recorded
 from tests.commandline import ROOT
 
@@ -64,6 +65,8 @@ def test_page_shows_what_is_missing(tmp_path, made_up_plan):
         titles = [axes.get_title().split("\n")[0] for axes in picture.figure.axes]
         assert titles == ["screw", "elpv", "hazelnut_toy", "ksdd"] + [""] * 8
     assert_effects_are_drawn(drawn[1].figure, found.primary)
+    drawn.append(figures.replacements(in_place_of_altub(found.controls)))
+    assert_replacements_are_drawn(drawn[-1].figure, {"stereotype": {"mean": -0.5, "sd": 2.0}})
     drawn += [Undrawn(name, name, f"{name} is not drawn.") for name in ("fig1", "fig3")]
     text = page.text(found, drawn, {})
     for pattern in (
@@ -75,6 +78,7 @@ def test_page_shows_what_is_missing(tmp_path, made_up_plan):
         r"  screw, norm none: lower with `stereotype`;",
         r"  elpv, norm none: lower with `stereotype`\.",
         r"\| in place of `alternating` \| screw, norm none \| elpv, norm none \|",
+        r"!\[Other bases and settings in place of AltUB's\]\(images/study-replacements\.png\)",
         r"\| `stereotype` (\| −0\.50 \[−0\.50, −0\.50\]; ×2\.00 \[×2\.00, ×2\.00\] ){2}\|",
     ):
         assert re.search(f"^{pattern}$", text, re.MULTILINE), pattern
@@ -99,6 +103,18 @@ def assert_effects_are_drawn(figure, verdicts):
             assert line.get_label() == verdict.word.replace("missing", "without missing data sets")
             assert (line.get_marker(), line.get_fillstyle()) == looks[line.get_label()]
     assert [axes.get_xscale() for axes in figure.axes] == ["linear", "log", "linear", "linear"]
+
+
+def assert_replacements_are_drawn(figure, expected):
+    """A row of panels for the mean and one for the factor of the sd; full markers, since no seed is missing."""
+    assert [axes.get_title() for axes in figure.axes] == ["screw, norm none", "elpv, norm none"] * 2
+    for axes, statistic in zip(figure.axes, ("mean", "mean", "sd", "sd"), strict=True):
+        assert axes.get_xscale() == ("log" if statistic == "sd" else "linear")
+        markers = [line for line in axes.lines if line.get_marker() == "o"]
+        for line, (row, of_setting) in zip(markers, enumerate(expected.values()), strict=True):
+            assert list(line.get_xydata()[0]) == pytest.approx([of_setting[statistic], row])
+            assert line.get_fillstyle() == "full"
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == list(expected)
 
 
 def test_command_writes_the_page(tmp_path, capsys, monkeypatch):
