@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from analysis.runs import provenance
 from analysis.runs.records import Records
-from analysis.study.controls import Control, controls
+from analysis.study.controls import Control, controls, in_place_of_altub
 from analysis.study.effects import Effect, Verdict, contrast_effect, verdicts
 from analysis.study.foretelling import Correlations, correlations
 from analysis.study.grid import PlannedRun, part
@@ -47,6 +48,11 @@ class Answers:
     def grid(self) -> Sequence[PlannedRun]:
         """The runs of part a, which the claims are about."""
         return self.parts["a"]
+
+    @cached_property
+    def replacements(self) -> Mapping[str, Mapping[str, Control]]:
+        """The settings that have pairs with ``alternating`` of part a, by data set and norm, then by name."""
+        return in_place_of_altub(self.controls)
 
 
 def answers(records: Records) -> Answers:

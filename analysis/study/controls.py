@@ -110,6 +110,11 @@ def in_place_of_altub(found: Mapping[str, Sequence[Control]]) -> dict[str, dict[
     return places
 
 
+def names_of(places: Mapping[str, Mapping[str, Control]]) -> list[str]:
+    """Return the names of the settings of all places, each once."""
+    return list(dict.fromkeys(name for of_place in places.values() for name in of_place))
+
+
 def directions(places: Mapping[str, Mapping[str, Control]]) -> list[str]:
     """Return for each data set and norm which settings are higher or lower than AltUB in every seed of enough pairs."""
     sentences = []

@@ -16,7 +16,7 @@ from analysis.figures.curves import limits, percent
 from analysis.figures.drawing import Drawing, Undrawn
 from analysis.figures.style import PAGE, WINDOW, leave_blank, looks, titled_figure
 from analysis.runs.run import Run
-from analysis.study.controls import STATISTICS, Control
+from analysis.study.controls import STATISTICS, Control, names_of
 from analysis.study.effects import Verdict
 from analysis.study.foretelling import window_means
 from analysis.study.grid import PlannedRun
@@ -174,7 +174,7 @@ def replacements(places: Mapping[str, Mapping[str, Control]]) -> Drawing | Undra
         places: the settings by name, of every data set and norm.
     """
     name, title = "replacements", "Other bases and settings in place of AltUB's"
-    settings = list(dict.fromkeys(setting for of_place in places.values() for setting in of_place))
+    settings = names_of(places)
     if not settings:
         return Undrawn(name, title, f"{title}: no pair is complete yet.")
     with titled_figure(PAGE, 1.8 + 0.27 * len(settings), title, []) as figure:

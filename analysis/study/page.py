@@ -24,7 +24,7 @@ from analysis.runs.artifacts import Artifacts
 from analysis.runs.records import Records, read, tracking_uri
 from analysis.study import figures, sheets
 from analysis.study.answers import Answers, answers
-from analysis.study.controls import directions, in_place_of_altub
+from analysis.study.controls import directions
 from analysis.study.foretelling import is_useful
 from analysis.study.protocol import CHANGES, INDICATORS
 from analysis.study.records import digest, exist, unpack
@@ -112,7 +112,7 @@ def drawings(found: Answers, recorded: Records, artifacts: Artifacts) -> Iterato
     """Draw the study's figures, and those of the paper on this data."""
     yield figures.curves(found.grid)
     yield figures.effects(found.primary, found.grid)
-    yield figures.replacements(in_place_of_altub(found.controls))
+    yield figures.replacements(found.replacements)
     yield figures.indicators(found.grid)
     subject = "FastFlow, EfficientNet-Lite0, MVTec AD screw, norm trainable, 100 epochs"
     latents = fig1(recorded.runs, artifacts, DEPTH_SWEEP, f"Fig. 1: latents of normal images, {subject}")
@@ -142,7 +142,7 @@ def text(found: Answers | None, drawn: Sequence[Drawing | Undrawn], names: Mappi
             for metric, name in INDICATORS.items()
             if is_useful([of_set for of_set in found.correlations if of_set.indicator == metric])
         ]
-        settings = directions(in_place_of_altub(found.controls))
+        settings = directions(found.replacements)
     rendered = ENVIRONMENT.get_template("page.md.j2").render(
         found=found,
         figures={drawing.name: drawing for drawing in drawn},

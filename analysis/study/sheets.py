@@ -11,7 +11,7 @@ import numpy as np
 
 from altub_exp.runs.states import RunState
 from analysis.study.answers import Answers
-from analysis.study.controls import BASES, STATISTICS, Control, Gap, in_place_of_altub
+from analysis.study.controls import BASES, STATISTICS, Control, Gap, names_of
 from analysis.study.effects import Effect, Verdict
 from analysis.study.grid import MISSING, PlannedRun
 from analysis.study.measures import LOGARITHMS, is_complete, measure
@@ -216,13 +216,12 @@ def controls(answers: Answers, *names: str) -> Sheet:
     return Sheet(heads, rows, 4)
 
 
-def alternatives(answers: Answers) -> Sheet:
+def replacements(answers: Answers) -> Sheet:
     """Return what other bases and settings change in place of ``alternating``, one column per data set and norm."""
-    places = in_place_of_altub(answers.controls)
-    names = dict.fromkeys(name for of_place in places.values() for name in of_place)
+    places = answers.replacements
     rows = [
         [name, *(_with_range(of_place.get(name), "alternating", *STATISTICS) for of_place in places.values())]
-        for name in names
+        for name in names_of(places)
     ]
     return Sheet(("in place of `alternating`", *places), rows, 1)
 

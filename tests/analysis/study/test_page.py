@@ -10,7 +10,6 @@ from analysis.runs.records import Records
 from analysis.study import figures, page, records
 from analysis.study.__main__ import main
 from analysis.study.answers import answers
-from analysis.study.controls import in_place_of_altub
 from tests.analysis.study.made_up import composed, kept, made_up_plan, recorded
 from tests.commandline import ROOT
 
@@ -65,7 +64,7 @@ def test_page_shows_what_is_missing(tmp_path, made_up_plan):
         titles = [axes.get_title().split("\n")[0] for axes in picture.figure.axes]
         assert titles == ["screw", "elpv", "hazelnut_toy", "ksdd"] + [""] * 8
     assert_effects_are_drawn(drawn[1].figure, found.primary)
-    drawn.append(figures.replacements(in_place_of_altub(found.controls)))
+    drawn.append(figures.replacements(found.replacements))
     assert_replacements_are_drawn(drawn[-1].figure, {"stereotype": {"mean": -0.5, "sd": 2.0}})
     drawn += [Undrawn(name, name, f"{name} is not drawn.") for name in ("fig1", "fig3")]
     text = page.text(found, drawn, {})
