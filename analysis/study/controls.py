@@ -119,16 +119,23 @@ def directions(places: Mapping[str, Mapping[str, Control]]) -> list[str]:
     """Return for each data set and norm which settings are higher or lower than AltUB in every seed of enough pairs."""
     sentences = []
     for place, controls_of in places.items():
-        gaps = {
-            name: gap
-            for name, control in controls_of.items()
-            if (gap := control.gaps["alternating", "mean"]).pairs >= FEWEST_PAIRS
-        }
-        groups = {
-            "higher": [name for name, gap in gaps.items() if gap.low > 0],
-            "lower": [name for name, gap in gaps.items() if gap.high < 0],
-            "neither": [name for name, gap in gaps.items() if gap.low <= 0 <= gap.high],
-        }
-        if parts := [f"{way} with {', '.join(names)}" for way, names in groups.items() if names]:
-            sentences.append(f"{place}: {'; '.join(parts)}")
+        gaps = {name: control.gaps["alternating", "mean"] for name, control in controls_of.items()}
+        if parts := in_every_seed(gaps, "higher with", "lower with", "neither with"):
+            sentences.append(f"{place}: {parts}")
     return sentences
+
+
+def in_every_seed(gaps: Mapping[str, Gap], above: str, below: str, neither: str) -> str:
+    """Return after each word the names of the differences of enough pairs that are so in every seed; "" if none are.
+
+    >>> gaps = {"a": Gap(1, 0.5, 2, 3), "b": Gap(0, -1, 1, 3), "c": Gap(-1, -1, -1, 1)}
+    >>> in_every_seed(gaps, "higher on", "lower on", "neither on")
+    'higher on a; neither on b'
+    """
+    enough = {name: gap for name, gap in gaps.items() if gap.pairs >= FEWEST_PAIRS}
+    groups = {
+        above: [name for name, gap in enough.items() if gap.low > 0],
+        below: [name for name, gap in enough.items() if gap.high < 0],
+        neither: [name for name, gap in enough.items() if gap.low <= 0 <= gap.high],
+    }
+    return "; ".join(f"{word} {', '.join(names)}" for word, names in groups.items() if names)

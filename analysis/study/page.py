@@ -28,6 +28,7 @@ from analysis.study.controls import directions
 from analysis.study.foretelling import is_useful
 from analysis.study.protocol import CHANGES, INDICATORS
 from analysis.study.records import digest, exist, unpack
+from analysis.study.table6 import findings
 
 PAGE, IMAGES, PREFIX = "study.md", "images", "study-"
 """The page, the folder of its figures beside it, and the beginning of their names."""
@@ -135,14 +136,14 @@ def text(found: Answers | None, drawn: Sequence[Drawing | Undrawn], names: Mappi
             sentence = sentence.replace(run_id, name)
         return sentence
 
-    useful, settings = [], []
+    useful, settings, of_table6 = [], [], []
     if found is not None:
         useful = [
             name
             for metric, name in INDICATORS.items()
             if is_useful([of_set for of_set in found.correlations if of_set.indicator == metric])
         ]
-        settings = directions(found.replacements)
+        settings, of_table6 = directions(found.replacements), findings(found.replacements)
     rendered = ENVIRONMENT.get_template("page.md.j2").render(
         found=found,
         figures={drawing.name: drawing for drawing in drawn},
@@ -150,6 +151,7 @@ def text(found: Answers | None, drawn: Sequence[Drawing | Undrawn], names: Mappi
         drawn={drawing.name for drawing in drawn if isinstance(drawing, Drawing)},
         useful=useful,
         directions=settings,
+        findings=of_table6,
         changes=CHANGES,
         sheets=sheets,
         named=named,

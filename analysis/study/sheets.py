@@ -10,12 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from altub_exp.runs.states import RunState
+from analysis.paper.values import BACKBONES
 from analysis.study.answers import Answers
 from analysis.study.controls import BASES, STATISTICS, Control, Gap, names_of
 from analysis.study.effects import Effect, Verdict
 from analysis.study.grid import MISSING, PlannedRun
 from analysis.study.measures import LOGARITHMS, is_complete, measure
 from analysis.study.protocol import ARMS, CHOOSING, CLAIMS, DATA, INDICATORS, NORMS, STEPS, step
+from analysis.study.table6 import COMPARISONS, papers
 from analysis.tables.table import MINUS, difference, number
 
 NONE = "—"
@@ -224,6 +226,20 @@ def replacements(answers: Answers) -> Sheet:
         for name in names_of(places)
     ]
     return Sheet(("in place of `alternating`", *places), rows, 1)
+
+
+def table6(answers: Answers) -> Sheet:
+    """Return the comparisons of the paper's Table 6, its own on each backbone and one column per data set and norm."""
+    places = answers.replacements
+    rows = []
+    for comparison in COMPARISONS:
+        base, reference = comparison
+        for statistic, word in zip(STATISTICS, ("mean", "sd"), strict=True):
+            found = [_with_range(of_place.get(f"`{base}`"), reference, statistic) for of_place in places.values()]
+            paper = [papers(comparison, backbone, statistic) for backbone in BACKBONES]
+            texts = [it if isinstance(it, str) else shown(it, statistic) for it in paper]
+            rows.append([f"`{base}` against `{reference}`, {word}", " / ".join(texts), *found])
+    return Sheet(("comparison", f"paper, capsule: {' / '.join(BACKBONES)}", *places), rows, 1)
 
 
 def _with_range(control: Control | None, base: str, *statistics: str) -> str:

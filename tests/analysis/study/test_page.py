@@ -79,6 +79,10 @@ def test_page_shows_what_is_missing(tmp_path, made_up_plan):
         r"\| in place of `alternating` \| screw, norm none \| elpv, norm none \|",
         r"!\[Other bases and settings in place of AltUB's\]\(images/study-replacements\.png\)",
         r"\| `stereotype` (\| −0\.50 \[−0\.50, −0\.50\]; ×2\.00 \[×2\.00, ×2\.00\] ){2}\|",
+        # Table 6: 98.5, 98.8, 98.1, 98.6 less 98.6, 98.6, 98.6, 98.9; sd 0.89, 2.40, 7.22 over 0.09, 0.12, 0.07
+        r"\| `stereotype` against `alternating`, mean \| −0\.10 / \+0\.20 / −0\.50 / −0\.30 (\| −0\.50 \[.*?\] ){2}\|",
+        r"\| `cnn` against `none`, sd \| ×9\.89 / crashes / ×20\.00 / ×103\.14 \| — \| — \|",
+        r"  `stereotype` against `alternating`: lower on (screw|, elpv| with norm none){4}; less steady on screw .*\.",
     ):
         assert re.search(f"^{pattern}$", text, re.MULTILINE), pattern
     for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):

@@ -1,0 +1,48 @@
+"""What the paper's Table 6 says about bases other than AltUB's, beside the study's runs of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from analysis.paper.values import Key, value
+from analysis.study.controls import STATISTICS, Control, in_every_seed
+
+WORDS = {"mean": ("higher on", "lower on", "neither on"), "log_sd": ("less steady on", "steadier on", "neither on")}
+
+
+class Comparison(NamedTuple):
+    """A base of the table and the one that the paper finds better."""
+
+    base: str
+    reference: str
+
+
+COMPARISONS = (Comparison("stereotype", "alternating"), Comparison("cnn", "none"))
+"""Section 5.4: the learning rate of ``stereotype`` is too small; ``cnn`` lowers the AUROC."""
+
+
+def papers(comparison: Comparison, backbone: str, statistic: str) -> float | str:
+    """Return the paper's difference on capsule, of the means or of the logarithms of the sd; a text if it has none."""
+    mine, other = (value("table6", Key("capsule", "fastflow", backbone, base, "segmentation")) for base in comparison)
+    if mine.mean is None or mine.std is None or other.mean is None or other.std is None:
+        return mine.text or other.text
+    return mine.mean - other.mean if statistic == "mean" else math.log(mine.std / other.std)
+
+
+def findings(places: Mapping[str, Mapping[str, Control]]) -> list[str]:
+    """Return for each comparison on which data sets and norms it has which sign in every seed of enough pairs."""
+    sentences = []
+    for base, reference in COMPARISONS:
+        parts = []
+        for statistic in STATISTICS:
+            gaps = {
+                place.replace(", norm", " with norm"): gap
+                for place, of_place in places.items()
+                if (control := of_place.get(f"`{base}`")) and (gap := control.gaps.get((reference, statistic)))
+            }
+            parts.append(in_every_seed(gaps, *WORDS[statistic]))
+        if any(parts):
+            sentences.append(f"`{base}` against `{reference}`: {'; '.join(part for part in parts if part)}")
+    return sentences
