@@ -136,22 +136,21 @@ def text(found: Answers | None, drawn: Sequence[Drawing | Undrawn], names: Mappi
             sentence = sentence.replace(run_id, name)
         return sentence
 
-    useful, settings, of_table6 = [], [], []
+    useful = []
     if found is not None:
         useful = [
             name
             for metric, name in INDICATORS.items()
             if is_useful([of_set for of_set in found.correlations if of_set.indicator == metric])
         ]
-        settings, of_table6 = directions(found.replacements), findings(found.replacements)
     rendered = ENVIRONMENT.get_template("page.md.j2").render(
         found=found,
         figures={drawing.name: drawing for drawing in drawn},
         images=f"{IMAGES}/{PREFIX}",
         drawn={drawing.name for drawing in drawn if isinstance(drawing, Drawing)},
         useful=useful,
-        directions=settings,
-        findings=of_table6,
+        directions=directions,
+        findings=findings,
         changes=CHANGES,
         sheets=sheets,
         named=named,

@@ -17,7 +17,7 @@ from analysis.study.effects import Effect, Verdict
 from analysis.study.grid import MISSING, PlannedRun
 from analysis.study.measures import LOGARITHMS, is_complete, measure
 from analysis.study.protocol import ARMS, CHOOSING, CLAIMS, DATA, INDICATORS, NORMS, STEPS, step
-from analysis.study.table6 import COMPARISONS, papers
+from analysis.study.table6 import COMPARISONS, papers, runs_of
 from analysis.tables.table import MINUS, difference, number
 
 NONE = "—"
@@ -235,7 +235,7 @@ def table6(answers: Answers) -> Sheet:
     for comparison in COMPARISONS:
         base, reference = comparison
         for statistic, word in zip(STATISTICS, ("mean", "sd"), strict=True):
-            found = [_with_range(of_place.get(f"`{base}`"), reference, statistic) for of_place in places.values()]
+            found = [_with_range(control, reference, statistic) for control in runs_of(base, places)]
             paper = [papers(comparison, backbone, statistic) for backbone in BACKBONES]
             texts = [it if isinstance(it, str) else shown(it, statistic) for it in paper]
             rows.append([f"`{base}` against `{reference}`, {word}", " / ".join(texts), *found])

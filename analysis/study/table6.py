@@ -1,4 +1,4 @@
-"""What the paper's Table 6 says about bases other than AltUB's, beside the study's runs of them."""
+"""The comparisons of other bases than AltUB's in the paper's Table 6, beside the study's runs of them."""
 
 from __future__ import annotations
 
@@ -31,18 +31,25 @@ def papers(comparison: Comparison, backbone: str, statistic: str) -> float | str
     return mine.mean - other.mean if statistic == "mean" else math.log(mine.std / other.std)
 
 
+def runs_of(base: str, places: Mapping[str, Mapping[str, Control]]) -> list[Control | None]:
+    """Return the runs of a base on every data set and with every norm; None where there are none."""
+    return [of_place.get(f"`{base}`") for of_place in places.values()]
+
+
 def findings(places: Mapping[str, Mapping[str, Control]]) -> list[str]:
     """Return for each comparison on which data sets and norms it has which sign in every seed of enough pairs."""
     sentences = []
     for base, reference in COMPARISONS:
+        found = [control for control in runs_of(base, places) if control is not None]
         parts = []
         for statistic in STATISTICS:
             gaps = {
-                place.replace(", norm", " with norm"): gap
-                for place, of_place in places.items()
-                if (control := of_place.get(f"`{base}`")) and (gap := control.gaps.get((reference, statistic)))
+                f"{control.first.data.name} with norm {control.first.norm}": gap
+                for control in found
+                if (gap := control.gaps.get((reference, statistic)))
             }
-            parts.append(in_every_seed(gaps, *WORDS[statistic]))
-        if any(parts):
-            sentences.append(f"`{base}` against `{reference}`: {'; '.join(part for part in parts if part)}")
+            if part := in_every_seed(gaps, *WORDS[statistic]):
+                parts.append(part)
+        if parts:
+            sentences.append(f"`{base}` against `{reference}`: {'; '.join(parts)}")
     return sentences
